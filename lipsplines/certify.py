@@ -1,0 +1,226 @@
+"""Certified bounds of the Lipschitz constant of a model, in the 2-norm.
+
+The certificate speaks of the function that the stored numbers define in exact arithmetic: the
+weights and coefficients that the forward pass uses, in the model's own precision, cast to float64.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lipsplines import splines
+from lipsplines.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
+
+__all__ = ["lipschitz_bounds", "matrix_norm_bound"]
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+def lipschitz_bounds(
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    probes: int | Tensor = 256,
+) -> tuple[float, float]:
+    """Bounds ``lower <= Lip(model) <= upper`` of the Lipschitz constant in the 2-norm.
+
+    Parameters
+    ----------
+    model
+        A chain (``nn.Sequential``, nested or not) of linear layers, plain or constrained, and
+        activations of this library or ``nn.ReLU``, ``nn.LeakyReLU``, ``nn.Identity``,
+        ``nn.Flatten``. It is not changed.
+    input_shape
+        Shape of one input, without the batch dimension. Taken from `probes` or from the first
+        linear layer if not given.
+    probes
+        Points at which the lower bound looks for the steepest direction: their number (standard
+        normal, the same at every call) or a tensor of shape ``(P, *input_shape)``.
+
+    Returns
+    -------
+    lower
+        The largest difference quotient ``|f(x) - f(y)| / |x - y|`` found, less its rounding error.
+        It is attained by a pair of points, not extrapolated from a derivative.
+    upper
+        Product of the norms of the layers and of the largest slopes, a rigorous bound in float64
+        with every rounding error counted (`matrix_norm_bound`). For a network of 1-Lipschitz
+        layers stored in float32 ``upper - 1`` is of the order of 1e-6; in float64, 1e-12.
+
+    Raises
+    ------
+    TypeError
+        If the model contains a module whose Lipschitz constant is not known here, or hooks.
+    ValueError
+        If a parameter is NaN or infinite, or the input shape cannot be inferred.
+    """
+    _refuse_non_finite(model)
+    frozen = _as_used(model).double()
+    upper = _upper(frozen, "model")
+    lower = _lower(frozen, _probe_points(frozen, input_shape, probes))
+    return lower, upper
+
+
+def matrix_norm_bound(weight: Tensor) -> float:
+    """Rigorous upper bound of the spectral norm of a matrix, without trust in the SVD.
+
+    With the computed factors ``U S V^T``, ``q >= r`` the sides and ``e = 4 q r u``,
+    ``s_1 sqrt((1 + |I - U^T U|_F + e) (1 + |I - V^T V|_F + e)) + |W - U S V^T|_F + e s_1``,
+    enlarged by 1e-12. The triangle inequality gives the terms, ``e`` covers the rounding of the
+    products. It exceeds the norm by about 1e-12 for 8x8 matrices and 1e-9 for 1024x784.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(m, n)``, finite; computed in float64.
+    """
+    matrix = weight.detach().double()
+    if matrix.dim() != 2:
+        raise ValueError(f"matrix_norm_bound takes one matrix, got shape {tuple(matrix.shape)}.")
+    if not bool(matrix.isfinite().all()):
+        raise ValueError("matrix_norm_bound needs finite entries.")
+    if not bool(matrix.any()):
+        return 0.0
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    largest, smallest = max(matrix.shape), min(matrix.shape)
+    rounding = 4 * largest * smallest * UNIT_ROUNDOFF
+    identity = torch.eye(smallest, dtype=matrix.dtype, device=matrix.device)
+    left = torch.linalg.matrix_norm(identity - u.mT @ u).item()
+    right = torch.linalg.matrix_norm(identity - vh @ vh.mT).item()
+    residual = torch.linalg.matrix_norm(matrix - (u * s) @ vh).item()
+    top = s[0].item()
+    factor = math.sqrt((1 + left + rounding) * (1 + right + rounding))
+    return (1 + 1e-12) * (top * factor + residual + rounding * top)
+
+
+def _spline_bound(module: LinearSpline) -> float:
+    constant = splines.lipschitz_constant(module.projected_coefficients, module.spacing)
+    return constant.max().item() * (1 + 8 * UNIT_ROUNDOFF)
+
+
+def _prelu_bound(module: nn.Module) -> float:
+    slopes = module.slope if isinstance(module, LipschitzPReLU) else module.negative_slope
+    return max(1.0, torch.as_tensor(slopes).abs().max().item())
+
+
+def _one(module: nn.Module) -> float:
+    return 1.0
+
+
+# A module is known by the function that its forward pass runs, so that a subclass which overrides
+# `forward` is refused rather than mistaken for its parent.
+_BOUNDS: dict[Callable, Callable[[nn.Module], float]] = {
+    nn.Linear.forward: lambda module: matrix_norm_bound(module.weight),
+    LinearSpline.forward: _spline_bound,
+    LipschitzPReLU.forward: _prelu_bound,
+    nn.LeakyReLU.forward: _prelu_bound,
+    GroupSort.forward: _one,
+    Householder.forward: _one,
+    Absolute.forward: _one,
+    nn.ReLU.forward: _one,
+    nn.Identity.forward: _one,
+    nn.Flatten.forward: _one,
+}
+
+
+def _upper(module: nn.Module, name: str) -> float:
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise TypeError(f"{name} has forward hooks, which may change its output; remove them.")
+    forward = type(module).forward
+    if forward is nn.Sequential.forward:
+        factors = [_upper(child, f"{name}.{key}") for key, child in module.named_children()]
+        return math.prod(factors) * (1 + 2 * len(factors) * UNIT_ROUNDOFF)
+    if forward not in _BOUNDS:
+        raise TypeError(
+            f"No Lipschitz bound is known for {type(module).__name__} ({name}); known are "
+            "nn.Sequential chains of linear layers and the activations of this library."
+        )
+    return _BOUNDS[forward](module)
+
+
+def _as_used(model: nn.Module) -> nn.Module:
+    """Copy of the model whose parameters are the tensors that its forward pass uses."""
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    for module in frozen.modules():
+        if isinstance(module, LinearSpline):
+            module.coefficients.copy_(module.projected_coefficients)
+            module.constraint = None
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    return frozen.eval()
+
+
+def _lower(model: nn.Module, points: Tensor) -> float:
+    """Largest difference quotient along the steepest directions at the given points."""
+
+    def single(x: Tensor) -> Tensor:
+        return model(x.unsqueeze(0)).flatten()
+
+    jacobians = torch.func.vmap(torch.func.jacrev(single))(points).flatten(2)
+    directions = torch.linalg.svd(jacobians, full_matrices=False).Vh[:, 0]
+    directions = directions.reshape(points.shape)
+    best = 0.0
+    for step in (1e-2, 1e-3, 1e-4):
+        ahead, behind = points + step * directions, points - step * directions
+        magnitude = _largest_magnitude(model, torch.cat((ahead, behind)))
+        distance = (ahead - behind).flatten(1).norm(dim=1)
+        change = (model(ahead) - model(behind)).flatten(1).norm(dim=1)
+        quotient = ((change - magnitude * UNIT_ROUNDOFF) / distance) * (1 - 8 * UNIT_ROUNDOFF)
+        best = max(best, quotient.max().item())
+    return best
+
+
+def _largest_magnitude(model: nn.Module, x: Tensor) -> float:
+    """Bound, in units of the roundoff, of the error of a forward pass: fan-in times magnitude, summed."""
+    total = 0.0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal total
+        size = max(inputs[0].flatten(1).norm(dim=1).max(), output.flatten(1).norm(dim=1).max())
+        if isinstance(module, nn.Linear):
+            size = size + (0.0 if module.bias is None else module.bias.norm())
+            size = size * (module.in_features + 1)
+        elif isinstance(module, LinearSpline):
+            size = size * 8 + 8 * module.range_ * module.num_coefficients
+        total += 4 * float(size)
+
+    handles = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
+
+
+def _probe_points(
+    model: nn.Module, input_shape: Sequence[int] | None, probes: int | Tensor
+) -> Tensor:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if isinstance(probes, Tensor):
+        if input_shape is not None and tuple(probes.shape[1:]) != tuple(input_shape):
+            raise ValueError(
+                f"probes must have shape (P, {', '.join(map(str, input_shape))}), "
+                f"got {tuple(probes.shape)}."
+            )
+        return probes.detach().to(device, torch.float64)
+    if input_shape is None:
+        first = next((m for m in model.modules() if isinstance(m, nn.Linear)), None)
+        if first is None:
+            raise ValueError("Give input_shape: the model has no linear layer to take it from.")
+        input_shape = (first.in_features,)
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn((probes, *input_shape), generator=generator, dtype=torch.float64)
+    return points.to(device)
+
+
+def _refuse_non_finite(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinite values: no Lipschitz bound exists.")

@@ -1,0 +1,108 @@
+"""1-Lipschitz linear layers, built with ``torch.nn.utils.parametrize``.
+
+Each layer is its plain torch counterpart with a constraint on ``weight``, so that
+``torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")`` leaves an ordinary layer.
+``torch.nn.utils.parametrize.cached()`` computes each constrained weight once for several passes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lipsplines import orthogonal
+
+__all__ = ["OrthogonalLinear", "SpectralLinear"]
+
+
+class Bjorck(nn.Module):
+    """Parametrization of a weight by `orthogonal.bjorck`."""
+
+    def __init__(self, iterations: int = 15) -> None:
+        super().__init__()
+        if isinstance(iterations, bool) or iterations != int(iterations) or iterations < 1:
+            raise ValueError(f"iterations must be a positive integer, got {iterations!r}.")
+        self.iterations = int(iterations)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return orthogonal.bjorck(weight, self.iterations)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def extra_repr(self) -> str:
+        return f"iterations={self.iterations}"
+
+
+class SpectralNormalization(nn.Module):
+    """Parametrization of a weight by `orthogonal.spectral_normalize`."""
+
+    def __init__(self, squarings: int = 10) -> None:
+        super().__init__()
+        self.squarings = squarings
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return orthogonal.spectral_normalize(weight, self.squarings)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def extra_repr(self) -> str:
+        return f"squarings={self.squarings}"
+
+
+class OrthogonalLinear(nn.Linear):
+    """``nn.Linear`` whose weight has orthonormal rows or columns, by Björck's iteration.
+
+    Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-5 in float32,
+    1e-12 in float64), whether or not the iteration has converged: see `orthogonal.bjorck`.
+
+    Parameters
+    ----------
+    in_features, out_features, bias, device, dtype
+        As in ``nn.Linear``; inputs of shape ``(*, in_features)``.
+    iterations
+        Number of Björck iterations.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        iterations: int = 15,
+        *,
+        device=None,
+        dtype=None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        parametrize.register_parametrization(self, "weight", Bjorck(iterations))
+
+
+class SpectralLinear(nn.Linear):
+    """``nn.Linear`` whose weight is divided by an upper bound of its spectral norm.
+
+    Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-5 in float32,
+    1e-12 in float64). The bound comes from above, so no power iteration has to converge first: see
+    `orthogonal.spectral_norm_bound`. There is no state beside the weight.
+
+    Parameters
+    ----------
+    in_features, out_features, bias, device, dtype
+        As in ``nn.Linear``; inputs of shape ``(*, in_features)``.
+    squarings
+        Number of squarings of the Gram matrix; each halves the exponent of the bound's excess.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        squarings: int = 10,
+        *,
+        device=None,
+        dtype=None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        parametrize.register_parametrization(self, "weight", SpectralNormalization(squarings))

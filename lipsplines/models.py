@@ -1,0 +1,104 @@
+"""The networks of the paper, each a few lines over the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from lipsplines.activations import (
+    Absolute,
+    GroupSort,
+    Householder,
+    LinearSpline,
+    LipschitzPReLU,
+)
+from lipsplines.layers import OrthogonalLinear, SpectralLinear
+
+__all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation"]
+
+LINEAR_LAYERS: dict[str, Callable[..., nn.Linear]] = {
+    "orthogonal": OrthogonalLinear,
+    "spectral": SpectralLinear,
+}
+
+# Name -> module for a number of channels. Names with a dash give the start of the learned ones.
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
+    "relu": lambda channels: nn.ReLU(),
+    "absolute": lambda channels: Absolute(),
+    "prelu": lambda channels: LipschitzPReLU(channels, init=-1.0),
+    "prelu-maxmin": lambda channels: LipschitzPReLU(channels, init="maxmin"),
+    "groupsort-2": lambda channels: GroupSort(2),
+    "groupsort-5": lambda channels: GroupSort(5),
+    "householder": lambda channels: Householder(channels),
+    "spline-relu": lambda channels, **options: LinearSpline(channels, init="relu", **options),
+    "spline-absolute": lambda channels, **options: LinearSpline(
+        channels, init="absolute", **options
+    ),
+    "spline-identity": lambda channels, **options: LinearSpline(
+        channels, init="identity", **options
+    ),
+    "spline-maxmin": lambda channels, **options: LinearSpline(channels, init="maxmin", **options),
+}
+
+
+def make_activation(name: str, channels: int, **options) -> nn.Module:
+    """Build an activation by name.
+
+    Parameters
+    ----------
+    name
+        A key of `ACTIVATIONS`.
+    channels
+        Number of channels it acts on.
+    options
+        Passed to `LinearSpline`; ignored by the other activations, which have no such settings.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"Unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name](channels, **(options if name.startswith("spline-") else {}))
+
+
+class MLP(nn.Sequential):
+    """Fully connected network ``sizes[0]-...-sizes[-1]`` of 1-Lipschitz layers.
+
+    Parameters
+    ----------
+    sizes
+        Widths, input and output included, such as ``(1, 10, 10, 10, 1)``.
+    activation
+        A key of `ACTIVATIONS`, applied between the layers.
+    constraint
+        ``"orthogonal"`` (`OrthogonalLinear`) or ``"spectral"`` (`SpectralLinear`).
+    activation_options
+        For `make_activation`.
+    layer_options
+        For the linear layers, such as ``{"iterations": 15}``.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str,
+        constraint: str = "orthogonal",
+        activation_options: dict | None = None,
+        layer_options: dict | None = None,
+    ) -> None:
+        if constraint not in LINEAR_LAYERS:
+            raise ValueError(
+                f"Unknown constraint {constraint!r}; choose one of {', '.join(LINEAR_LAYERS)}."
+            )
+        if len(sizes) < 2:
+            raise ValueError(f"sizes needs an input and an output width, got {tuple(sizes)}.")
+        linear = LINEAR_LAYERS[constraint]
+        modules: list[nn.Module] = []
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            if modules:
+                modules.append(make_activation(activation, fan_in, **(activation_options or {})))
+            modules.append(linear(fan_in, fan_out, **(layer_options or {})))
+        super().__init__(*modules)

@@ -1,0 +1,190 @@
+"""The mathematics of norm-constrained matrices, as pure functions of tensors.
+
+All norms are spectral norms (largest singular value). Leading dimensions are batch dimensions,
+and every function works under ``torch.vmap``, which then uses one batched matrix product.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["bjorck", "spectral_norm_bound", "spectral_normalize"]
+
+
+def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
+    """Björck's iteration of order 1 towards the nearest matrix with orthonormal rows or columns.
+
+    ``X_{k+1} = X_k (3 I - X_k^T X_k) / 2`` from ``X_0 = W / sqrt(|W|_1 |W|_inf)``, whose norm is at
+    most 1 (Björck and Bowie 1971). Each singular value ``s`` moves to ``s (3 - s^2) / 2``, so the
+    norm is at most 1 after any number of iterations, up to rounding: what a lack of convergence
+    costs is gradient, not safety. A singular value that starts at ``s`` needs about
+    ``log(1 / s) / log(1.5) + 5`` iterations.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(..., m, n)``.
+    iterations
+        Number of iterations, at least 1. A matrix with one row or column needs none: its limit
+        ``W / |W|`` is returned.
+
+    Returns
+    -------
+    Tensor
+        Same shape, ``|X| <= 1 + r sqrt(r) u`` up to a small factor, with ``r = min(m, n)`` and
+        ``u`` the unit roundoff. The zero matrix stays zero.
+
+    Raises
+    ------
+    ValueError
+        If `iterations` is not positive.
+
+    Notes
+    -----
+    The backward pass is written out: five small matrix products an iteration in all, on the
+    shorter side. It is differentiable once.
+    """
+    if iterations < 1:
+        raise ValueError(f"Björck's iteration needs at least 1 iteration, got {iterations}.")
+    tiny = torch.finfo(weight.dtype).tiny
+    rows, columns = weight.shape[-2:]
+    if min(rows, columns) == 1:
+        # The result does not depend on the magnitude, so that neither does its gradient.
+        scaled = weight / weight.detach().abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
+        return scaled / scaled.square().sum((-2, -1), keepdim=True).clamp_min(tiny).sqrt()
+    magnitude = weight.abs()
+    largest_row = magnitude.sum(-1).amax(-1).clamp_min(tiny)
+    largest_column = magnitude.sum(-2).amax(-1).clamp_min(tiny)
+    # Two square roots: the product of the two norms may overflow.
+    start = weight / (largest_row.sqrt() * largest_column.sqrt())[..., None, None]
+    if rows < columns:
+        return _BjorckIterations.apply(start.mT, iterations)[0].mT
+    return _BjorckIterations.apply(start, iterations)[0]
+
+
+def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:
+    """Upper bound of the spectral norm from repeated squarings of the Gram matrix.
+
+    With ``G = W^T W`` on the shorter side and ``n = 2^squarings``, ``|W| <= |G^n|_F^(1 / 2n)``: the
+    Schatten norm of order ``4 n`` (Delattre et al. 2023). Power iteration approaches the norm from
+    below; this bound comes from above and exceeds it by a factor of at most ``r^(1 / 4n)``,
+    ``r = min(m, n)``: 1.0006 for ``r = 10`` and 1.002 for ``r = 1024`` with 10 squarings, usually far
+    less. Differentiable once, with the exact gradient of the bound.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(..., m, n)``.
+    squarings
+        Number of squarings, at least 1.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(...)``. In floating point it may lie below the norm by a few units of ``r u``.
+    """
+    if squarings < 1:
+        raise ValueError(f"spectral_norm_bound needs at least 1 squaring, got {squarings}.")
+    return _GramBound.apply(weight, squarings)[0]
+
+
+def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
+    """``W`` divided by `spectral_norm_bound`: norm at most 1 (up to rounding), any batch shape.
+
+    The zero matrix stays zero.
+    """
+    bound = spectral_norm_bound(weight, squarings)
+    return weight / bound.clamp_min(torch.finfo(weight.dtype).tiny)[..., None, None]
+
+
+class _BjorckIterations(torch.autograd.Function):
+    """``X (3 I - X^T X) / 2``, repeated; keeps each ``X`` and ``X^T X`` for the backward pass."""
+
+    @staticmethod
+    def forward(start: Tensor, iterations: int):
+        kept = []
+        x = start.view_as(start)
+        for _ in range(iterations):
+            gram = x.mT @ x
+            kept += [x, gram]
+            x = _combine(x, x, gram)
+        return x, *kept
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, *_):
+        if gradient is None:
+            return None, None
+        kept = ctx.saved_tensors
+        for x, gram in zip(kept[-2::-2], kept[::-2], strict=True):
+            mixed = x.mT @ gradient
+            gradient = _combine(gradient, gradient, gram)
+            gradient = _combine(gradient, x, mixed + mixed.mT, scale=1.0)
+        return gradient, None
+
+    @staticmethod
+    def vmap(info, in_dims, start, iterations):
+        outputs = _BjorckIterations.apply(start.movedim(in_dims[0], 0), iterations)
+        return outputs, (0,) * len(outputs)
+
+
+def _combine(a: Tensor, b: Tensor, c: Tensor, scale: float = 1.5) -> Tensor:
+    """``scale a - b c / 2`` in one call where torch has one."""
+    if a.dim() == 2:
+        return torch.addmm(a, b, c, beta=scale, alpha=-0.5)
+    if a.dim() == 3:
+        return torch.baddbmm(a, b, c, beta=scale, alpha=-0.5)
+    return scale * a - 0.5 * (b @ c)
+
+
+class _GramBound(torch.autograd.Function):
+    """The bound, and the direction ``W G^(2n - 1)`` of its gradient."""
+
+    @staticmethod
+    def forward(weight: Tensor, squarings: int):
+        tall = weight.shape[-2] >= weight.shape[-1]
+        tiny = torch.finfo(weight.dtype).tiny
+        largest = weight.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
+        weight = weight / largest
+        gram = weight.mT @ weight if tall else weight @ weight.mT
+        logarithm = gram.new_zeros(gram.shape[:-2])
+        product = None
+        for k in range(squarings + 1):
+            norm = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(tiny)
+            logarithm = logarithm + norm[..., 0, 0].log() / 2**k
+            gram = gram / norm
+            product = gram if product is None else product @ gram
+            if k < squarings:
+                gram = gram @ gram
+        bound = (logarithm / 2).exp() * largest[..., 0, 0]
+        direction = weight @ product if tall else product @ weight
+        return bound, direction
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0], *output)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, _):
+        if gradient is None:
+            return None, None
+        weight, bound, direction = ctx.saved_tensors
+        # The bound is homogeneous: <W, gradient> = bound fixes the length of the direction.
+        length = (weight * direction).sum((-2, -1)).clamp_min(torch.finfo(weight.dtype).tiny)
+        return (gradient * bound / length)[..., None, None] * direction, None
+
+    @staticmethod
+    def vmap(info, in_dims, weight, squarings):
+        outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
+        return outputs, (0, 0)

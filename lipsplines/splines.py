@@ -1,0 +1,268 @@
+"""The mathematics of linear splines on a uniform grid, as pure functions of tensors.
+
+A linear spline with coefficients ``c`` of shape ``(..., K)`` and half range ``R`` takes the value
+``c[k]`` at the knot ``tau_k = -R + k T``, ``k = 0, ..., K - 1``, with spacing ``T = 2 R / (K - 1)``.
+It is linear between knots, and its first and last pieces continue outside ``[-R, R]``. Hence it
+has ``K - 1`` linear regions (Ducotterd et al. 2024, Section 3.1).
+
+Leading dimensions of the coefficients are batch dimensions throughout, and every function works
+under ``torch.vmap``. Nothing here knows about modules.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "evaluate",
+    "knots",
+    "lipschitz_constant",
+    "normalize_slopes",
+    "project_slopes",
+    "second_order_tv",
+    "slopes",
+    "spacing",
+]
+
+
+def spacing(num_coefficients: int, range_: float) -> float:
+    """Distance ``T = 2 R / (K - 1)`` between neighbouring knots.
+
+    Parameters
+    ----------
+    num_coefficients
+        ``K``, at least 3 (fewer leave no knot inside the range).
+    range_
+        ``R``, positive and finite: the knots span ``[-R, R]``.
+
+    Raises
+    ------
+    ValueError
+        If either is out of its domain.
+    """
+    if isinstance(num_coefficients, bool) or num_coefficients != int(num_coefficients):
+        raise ValueError(f"num_coefficients must be an integer, got {num_coefficients!r}.")
+    if num_coefficients < 3:
+        raise ValueError(
+            f"A linear spline needs at least 3 coefficients, got {num_coefficients}: "
+            "with fewer it has no knot inside its range."
+        )
+    if not (math.isfinite(range_) and range_ > 0):
+        raise ValueError(f"range_ must be positive and finite, got {range_!r}.")
+    return 2.0 * range_ / (num_coefficients - 1)
+
+
+def knots(num_coefficients: int, range_: float, *, device=None, dtype=None) -> Tensor:
+    """Knots ``tau_k = -R + k T``, shape ``(K,)``, symmetric about zero to the last bit.
+
+    With an odd number of coefficients zero is a knot; with an even number it lies in the middle
+    of a cell.
+    """
+    step = spacing(num_coefficients, range_)
+    centred = torch.arange(num_coefficients, device=device, dtype=torch.float64)
+    centred = (centred - (num_coefficients - 1) / 2) * step
+    return centred.to(dtype or torch.get_default_dtype())
+
+
+def evaluate(x: Tensor, coefficients: Tensor, range_: float) -> Tensor:
+    """Value of the splines at ``x``, one spline for each channel.
+
+    In the cell ``k = clamp(floor((x + R) / T), 0, K - 2)``, with ``f = (x + R) / T - k``, the value
+    is ``c[k] + f (c[k + 1] - c[k])``. Only the cell index is clamped, never ``x`` or ``f``: outside
+    ``[-R, R]`` the first and last pieces continue with their own slopes. The derivative in ``x``
+    is the slope of the cell (at a knot, of the cell on its right).
+
+    Parameters
+    ----------
+    x
+        Inputs of shape ``(N, C, *spatial)``, float32 or float64.
+    coefficients
+        Values at the knots, shape ``(C, K)``, same dtype as ``x``.
+    range_
+        Half range ``R`` of the knots.
+
+    Returns
+    -------
+    Tensor
+        Same shape as ``x``. NaN inputs give NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match or ``K < 3``.
+    TypeError
+        If the two dtypes differ or are not float32 or float64.
+    """
+    channels, num_coefficients = _channels_and_size(x, coefficients)
+    step = spacing(num_coefficients, range_)
+    flat = x.movedim(1, 0).reshape(channels, -1) if x.dim() > 2 else x.mT
+    position = (flat + range_) / step
+    zero = position.new_zeros(())
+    # fmax and fmin ignore NaN, so that no input can address a coefficient that does not exist.
+    cell = torch.fmin(torch.fmax(position, zero), zero + (num_coefficients - 2)).long()
+    fraction = position - cell
+    left = coefficients.gather(-1, cell)
+    right = coefficients.gather(-1, cell + 1)
+    value = left + fraction * (right - left)
+    if x.dim() == 2:
+        return value.mT
+    return value.reshape(channels, x.shape[0], *x.shape[2:]).movedim(0, 1)
+
+
+def slopes(coefficients: Tensor, spacing: float) -> Tensor:
+    """Slopes ``(c[k + 1] - c[k]) / T`` of the ``K - 1`` pieces: ``(..., K)`` to ``(..., K - 1)``."""
+    return coefficients.diff(dim=-1) / spacing
+
+
+def second_order_tv(coefficients: Tensor, spacing: float) -> Tensor:
+    """Second-order total variation ``TV2 = |D_2 c|_1 / T``: ``(..., K)`` to ``(...)``.
+
+    The sum of the absolute slope changes at the ``K - 2`` inner knots: ReLU has 1, the absolute
+    value 2, an affine function 0 (Ducotterd et al. 2024, Section 3.1; Unser 2019).
+    """
+    return _AbsoluteJumps.apply(coefficients)[0] / spacing
+
+
+def lipschitz_constant(coefficients: Tensor, spacing: float) -> Tensor:
+    """Largest absolute slope, ``|D c|_inf / T``: ``(..., K)`` to ``(...)``."""
+    return coefficients.diff(dim=-1).abs().amax(-1) / spacing
+
+
+def project_slopes(
+    coefficients: Tensor, spacing: float, slope_bounds: tuple[float, float] = (-1.0, 1.0)
+) -> Tensor:
+    """SplineProj: clip every slope to ``slope_bounds`` and keep the mean of the coefficients.
+
+    ``P(c) = mean(c) 1 + D^+ clip(D c)``, with ``D`` the first-difference matrix and ``D^+`` its
+    pseudo-inverse, computed in linear time by a cumulative sum (Ducotterd et al. 2024, Section
+    3.2). It maps onto the splines whose slopes lie in the bounds, is the identity there, and is
+    the projection for the norm ``(mean(c)^2 + |D c|_2^2)^(1/2)``; it is not the Euclidean one.
+
+    Parameters
+    ----------
+    coefficients
+        Shape ``(..., K)``.
+    spacing
+        Distance ``T`` between knots.
+    slope_bounds
+        Smallest and largest slope allowed.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(..., K)``. The slopes obey the bounds up to rounding, with an excess of at most
+        ``K u`` (``u``: unit roundoff of the dtype) for coefficients no larger than the range.
+
+    Notes
+    -----
+    Gradients pass through a slope exactly at a bound, and also through one that rounding has put
+    a few units in the last place beyond it: a spline that *starts* at the bound (the identity, the
+    absolute value) would otherwise be unable to move.
+    """
+    low, high = _check_slope_bounds(slope_bounds)
+    return _ProjectSlopes.apply(coefficients, low * spacing, high * spacing)[0]
+
+
+def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -> Tensor:
+    """Divide each spline by its Lipschitz constant where that exceeds ``bound``.
+
+    ``c / max(1, |D c|_inf / (bound T))``, the older way to constrain a spline (Bohra et al. 2021):
+    one steep cell flattens all others, and the mean moves. Kept for comparison with
+    `project_slopes`. Shape ``(..., K)`` to ``(..., K)``.
+    """
+    excess = lipschitz_constant(coefficients, spacing) / bound
+    return coefficients / excess.clamp_min(1.0).unsqueeze(-1)
+
+
+class _ProjectSlopes(torch.autograd.Function):
+    """SplineProj with its backward pass ``J^T = 11^T / K + D^T M (D^+)^T`` written out.
+
+    ``M`` masks the clipped differences. Both passes are a few linear-time operations.
+    """
+
+    @staticmethod
+    def forward(coefficients: Tensor, low: float, high: float):
+        differences = coefficients.diff(dim=-1)
+        largest = coefficients.abs().amax(-1, keepdim=True)
+        # The rounding error of a difference of two numbers as large as that.
+        slack = 4 * torch.finfo(coefficients.dtype).eps * largest
+        free = (differences - differences.clamp(low, high)).abs() <= slack
+        total = torch.nn.functional.pad(differences.clamp_(low, high), (1, 0)).cumsum(-1)
+        total += coefficients.mean(-1, keepdim=True) - total.mean(-1, keepdim=True)
+        return total, free
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        if gradient is None:
+            return None, None, None
+        (free,) = ctx.saved_tensors
+        mean = gradient.mean(-1, keepdim=True)
+        # (D^+)^T g: minus the running sum of the centred gradient, then M, then D^T.
+        inner = (mean - gradient).cumsum(-1)[..., :-1] * free
+        return mean - torch.nn.functional.pad(inner, (1, 1)).diff(dim=-1), None, None
+
+    @staticmethod
+    def vmap(info, in_dims, coefficients, low, high):
+        return _ProjectSlopes.apply(coefficients.movedim(in_dims[0], 0), low, high), (0, 0)
+
+
+class _AbsoluteJumps(torch.autograd.Function):
+    """``|D_2 c|_1`` with its backward pass ``D_2^T sign(D_2 c)`` written out."""
+
+    @staticmethod
+    def forward(coefficients: Tensor):
+        jumps = coefficients.diff(n=2, dim=-1)
+        return jumps.abs().sum(-1), jumps.sign_()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        if gradient is None:
+            return None
+        (signs,) = ctx.saved_tensors
+        return torch.nn.functional.pad(signs * gradient.unsqueeze(-1), (2, 2)).diff(n=2, dim=-1)
+
+    @staticmethod
+    def vmap(info, in_dims, coefficients):
+        return _AbsoluteJumps.apply(coefficients.movedim(in_dims[0], 0)), (0, 0)
+
+
+def _channels_and_size(x: Tensor, coefficients: Tensor) -> tuple[int, int]:
+    if coefficients.dim() != 2:
+        raise ValueError(f"coefficients must have shape (C, K), got {tuple(coefficients.shape)}.")
+    channels, num_coefficients = coefficients.shape
+    if x.dim() < 2 or x.shape[1] != channels:
+        raise ValueError(
+            f"Expected an input of shape (N, {channels}, ...), one spline for each of the "
+            f"{channels} channels, got {tuple(x.shape)}."
+        )
+    if x.dtype != coefficients.dtype or x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"Input and coefficients must both be float32 or both float64, got {x.dtype} and "
+            f"{coefficients.dtype}; convert one with .to()."
+        )
+    return channels, num_coefficients
+
+
+def _check_slope_bounds(slope_bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = (float(bound) for bound in slope_bounds)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            f"slope_bounds must be two finite numbers (smallest, largest), smallest first, "
+            f"got {tuple(slope_bounds)}."
+        )
+    return low, high

@@ -1,0 +1,213 @@
+"""One training loop, for one model or for many independent ones as a single batched program."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from lipsplines.activations import LinearSpline, project_once, tv2
+
+__all__ = ["TrainingError", "build_models", "fit_regression", "parameter_groups"]
+
+COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
+
+
+class TrainingError(RuntimeError):
+    """The training diverged: a loss is NaN or infinite."""
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, parameters: Mapping[str, Tensor] | None = None
+) -> list[dict]:
+    """Optimizer groups with learning rates ``lr``, ``lr / 40`` and ``lr / 4``.
+
+    The second rate is for the coefficients of `LinearSpline` modules, the third for their scales
+    (the authors' settings for Ducotterd et al. 2024), the first for everything else.
+
+    Parameters
+    ----------
+    model
+        The model.
+    lr
+        Learning rate of the weights, positive.
+    parameters
+        Tensors to use in place of the model's own, by name: for a batch of models, the stacked
+        parameters.
+
+    Returns
+    -------
+    list of dict
+        Groups ``weights``, ``coefficients``, ``scales``, the non-empty ones, for any
+        ``torch.optim`` optimizer. A shared parameter appears once.
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise ValueError(f"lr must be a positive number, got {lr!r}.")
+    rates = {"weights": lr, "coefficients": lr * COEFFICIENT_RATE, "scales": lr * SCALE_RATE}
+    groups = {kind: {"name": kind, "params": [], "lr": rate} for kind, rate in rates.items()}
+    kinds = {}
+    for module in model.modules():
+        if isinstance(module, LinearSpline):
+            kinds[id(module.coefficients)] = "coefficients"
+            if module.log_scale is not None:
+                kinds[id(module.log_scale)] = "scales"
+    for name, own in model.named_parameters():
+        tensor = own if parameters is None else parameters[name]
+        groups[kinds.get(id(own), "weights")]["params"].append(tensor)
+    return [group for group in groups.values() if group["params"]]
+
+
+def build_models(build: Callable[[], nn.Module], seeds: Iterable[int]) -> list[nn.Module]:
+    """One model for each seed, each exactly as if it were built alone after ``manual_seed``."""
+    models = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            models.append(build())
+    return models
+
+
+def fit_regression(
+    models: Sequence[nn.Module],
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    tv2_weights: float | Sequence[float] = 0.0,
+    seeds: Sequence[int],
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Fit independent models by least squares, all in one batched program.
+
+    Model ``m`` minimises ``mean |f_m(x) - y|^2 + tv2_weights[m] TV2(f_m)`` with Adam over
+    minibatches of its own data. The models share their architecture and nothing else: the result
+    is that of training each alone (floating-point summation order aside).
+
+    Parameters
+    ----------
+    models
+        ``M`` modules of one architecture; trained in place.
+    inputs, targets
+        Shapes ``(M, P, *in)`` and ``(M, P, *out)``: the ``P`` points of each model.
+    epochs, batch_size
+        Passes over the data, and points in a step; a last, incomplete batch is left out.
+    lr
+        Learning rate of the weights; see `parameter_groups`.
+    tv2_weights
+        The regularization weight, one for all models or one for each.
+    seeds
+        ``M`` seeds, one for the order in which each model sees its points (`epoch_order`).
+    on_epoch
+        Called after each epoch with its number, from 1, and the mean loss ``(M,)`` over it.
+
+    Returns
+    -------
+    Tensor
+        Mean training loss of each model in each epoch, shape ``(M, epochs)``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or a setting is out of its domain.
+    TrainingError
+        If a loss becomes NaN or infinite; the message names the models and the epoch.
+    """
+    _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds)
+    parameters, buffers = stack_module_state(list(models))
+    template = _WithTV2(copy.deepcopy(models[0]))
+    penalised = any(isinstance(m, LinearSpline) for m in template.modules())
+    weights = torch.as_tensor(tv2_weights, dtype=inputs.dtype, device=inputs.device)
+    weights = weights.expand(len(models))
+
+    def loss_of_one(parameters, buffers, weight, x, y):
+        state = {f"model.{name}": value for name, value in (parameters | buffers).items()}
+        output, penalty = functional_call(template, state, (x, penalised))
+        return (output - y).square().mean() + weight * penalty
+
+    losses_of_all = vmap(loss_of_one, randomness="different")
+    groups = parameter_groups(models[0], lr, parameters)
+    optimizer = torch.optim.Adam(groups, fused=True)
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    points = inputs.shape[1]
+    steps = points // batch_size
+    history = []
+    for epoch in range(1, epochs + 1):
+        order = torch.stack([epoch_order(points, generator) for generator in generators])
+        order = order[:, : steps * batch_size].to(inputs.device)
+        x, y = _take(inputs, order), _take(targets, order)
+        total = torch.zeros(len(models), dtype=inputs.dtype, device=inputs.device)
+        for start in range(0, steps * batch_size, batch_size):
+            batch = slice(start, start + batch_size)
+            optimizer.zero_grad()
+            losses = losses_of_all(parameters, buffers, weights, x[:, batch], y[:, batch])
+            losses.sum().backward()
+            optimizer.step()
+            total += losses.detach()
+        history.append(total / steps)
+        if not bool(history[-1].isfinite().all()):
+            bad = (~history[-1].isfinite()).nonzero().flatten().tolist()
+            raise TrainingError(
+                f"The loss of model(s) {bad} became NaN or infinite in epoch {epoch}; "
+                "lower the learning rate or check the data."
+            )
+        if on_epoch is not None:
+            on_epoch(epoch, history[-1])
+    _write_back(models, parameters)
+    return torch.stack(history, 1)
+
+
+def epoch_order(points: int, generator: torch.Generator) -> Tensor:
+    """Order in which a model sees its points in one epoch: a random permutation, ``(points,)``."""
+    return torch.randperm(points, generator=generator)
+
+
+class _WithTV2(nn.Module):
+    """A model whose forward pass also returns its TV2."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, penalised: bool) -> tuple[Tensor, Tensor | float]:
+        with project_once():
+            return self.model(x), tv2(self.model) if penalised else x.new_zeros(())
+
+
+def _take(data: Tensor, order: Tensor) -> Tensor:
+    """``data[m, order[m]]`` for each model ``m``."""
+    index = torch.arange(len(data), device=data.device).unsqueeze(1)
+    return data[index, order]
+
+
+def _write_back(models: Sequence[nn.Module], parameters: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for index, model in enumerate(models):
+            for name, own in model.named_parameters():
+                own.copy_(parameters[name][index])
+
+
+def _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds) -> None:
+    if not models:
+        raise ValueError("models is empty: give at least one.")
+    count = len(models)
+    if not (len(inputs) == len(targets) == len(seeds) == count):
+        raise ValueError(
+            f"{count} models need as many sets of inputs, targets and seeds, got {len(inputs)}, "
+            f"{len(targets)} and {len(seeds)}."
+        )
+    if inputs.shape[1] != targets.shape[1]:
+        raise ValueError(f"{inputs.shape[1]} inputs but {targets.shape[1]} targets for each model.")
+    if epochs < 1 or not 1 <= batch_size <= inputs.shape[1]:
+        raise ValueError(
+            f"epochs must be at least 1 and batch_size in [1, {inputs.shape[1]}], "
+            f"got {epochs} and {batch_size}."
+        )
+    for name, tensor in (("inputs", inputs), ("targets", targets)):
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} hold NaN or infinite values.")
