@@ -1,0 +1,112 @@
+"""From paired results to a verdict on a claim, by a rule stated beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["LEVEL", "Comparison", "compare", "holm", "median_interval", "verdict"]
+
+LEVEL = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Paired comparison of errors, ours against theirs.
+
+    Attributes
+    ----------
+    label
+        What is compared.
+    ratio
+        Median over the pairs of our error over theirs.
+    p_holds, p_fails
+        One-sided p-values for "our error is below `margin` times theirs" and "above".
+    margin
+        The factor.
+    """
+
+    label: str
+    ratio: float
+    p_holds: float
+    p_fails: float
+    margin: float = 1.0
+
+
+def compare(
+    label: str, ours: Sequence[float], theirs: Sequence[float], margin: float = 1.0
+) -> Comparison:
+    """Wilcoxon signed-rank test of ``log(ours / (margin theirs))``, both sides.
+
+    Parameters
+    ----------
+    ours, theirs
+        Positive errors of as many runs, paired: entry ``i`` of both used the same data.
+    margin
+        1 to test for a smaller error; 1.1, say, for an error at most 10 % larger.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a value is not positive, or there is nothing to compare.
+    """
+    from scipy.stats import wilcoxon
+
+    a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
+        raise ValueError(f"Paired errors need two equally long lists, got {a.shape} and {b.shape}.")
+    if not (np.all(a > 0) and np.all(b > 0) and np.all(np.isfinite(a + b))):
+        raise ValueError("Errors must be positive and finite.")
+    difference = np.log(a) - np.log(margin * b)
+    if not difference.any():
+        return Comparison(label, 1.0, 1.0, 1.0, margin)
+    below = wilcoxon(difference, alternative="less").pvalue
+    above = wilcoxon(difference, alternative="greater").pvalue
+    return Comparison(label, float(np.median(a / b)), float(below), float(above), margin)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for several tests by Holm's step-down rule (Holm 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1.0)
+    return adjusted.tolist()
+
+
+def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
+    """``"confirmed"``, ``"not confirmed"`` or ``"inconclusive"``.
+
+    Confirmed if every comparison holds at the level after Holm's correction; not confirmed if at
+    least one fails at the level after the same correction; else inconclusive.
+    """
+    if not comparisons:
+        raise ValueError("A verdict needs at least one comparison.")
+    if all(p < level for p in holm([c.p_holds for c in comparisons])):
+        return "confirmed"
+    if any(p < level for p in holm([c.p_fails for c in comparisons])):
+        return "not confirmed"
+    return "inconclusive"
+
+
+def median_interval(
+    values: Sequence[float], confidence: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
+    """Bootstrap (percentile) interval of the median; the same values give the same interval."""
+    from scipy.stats import bootstrap
+
+    data = np.asarray(values, dtype=float)
+    if data.size < 2:
+        raise ValueError("A bootstrap interval needs at least 2 values.")
+    result = bootstrap(
+        (data,),
+        np.median,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

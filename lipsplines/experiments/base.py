@@ -1,0 +1,226 @@
+"""What all experiments share: cells, groups, the run that fills a store of records."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from lipsplines.records import Record, Store, provenance
+from lipsplines.training import TrainingError
+
+__all__ = ["PROFILES", "Experiment", "ExperimentError", "Outcome", "run", "status"]
+
+PROFILES = ("smoke", "quick", "paper")
+
+Settings = dict[str, Any]
+
+
+class ExperimentError(RuntimeError):
+    """Some runs of an experiment failed; the others are in the store."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """Result of one cell before it becomes a record."""
+
+    metrics: dict[str, Any]
+    lipschitz: dict[str, float]
+    tensors: dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One table of the paper.
+
+    Attributes
+    ----------
+    name, title
+        Short name for the command line, and one line of description.
+    minutes
+        Expected wall time of each profile in minutes, on two processor cores.
+    cells
+        From a profile and a seed to the settings of every run, the most important first.
+    group
+        Key of the runs that are computed together, as one batched program.
+    cost
+        Relative cost of a group, for the estimate of the time left.
+    compute
+        From the settings of one group to their outcomes, in order.
+    table
+        From records to a plain-text table for the command line, or None.
+    """
+
+    name: str
+    title: str
+    minutes: Mapping[str, float]
+    cells: Callable[[str, int], list[Settings]]
+    group: Callable[[Settings], Hashable]
+    cost: Callable[[list[Settings]], float]
+    compute: Callable[[list[Settings]], list[Outcome]]
+    table: Callable[[list[Record]], str] | None = None
+
+
+def select_cells(
+    experiment: Experiment, profile: str, seed: int = 0, only: Mapping[str, str] | None = None
+) -> list[Settings]:
+    """Settings of the runs of a profile, restricted to those with the values that `only` names.
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile, or a setting or value in `only` that no run has.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"Unknown profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a non-negative integer, got {seed!r}.")
+    cells = experiment.cells(profile, seed)
+    for key, wanted in (only or {}).items():
+        values = sorted({str(cell[key]) for cell in cells if key in cell})
+        if not values:
+            known = sorted({name for cell in experiment.cells(profile, seed) for name in cell})
+            raise ValueError(f"No setting {key!r} is left to choose; there are {', '.join(known)}.")
+        if wanted not in values:
+            raise ValueError(
+                f"No run of {experiment.name} at profile {profile} has {key}={wanted}; "
+                f"choose one of {', '.join(values)}."
+            )
+        cells = [cell for cell in cells if str(cell.get(key)) == wanted]
+    return cells
+
+
+def status(
+    experiment: Experiment, profile: str, store: Store, seed: int = 0
+) -> tuple[list[Record], list[Settings]]:
+    """Records that are there, and settings of the runs that are missing."""
+    found, missing = [], []
+    for cell in select_cells(experiment, profile, seed):
+        record = store.get(cell)
+        if record is None:
+            missing.append(cell)
+        else:
+            found.append(record)
+    return found, missing
+
+
+def run(
+    experiment: Experiment,
+    profile: str,
+    store: Store,
+    *,
+    seed: int = 0,
+    only: Mapping[str, str] | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[Record]:
+    """Compute the runs that the store lacks and return the records of all, in order.
+
+    Groups of runs go through ``joblib``: local processes by default, or whatever backend the
+    caller has set with ``joblib.parallel_config``. Each run is stored as soon as its group is done;
+    when this process is killed, what was finished stays, and the next call does the rest.
+
+    Parameters
+    ----------
+    experiment, profile, seed, only
+        Which runs; see `select_cells`.
+    store
+        Where records are read and written.
+    jobs
+        Number of processes; by default one for each processor core, and one at ``smoke``.
+    progress
+        Show a progress bar with an estimate of the time left.
+
+    Raises
+    ------
+    ExperimentError
+        If some groups failed; all others have been computed and stored.
+    """
+    cells = select_cells(experiment, profile, seed, only)
+    groups: dict[Hashable, list[Settings]] = {}
+    for cell in cells:
+        if store.get(cell) is None:
+            groups.setdefault(experiment.group(cell), []).append(cell)
+    failures = _run_groups(experiment, list(groups.values()), profile, store, jobs, progress)
+    if failures:
+        raise ExperimentError(
+            f"{len(failures)} of {len(groups)} groups of runs failed; the others are stored. "
+            + " ".join(failures)
+        )
+    records = [store.get(cell) for cell in cells]
+    if any(record is None for record in records):
+        raise ExperimentError(f"Records vanished from {store.root} while the experiment ran.")
+    return records
+
+
+def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]:
+    if not groups:
+        return []
+    try:
+        import joblib
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ExperimentError(
+            f"Running experiments needs {error.name}; install the extra: "
+            "pip install 'lipsplines[experiments]'."
+        ) from None
+    jobs = jobs or (1 if profile == "smoke" else os.cpu_count() or 1)
+    jobs = min(jobs, len(groups))
+    costs = [experiment.cost(group) for group in groups]
+    tasks = (
+        joblib.delayed(_compute_and_store)(experiment.name, index, group, str(store.root))
+        for index, group in enumerate(groups)
+    )
+    failures = []
+    # A bar in percent of the work, not of the groups: they differ in size.
+    bar = tqdm(
+        total=100.0,
+        desc=f"{experiment.name} ({profile})",
+        bar_format="{desc}: {n:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
+        disable=not progress,
+        file=sys.stderr,
+        mininterval=0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 20.0,
+    )
+    with bar:
+        bar.set_postfix_str(f"0 of {len(groups)} groups")
+        finished = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        for done, (index, failure) in enumerate(finished(tasks), 1):
+            if failure:
+                failures.append(failure)
+            bar.update(100.0 * costs[index] / sum(costs))
+            bar.set_postfix_str(f"{done} of {len(groups)} groups")
+    return failures
+
+
+def _compute_and_store(
+    name: str, index: int, group: list[Settings], root: str
+) -> tuple[int, str | None]:
+    from lipsplines.experiments import EXPERIMENTS
+
+    store = Store(root)
+    threads = torch.get_num_threads()
+    # One thread: the batches are small, processes share the cores, and sums have one order.
+    torch.set_num_threads(1)
+    started, clock = time.time(), time.perf_counter()
+    try:
+        outcomes = EXPERIMENTS[name].compute(group)
+        seconds = (time.perf_counter() - clock) / len(group)
+        origin = provenance(started, seconds, together=len(group))
+        for settings, outcome in zip(group, outcomes, strict=True):
+            record = Record(settings, outcome.metrics, outcome.lipschitz, origin)
+            store.put(record, outcome.tensors)
+        return index, None
+    except TrainingError as error:
+        return index, f"{_label(group)}: {error}"
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _label(group: Iterable[Settings]) -> str:
+    first = next(iter(group))
+    return ", ".join(str(first[key]) for key in ("activation", "constraint") if key in first)

@@ -1,0 +1,266 @@
+"""One run, one record: settings, metrics, certificate, provenance, kept in a folder of files.
+
+A record is a JSON file whose name carries the hash of its settings, with an optional safetensors
+file of curves and weights beside it. Both are written to a temporary name and renamed, the
+record last, so that a killed run leaves a whole record or none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lipsplines._version import __version__
+
+__all__ = ["CorruptRecordWarning", "Record", "Store", "default_results", "identity", "provenance"]
+
+PARTS = ("settings", "metrics", "lipschitz", "provenance")
+
+
+class CorruptRecordWarning(UserWarning):
+    """A record file could not be used; it is treated as missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What one run left.
+
+    Attributes
+    ----------
+    settings
+        Everything that decides the result, with ``experiment`` and ``profile`` among it.
+    metrics
+        Numbers, or lists with one entry for each model.
+    lipschitz
+        ``{"lower": ..., "upper": ...}``: certified bounds for all models of the run.
+    provenance
+        From `provenance`.
+    tensors
+        Name and SHA-256 of the file of curves and weights, or None.
+    """
+
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    lipschitz: dict[str, float]
+    provenance: dict[str, Any]
+    tensors: dict[str, str] | None = None
+
+
+def identity(settings: Mapping[str, Any]) -> str:
+    """Hash of the settings, 16 hexadecimal digits: equal settings, equal identity, at any time."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def default_results() -> Path:
+    """Folder of the records: ``LIPSPLINES_RESULTS``, else ``results`` here or in a parent folder."""
+    named = os.environ.get("LIPSPLINES_RESULTS")
+    if named:
+        return Path(named)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "results").is_dir():
+            return folder / "results"
+    return here / "results"
+
+
+class Store:
+    """A folder of records, ``<root>/<experiment>/<profile>/<label>-<identity>.json``.
+
+    Several processes may write at the same time. Reading never trusts a file: one that is cut off,
+    altered or misplaced gives a `CorruptRecordWarning` and counts as missing.
+    """
+
+    def __init__(self, root: str | os.PathLike | None = None) -> None:
+        self.root = Path(root) if root is not None else default_results()
+
+    def path(self, settings: Mapping[str, Any]) -> Path:
+        """Where the record of these settings lies, or would lie."""
+        folder = self.root / settings["experiment"] / settings["profile"]
+        words = [settings.get(key) for key in ("activation", "constraint", "target")]
+        label = "-".join(re.sub(r"[^a-z0-9]+", "-", str(w).lower()) for w in words if w) or "run"
+        return folder / f"{label}-{identity(settings)}.json"
+
+    def get(self, settings: Mapping[str, Any]) -> Record | None:
+        """Record of these settings, or None if there is none that can be used."""
+        path = self.path(settings)
+        if not path.exists():
+            return None
+        try:
+            return self._read(path)
+        except (ValueError, OSError) as error:
+            warnings.warn(
+                f"{path} is not a usable record ({error}); it counts as missing and will be "
+                "computed again.",
+                CorruptRecordWarning,
+                stacklevel=2,
+            )
+            return None
+
+    def put(self, record: Record, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
+        """Write a record, and its tensors beside it, atomically."""
+        path = self.path(record.settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {part: getattr(record, part) for part in PARTS}
+        if tensors:
+            from safetensors.torch import save
+
+            data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+            beside = path.with_suffix(".safetensors")
+            _write_atomically(beside, data)
+            content["tensors"] = {"file": beside.name, "sha256": hashlib.sha256(data).hexdigest()}
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        _write_atomically(path, (text + "\n").encode())
+        return path
+
+    def tensors(self, record: Record) -> dict[str, torch.Tensor]:
+        """Curves and weights of a record, checked against its SHA-256; empty if it has none."""
+        if record.tensors is None:
+            return {}
+        from safetensors.torch import load
+
+        return load(self._tensor_bytes(self.path(record.settings).parent, record.tensors))
+
+    def select(self, experiment: str, profile: str, **settings: Any) -> list[Record]:
+        """All usable records of an experiment at a profile whose settings have the given values."""
+        folder = self.root / experiment / profile
+        found = []
+        for path in sorted(folder.glob("*.json")):
+            try:
+                record = self._read(path)
+            except (ValueError, OSError) as error:
+                warnings.warn(
+                    f"{path} is not a usable record ({error}); it is left out.",
+                    CorruptRecordWarning,
+                    stacklevel=2,
+                )
+                continue
+            if all(record.settings.get(key) == value for key, value in settings.items()):
+                found.append(record)
+        return found
+
+    def _read(self, path: Path) -> Record:
+        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(part), dict) for part in PARTS
+        ):
+            raise ValueError(f"expected an object with {', '.join(PARTS)}")
+        record = Record(**{part: content[part] for part in PARTS}, tensors=content.get("tensors"))
+        if self.path(record.settings).name != path.name:
+            raise ValueError("its settings do not match its name")
+        if set(record.lipschitz) != {"lower", "upper"}:
+            raise ValueError("lipschitz must hold lower and upper")
+        if not all(math.isfinite(number) for number in _numbers(content)):
+            raise ValueError("it holds a number that is not finite")
+        if record.tensors is not None:
+            self._tensor_bytes(path.parent, record.tensors)
+        return record
+
+    @staticmethod
+    def _tensor_bytes(folder: Path, entry: Mapping[str, str]) -> bytes:
+        name = Path(str(entry["file"])).name
+        data = (folder / name).read_bytes()
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise ValueError(f"{name} does not match the SHA-256 in the record")
+        return data
+
+
+def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
+    """Where a record comes from: versions, commit, machine, time.
+
+    Parameters
+    ----------
+    started
+        Start, in seconds since the epoch.
+    seconds
+        Wall time of the run in seconds.
+    extra
+        Further entries, such as data checksums.
+    """
+    return {
+        "lipsplines": __version__,
+        **_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": _device_name(),
+        "threads": torch.get_num_threads(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(seconds, 3),
+        **extra,
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """Git commit of the library's sources, and whether they differ from it; None outside git."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        if git("ls-files", "__init__.py") == "":
+            return {"commit": None, "dirty": None}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": git("status", "--porcelain", "--", ".") != "",
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _device_name() -> str:
+    if sys.platform.startswith("linux"):
+        try:
+            text = Path("/proc/cpuinfo").read_text()
+            match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+            if match:
+                return match[1]
+        except OSError:
+            pass
+    return platform.processor() or platform.machine()
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}")
+
+
+def _numbers(content: Any) -> Iterator[float]:
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        for item in content:
+            yield from _numbers(item)
+    elif isinstance(content, float):
+        yield content
