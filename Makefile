@@ -1,0 +1,41 @@
+# `make book` and `make test` are all a reader needs. Works with GNU Make 3.81 (macOS) and newer.
+PROFILE ?= quick
+FORCE ?=
+FORCED = $(if $(filter-out 0,$(FORCE)),--force)
+PY := .venv/bin/python
+NOTEBOOKS = $(wildcard notebooks/*.ipynb)
+export PYTHON
+
+# Exactly one word, and one of the three.
+ifneq ($(words $(PROFILE))$(filter $(PROFILE),smoke quick paper),1$(PROFILE))
+$(error PROFILE is "$(PROFILE)", but must be smoke, quick or paper)
+endif
+
+.PHONY: book test lint notebooks install clean help
+
+book: notebooks ## execute the notebooks at PROFILE and build the book
+	@$(PY) -m tools.stage --profile $(PROFILE)
+
+test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomputation
+	$(PY) -m pytest tests
+	@$(PY) -m tools.execute --profile smoke $(FORCED)
+	@$(PY) -m tools.recompute --profile smoke
+
+lint: install ## style of the code; notebooks must hold no outputs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	@$(PY) -m nbstripout --verify --keep-id $(NOTEBOOKS) || { echo "error: notebooks in git hold no outputs; run $(PY) -m nbstripout --keep-id notebooks/*.ipynb" >&2; exit 1; }
+
+notebooks: install ## execute the notebooks that are out of date
+	@$(PY) -m tools.execute --profile $(PROFILE) $(FORCED)
+
+install: ## make .venv from requirements.lock, if it is missing or out of date
+	@sh tools/install.sh
+
+clean: ## delete the environment and everything that the build made
+	rm -rf .venv _build _executed build dist .pytest_cache .ruff_cache *.egg-info
+
+help: ## this list
+	@echo "make [target] [PROFILE=smoke|quick|paper] [FORCE=1] [PYTHON=/path/to/python3]"
+	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@echo "PROFILE is quick unless said otherwise (make test always uses smoke); FORCE=1 executes every notebook again."

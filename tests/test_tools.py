@@ -1,0 +1,306 @@
+"""The tools that make the book, on small books made for the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat import v4
+
+from tools.check import check
+from tools.execute import execute_all
+from tools.notebooks import executed_path, fingerprint, notebook_names, provenance, toc_files
+from tools.recompute import fresh_results
+from tools.stage import BuildError, configuration, stage
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_notebook(root: Path, name: str, *sources: str) -> None:
+    """Write a notebook with a title, a cell for parameters, and code cells."""
+    parameters = v4.new_code_cell('profile = "quick"', metadata={"tags": ["parameters"]})
+    cells = [v4.new_markdown_cell(f"# The notebook {name}"), parameters]
+    notebook = v4.new_notebook(cells=[*cells, *map(v4.new_code_cell, sources)])
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """Lay out a project with one notebook, ``good``."""
+    toc = {
+        "format": "jb-book",
+        "root": "book/index",
+        "parts": [
+            {"caption": "One", "chapters": [{"file": "notebooks/good"}]},
+            {"caption": "Two", "chapters": [{"file": "book/execution.md"}]},
+        ],
+    }
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    (tmp_path / "_config.yml").write_text("title: Small\nhtml:\n  favicon: ''\n")
+    (tmp_path / "requirements.lock").write_text("numpy==1.0\n")
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "index.md").write_text("# Index\n")
+    (tmp_path / "lipsplines").mkdir()
+    (tmp_path / "lipsplines" / "module.py").write_text("x = 1\n")
+    write_notebook(tmp_path, "good", "print(profile)")
+    return tmp_path
+
+
+def set_notebooks(root: Path, *names: str) -> None:
+    """Put these notebooks, and no page besides, into the table of contents."""
+    chapters = [{"file": f"notebooks/{name}"} for name in names]
+    toc = {"format": "jb-book", "root": "book/index", "chapters": chapters}
+    (root / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+
+def test_toc(book: Path) -> None:
+    assert toc_files(book) == ["book/index", "notebooks/good", "book/execution"]
+    assert notebook_names(book) == ["good"]
+
+
+def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:
+    seen = {fingerprint(book, "smoke", "good"), fingerprint(book, "quick", "good")}
+    reference = book / "results" / "fitting1d" / "paper" / "record.json"
+    reference.parent.mkdir(parents=True)
+    notebook = book / "notebooks" / "good.ipynb"
+    for path in (
+        notebook,
+        book / "lipsplines" / "module.py",
+        book / "requirements.lock",
+        reference,
+    ):
+        path.write_text((path.read_text() if path.exists() else "") + " ")
+        seen.add(fingerprint(book, "smoke", "good"))
+    assert len(seen) == 6
+    other = book / "results" / "fitting1d" / "quick" / "record.json"
+    other.parent.mkdir()
+    other.write_text("{}")
+    assert fingerprint(book, "smoke", "good") in seen
+
+
+def test_execution_is_incremental(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    executed = executed_path(book, "smoke", "good")
+    assert execute_all(book, "smoke") == []
+    assert "good: done in" in capsys.readouterr().out
+    notebook = nbformat.read(executed, as_version=4)
+    assert notebook.cells[-1].outputs[0].text == "smoke\n"
+    assert str(book) not in executed.read_text()
+
+    before = executed.stat().st_mtime_ns
+    assert execute_all(book, "smoke") == []
+    assert "good: unchanged" in capsys.readouterr().out
+    assert executed.stat().st_mtime_ns == before
+
+    (book / "lipsplines" / "module.py").write_text("x = 2\n")
+    assert execute_all(book, "smoke") == []
+    assert "good: done in" in capsys.readouterr().out
+    changed = executed.stat().st_mtime_ns
+    assert changed > before
+
+    assert execute_all(book, "smoke", force=True) == []
+    assert executed.stat().st_mtime_ns > changed
+
+
+def test_failure_names_notebook_and_cell_and_others_still_run(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_notebook(book, "bad", "x = 1", "\n# divide\nx / 0", "never = True")
+    (book / "notebooks" / "broken.ipynb").write_text("{")
+    set_notebooks(book, "bad", "missing", "broken", "good")
+    earlier = executed_path(book, "smoke", "bad")
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("an earlier result")
+
+    bad, missing, broken = execute_all(book, "smoke")
+
+    assert bad.splitlines() == [
+        "bad failed in code cell 3 of 4: # divide",
+        "    ZeroDivisionError: division by zero",
+        "    executed until there: _executed/smoke/failed/bad.ipynb",
+    ]
+    assert "division by zero" in (book / "_executed/smoke/failed/bad.ipynb").read_text()
+    assert earlier.read_text() == "an earlier result"
+    assert missing == "missing.ipynb is in _toc.yml but not in notebooks/"
+    assert broken.startswith("broken.ipynb is not a notebook")
+    assert executed_path(book, "smoke", "good").exists()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_dead_kernel_is_reported(book: Path) -> None:
+    write_notebook(book, "good", "import os", "os._exit(1)")
+    (failure,) = execute_all(book, "smoke")
+    assert failure.startswith("good failed in code cell 3 of 3: os._exit(1)\n    DeadKernelError")
+
+
+def write_executed(root: Path, name: str) -> None:
+    """Write what `tools.execute` leaves, without executing anything."""
+    notebook = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+    notebook.cells[-1].outputs = [v4.new_output("stream", text="smoke\n")]
+    notebook.metadata["lipsplines"] = {
+        "fingerprint": "0",
+        "profile": "smoke",
+        "started": "2026-01-02T03:04:05+00:00",
+        "seconds": 1.25,
+        "versions": {"python": "3.11.0", "torch": "2.13.0", "numpy": "2.4.6"},
+        "processors": 2,
+        "system": "Linux x86_64",
+        "commit": "abc123",
+        "modified": True,
+    }
+    path = executed_path(root, "smoke", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def test_stage_writes_the_execution_page(book: Path) -> None:
+    write_executed(book, "good")
+    source = stage(book, "smoke")
+    page = (source / "book" / "execution.md").read_text()
+    link = "[The notebook good](../notebooks/good.ipynb)"
+    assert f"| {link} | smoke | 1.2 | 2026-01-02 03:04 | `abc123` with changes |" in page
+    assert f"| {link} | 3.11.0 | 2.13.0 | 2.4.6 | 2 | Linux x86_64 |" in page
+    assert (source / "notebooks" / "good.ipynb").exists()
+    assert (source / "_config.yml").read_text() == (book / "_config.yml").read_text()
+
+
+def test_stage_refuses_a_notebook_that_was_not_executed(book: Path) -> None:
+    with pytest.raises(BuildError, match="good is not executed at paper"):
+        stage(book, "paper")
+    assert provenance(book / "nowhere.ipynb") == {}
+
+
+def test_repository_is_linked_only_when_known() -> None:
+    text = (ROOT / "_config.yml").read_text()
+    assert configuration(text, None) == text
+    config = yaml.safe_load(configuration(text, "someone/something"))
+    assert config["repository"]["url"] == "https://github.com/someone/something"
+    assert config["html"]["use_repository_button"]
+
+
+@pytest.fixture
+def built(book: Path) -> Path:
+    """Lay out a project as if its book had been built."""
+    html = book / "_build" / "html"
+    for page in toc_files(book):
+        (html / page).parent.mkdir(parents=True, exist_ok=True)
+        (html / f"{page}.html").write_text("<a href='https://example.org'>fine</a>")
+    (html / "_static").mkdir()
+    (html / "_static" / "style.css").write_text("/* url(http://x.org/y) */ a {color: red}")
+    write_executed(book, "good")
+    (html / "_sources" / "notebooks").mkdir(parents=True)
+    shutil.copy(executed_path(book, "smoke", "good"), html / "_sources" / "notebooks")
+    return book
+
+
+def test_check_passes_a_whole_book(built: Path) -> None:
+    assert check(built, built / "_build" / "html") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<script src='https://a.org/b.js'></script>", "loads https://a.org/b.js from elsewhere"),
+        ("<link rel='stylesheet' href='//a.org/b.css'>", "loads //a.org/b.css from elsewhere"),
+        ("<img srcset='http://a.org/b 2x'>", "loads http://a.org/b from elsewhere"),
+        ("<iframe src='https://a.org'></iframe>", "loads https://a.org from elsewhere"),
+        ("<style>@import 'https://a.org/c';</style>", "loads https://a.org/c from elsewhere"),
+        ("<p style='background:url(http://a.org/d)'>", "loads http://a.org/d from elsewhere"),
+        ("<img src='missing.png'>", "loads missing.png, which is missing"),
+        ("<div class='output traceback'>", "shows a traceback"),
+    ],
+)
+def test_check_finds(built: Path, text: str, problem: str) -> None:
+    html = built / "_build" / "html"
+    (html / "book" / "index.html").write_text(text)
+    assert check(built, html) == [f"book/index.html {problem}"]
+
+
+def test_check_finds_more(built: Path) -> None:
+    html = built / "_build" / "html"
+    (html / "_static" / "style.css").write_text("@import url(https://a.org/b.css);")
+    (html / "book" / "index.html").write_text(f"see {built.resolve()}/file")
+    (html / "notebooks" / "good.html").unlink()
+    shutil.copy(built / "notebooks" / "good.ipynb", html / "_sources" / "notebooks")
+    assert [problem.split(", /")[0] for problem in check(built, html)] == [
+        "the page notebooks/good of _toc.yml was not built",
+        "book/index.html names a folder of this machine",
+        "_static/style.css loads https://a.org/b.css from elsewhere",
+        "the notebook good to download holds no outputs",
+    ]
+
+
+def test_recomputation_sees_reference_records_alone(tmp_path: Path) -> None:
+    for profile in ("paper", "smoke"):
+        folder = tmp_path / "results" / "fitting1d" / profile
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text("{}")
+    fresh = tmp_path / "fresh"
+    fresh_results(tmp_path, fresh)
+    assert [path.relative_to(fresh).as_posix() for path in fresh.rglob("*.json")] == [
+        "fitting1d/paper/record.json"
+    ]
+
+
+def install(folder: Path, python: str | None) -> subprocess.CompletedProcess[str]:
+    """Run the installer in a project where `python`, a shell script, is the only Python."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    for command in ("sh", "cat", "cksum", "rm", "mkdir", "chmod", "cp"):
+        (bin_ / command).symlink_to(shutil.which(command) or command)
+    if python is not None:
+        (bin_ / "python3").write_text(f"#!/bin/sh\n{python}\n")
+        (bin_ / "python3").chmod(0o755)
+    (folder / "lipsplines").mkdir()
+    for file in ("requirements.lock", "pyproject.toml", "lipsplines/_version.py"):
+        (folder / file).write_text("")
+    command = ["sh", str(ROOT / "tools" / "install.sh")]
+    environment = {"PATH": str(bin_)}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_install_without_python(tmp_path: Path) -> None:
+    for python in (None, "exit 1"):
+        folder = tmp_path / str(python)
+        folder.mkdir()
+        done = install(folder, python)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: no Python 3.11 or newer was found")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_install_without_venv_names_the_package(tmp_path: Path) -> None:
+    python = 'case "$2" in *ensurepip*) exit 1;; *print*) echo 3.12;; esac'
+    done = install(tmp_path, python)
+    assert done.returncode == 1
+    assert "install the package python3.12-venv" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_interrupted_install_is_not_taken_for_whole(tmp_path: Path) -> None:
+    # A Python that makes a virtual environment in which pip fails.
+    python = (
+        'if [ "$2" = venv ]; then mkdir -p .venv/bin; cp "$0" .venv/bin/python; fi\n'
+        'case "$*" in *pip*install*) exit 1;; esac'
+    )
+    done = install(tmp_path, python)
+    assert done.returncode == 1
+    assert "requirements.lock could not be installed" in done.stderr
+    assert not (tmp_path / ".venv" / ".lock").exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("profile", ["fast", "", "smoke quick"])
+def test_make_refuses_an_unknown_profile(profile: str) -> None:
+    command = ["make", "-C", str(ROOT), "help", f"PROFILE={profile}"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert f'PROFILE is "{profile}", but must be smoke, quick or paper' in done.stderr

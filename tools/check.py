@@ -1,0 +1,104 @@
+"""Check a built book: every page is there, nothing is loaded from elsewhere, no cell failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tools.notebooks import notebook_names, toc_files
+
+LOADING = {
+    "audio": ("src",),
+    "embed": ("src",),
+    "iframe": ("src",),
+    "img": ("src", "srcset"),
+    "image": ("href", "xlink:href"),
+    "input": ("src",),
+    "object": ("data",),
+    "script": ("src",),
+    "source": ("src", "srcset"),
+    "track": ("src",),
+    "video": ("src", "poster"),
+}
+LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
+CSS_URL = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])([^"')\s;]+)""")
+EXTERNAL = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
+
+
+class Page(HTMLParser):
+    """Collects what a browser loads when it opens a page, and failed outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.traceback = False
+        self._in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the addresses that this element makes a browser load."""
+        values = {name: value or "" for name, value in attrs}
+        for name in LOADING.get(tag, ()):
+            if name in values:
+                parts = values[name].split(",") if name == "srcset" else [values[name]]
+                self.loaded += [part.split()[0] for part in parts if part.strip()]
+        if tag == "link" and LOADING_LINKS & set(values.get("rel", "").lower().split()):
+            self.loaded.append(values.get("href", ""))
+        self.loaded += CSS_URL.findall(values.get("style", ""))
+        self.traceback |= "traceback" in values.get("class", "").split()
+        self._in_style = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        """Look into style sheets that stand in the page."""
+        if self._in_style:
+            self.loaded += CSS_URL.findall(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave a style sheet."""
+        self._in_style = False
+
+
+def _check_loaded(html: Path, file: Path, loaded: list[str]) -> list[str]:
+    problems = []
+    for address in dict.fromkeys(loaded):
+        if EXTERNAL.match(address):
+            problems.append(f"{file.relative_to(html)} loads {address} from elsewhere")
+            continue
+        parts = urlsplit(address)
+        if parts.scheme or not parts.path:
+            continue  # data: and the like
+        base = html if parts.path.startswith("/") else file.parent
+        if not (base / unquote(parts.path).lstrip("/")).exists():
+            problems.append(f"{file.relative_to(html)} loads {address}, which is missing")
+    return problems
+
+
+def check(root: Path, html: Path) -> list[str]:
+    """Return what is wrong with the book in the folder `html`, one sentence each."""
+    problems = [
+        f"the page {page} of _toc.yml was not built"
+        for page in toc_files(root)
+        if not (html / f"{page}.html").exists()
+    ]
+    pages = [file for file in html.rglob("*.html") if file.relative_to(html).parts[0] != "_static"]
+    for file in sorted(pages):  # the theme leaves templates in _static
+        text = file.read_text(encoding="utf-8")
+        page = Page()
+        page.feed(text)
+        problems += _check_loaded(html, file, page.loaded)
+        if page.traceback:
+            problems.append(f"{file.relative_to(html)} shows a traceback")
+        if str(root.resolve()) in text:
+            problems.append(f"{file.relative_to(html)} names a folder of this machine, {root}")
+    for file in sorted(html.rglob("*.css")):
+        styles = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+        problems += _check_loaded(html, file, CSS_URL.findall(styles))
+    for name in notebook_names(root):
+        download = html / "_sources" / "notebooks" / f"{name}.ipynb"
+        if not download.exists():
+            problems.append(f"{name} cannot be downloaded as a notebook")
+        elif not any(c.get("outputs") for c in json.loads(download.read_text())["cells"]):
+            problems.append(f"the notebook {name} to download holds no outputs")
+    return problems

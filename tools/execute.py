@@ -1,0 +1,210 @@
+"""Execute the notebooks of the table of contents with papermill, each only when it is out of date.
+
+``python -m tools.execute --profile quick [--force]`` writes ``_executed/quick/notebooks/*.ipynb``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tools.notebooks import PROFILES, executed_path, fingerprint, notebook_names, provenance
+
+PLAIN_LINE_SECONDS = 10.0
+
+
+class NotebookError(Exception):
+    """A notebook that could not be executed; the message says all that a reader needs."""
+
+
+class Progress:
+    """One line for each notebook, rewritten in place on a terminal, else a line now and then."""
+
+    def __init__(self, name: str, cells: int) -> None:
+        self.name, self.cells, self.cell, self.first_line = name, cells, 0, ""
+        self.start = self.printed = time.monotonic()
+        self.terminal = sys.stdout.isatty()
+        print(f"{name}: {cells} cells", end="" if self.terminal else "\n", flush=True)
+
+    def advance(self, source: str) -> None:
+        """Note that the next code cell begins."""
+        self.cell += 1
+        self.first_line = next((line for line in source.splitlines() if line.strip()), "")
+        text = f"{self.name}: cell {self.cell}/{self.cells}"
+        now = time.monotonic()
+        if self.terminal:
+            print(f"\r\033[K{text}", end="", flush=True)
+        elif now - self.printed > PLAIN_LINE_SECONDS:
+            print(f"{text}, {now - self.start:.0f} s", flush=True)
+            self.printed = now
+
+    def close(self, text: str) -> None:
+        """Say how the notebook ended."""
+        print("\r\033[K" if self.terminal else "", end="")
+        print(f"{self.name}: {text}", flush=True)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def describe_run(root: Path, profile: str, name: str) -> dict[str, Any]:
+    """Return the provenance of a run that starts now."""
+    versions = {"python": platform.python_version()}
+    for package in ("lipsplines", "torch", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux: what this process may use
+    return {
+        "fingerprint": fingerprint(root, profile, name),
+        "profile": profile,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "processors": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "commit": _git(root, "rev-parse", "--short=10", "HEAD"),
+        "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _is_parameters(cell: dict[str, Any]) -> bool:
+    return "parameters" in cell.get("metadata", {}).get("tags", [])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotebookError(f"{path.name} is in _toc.yml but not in {path.parent.name}/") from None
+    except ValueError as error:
+        raise NotebookError(f"{path.name} is not a notebook: {error}") from None
+
+
+def execute(root: Path, profile: str, name: str) -> None:
+    """Execute one notebook and put the result in place, whole or not at all.
+
+    Raises
+    ------
+    NotebookError
+        If a cell raised, the kernel died, or there is no such notebook. What was executed until
+        then lies in ``_executed/<profile>/failed/``; an earlier good result stays where it is.
+    """
+    source = root / "notebooks" / f"{name}.ipynb"
+    cells = [cell for cell in _read(source)["cells"] if cell["cell_type"] == "code"]
+    takes_profile = any(_is_parameters(cell) for cell in cells)
+    progress = Progress(name, len(cells))
+
+    import nbformat  # slow to import, and not needed when all notebooks are current
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+
+    class ReportingEngine(NBClientEngine):
+        """Papermill's own engine, which also says where it is."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            start = nb_man.cell_start
+
+            def reporting_start(cell: Any, *arguments: Any, **keywords: Any) -> Any:
+                injected = "injected-parameters" in cell.metadata.get("tags", [])
+                if cell.cell_type == "code" and not injected:
+                    progress.advance(cell.source)
+                return start(cell, *arguments, **keywords)
+
+            nb_man.cell_start = reporting_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("reporting", ReportingEngine)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # failures are reported below
+    final = executed_path(root, profile, name)
+    partial = root / "_executed" / profile / "failed" / f"{name}.ipynb"
+    for folder in (final.parent, partial.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    run = describe_run(root, profile, name)
+    try:
+        notebook = papermill.execute_notebook(
+            source,
+            partial,
+            parameters={"profile": profile} if takes_profile else {},
+            engine_name="reporting",
+            kernel_name="python3",  # this environment's, whatever name the author's had
+            language="python",
+            progress_bar=False,
+            cwd=source.parent,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no word on loopback encryption
+        )
+    except Exception as error:
+        place = f"in code cell {progress.cell} of {len(cells)}: {progress.first_line.strip()}"
+        if progress.cell == 0:
+            place = "before its first cell"
+        if isinstance(error, PapermillExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        progress.close(f"failed after {time.monotonic() - progress.start:.1f} s")
+        text = f"{name} failed {place}\n    {reason}"
+        if partial.exists():
+            text += f"\n    executed until there: {partial.relative_to(root)}"
+        raise NotebookError(text) from error
+    run["seconds"] = round(time.monotonic() - progress.start, 1)
+    notebook.metadata["lipsplines"] = run
+    notebook.metadata.papermill.update(  # paths of this machine are of no use to a reader
+        input_path=f"notebooks/{name}.ipynb", output_path=str(final.relative_to(root))
+    )
+    nbformat.write(notebook, partial)
+    partial.replace(final)
+    progress.close(f"done in {run['seconds']} s")
+
+
+def execute_all(root: Path, profile: str, force: bool = False) -> list[str]:
+    """Execute what is out of date; return one message for each notebook that failed."""
+    failures = []
+    for name in notebook_names(root):
+        try:
+            known = provenance(executed_path(root, profile, name)).get("fingerprint")
+            source = root / "notebooks" / f"{name}.ipynb"
+            if not force and source.exists() and known == fingerprint(root, profile, name):
+                print(f"{name}: unchanged, not executed again ({profile})", flush=True)
+            else:
+                execute(root, profile, name)
+        except NotebookError as error:
+            failures.append(str(error))
+    return failures
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.execute", description=__doc__)
+    parser.add_argument("--profile", choices=PROFILES, default="quick")
+    parser.add_argument("--force", action="store_true", help="execute unchanged notebooks too")
+    options = parser.parse_args()
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning, not ours
+    try:
+        failures = execute_all(Path.cwd(), options.profile, options.force)
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished notebooks are kept", file=sys.stderr)
+        return 130
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Recompute the executed notebooks with nbval, reading nothing that an earlier run stored.
+
+``python -m tools.recompute --profile smoke`` runs every cell again and compares the text outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tools.notebooks import PROFILES, executed_path, notebook_names
+
+
+def fresh_results(root: Path, folder: Path) -> None:
+    """Copy the committed reference records into `folder`, and nothing else of ``results/``."""
+    for reference in root.glob("results/*/paper"):
+        shutil.copytree(reference, folder / reference.relative_to(root / "results"))
+
+
+def recompute(root: Path, profile: str) -> int:
+    """Return the exit status of pytest on the executed notebooks."""
+    notebooks = [executed_path(root, profile, name) for name in notebook_names(root)]
+    if not notebooks:  # pytest without a path would collect the unit tests
+        return 0
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]
+    command += ["--nbval-current-env", "--nbval-sanitize-with", str(root / "tests/nbval.cfg")]
+    with tempfile.TemporaryDirectory(prefix="lipsplines-") as folder:
+        fresh_results(root, Path(folder))
+        environment = {**os.environ, "LIPSPLINES_RESULTS": folder}
+        return subprocess.run(
+            [*command, *map(str, notebooks)], cwd=root, env=environment, check=False
+        ).returncode
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.recompute", description=__doc__)
+    parser.add_argument("--profile", choices=PROFILES, default="smoke")
+    return recompute(Path.cwd(), parser.parse_args().profile)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Stage the sources of the book in ``_build/src``, build it with Jupyter Book, and check it.
+
+``python -m tools.stage --profile quick`` expects the notebooks in ``_executed/quick/notebooks``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.check import check
+from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
+
+
+class BuildError(Exception):
+    """The book could not be built; the message says why."""
+
+
+def title(notebook: Path) -> str:
+    """Return the first heading of a notebook, or its name where it has none."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+    return notebook.stem
+
+
+def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
+    """Return the page that says how each notebook of this book was executed.
+
+    Parameters
+    ----------
+    runs
+        For each notebook its name, its title and its provenance (`tools.execute.describe_run`).
+    """
+    table = ["| Notebook | Profile | Seconds | Executed (UTC) | Commit |", "|---|---|--:|---|---|"]
+    machine = [
+        "| Notebook | Python | PyTorch | NumPy | Processors | System |",
+        "|---|---|---|---|--:|---|",
+    ]
+    for name, heading, run in runs:
+        link = f"[{heading}](../notebooks/{name}.ipynb)"
+        executed = run["started"][:16].replace("T", " ")
+        commit = f"`{run['commit']}`" if run["commit"] else "not in git"
+        commit += " with changes" if run["modified"] else ""
+        row = [link, run["profile"], f"{run['seconds']:.1f}", executed, commit]
+        table.append(f"| {' | '.join(row)} |")
+        versions = [run["versions"][package] for package in ("python", "torch", "numpy")]
+        row = [link, *versions, str(run["processors"]), run["system"]]
+        machine.append(f"| {' | '.join(row)} |")
+    total = sum(run["seconds"] for _, _, run in runs)
+    lines = [
+        "# Execution",
+        "The notebooks of this book were executed by the build, in this order. Every output on "
+        "their pages comes from these runs, or from a stored record that the page names.",
+        "\n".join(table),
+        f"Together: {total:.1f} seconds.",
+        "## Where",
+        "\n".join(machine),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def configuration(text: str, repository: str | None) -> str:
+    """Return ``_config.yml``, with links to the repository where its address is known."""
+    if not repository:
+        return text
+    config = yaml.safe_load(text)
+    config["repository"] = {"url": f"https://github.com/{repository}", "branch": "main"}
+    config["html"].update(use_repository_button=True, use_issues_button=True)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def stage(root: Path, profile: str, repository: str | None = None) -> Path:
+    """Lay out all that the book is made of in ``_build/src``; return that folder."""
+    source = root / "_build" / "src"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "book", source / "book")
+    shutil.copy(root / "_toc.yml", source)
+    (source / "notebooks").mkdir()
+    runs = []
+    for name in notebook_names(root):
+        executed = executed_path(root, profile, name)
+        run = provenance(executed)
+        if not run:
+            raise BuildError(f"{name} is not executed at {profile}; run make PROFILE={profile}")
+        shutil.copy(executed, source / "notebooks")
+        runs.append((name, title(executed), run))
+    (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
+    config = configuration((root / "_config.yml").read_text(encoding="utf-8"), repository)
+    (source / "_config.yml").write_text(config, encoding="utf-8")
+    return source
+
+
+def build(root: Path, source: Path) -> Path:
+    """Build the HTML with warnings as errors; return its folder."""
+    html = root / "_build" / "html"
+    shutil.rmtree(html, ignore_errors=True)  # a page that left the toc must not stay
+    log = root / "_build" / "build.log"
+    script = Path(sys.executable).with_name("jupyter-book")
+    options = ["--path-output", str(root), "-W", "-n", "--keep-going", "--all"]
+    done = subprocess.run(
+        [str(script), "build", str(source), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    log.write_text(done.stdout, encoding="utf-8")
+    if done.returncode:
+        lines = done.stdout.splitlines()
+        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
+        raise BuildError("\n    ".join(["the book was not built:", *told, f"all output: {log}"]))
+    return html
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.stage", description=__doc__)
+    parser.add_argument("--profile", choices=PROFILES, default="quick")
+    profile = parser.parse_args().profile
+    root = Path.cwd()
+    try:
+        html = build(root, stage(root, profile, os.environ.get("GITHUB_REPOSITORY")))
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    problems = check(root, html)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        return 1
+    index = html / "index.html"
+    print(f"book: built at the {profile} profile; open {index.relative_to(root)}")
+    print(f"      {index.as_uri()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
