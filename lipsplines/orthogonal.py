@@ -100,17 +100,21 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
 
 
 class _BjorckIterations(torch.autograd.Function):
-    """``X (3 I - X^T X) / 2``, repeated; keeps each ``X`` and ``X^T X`` for the backward pass."""
+    """``X (3 I - X^T X) / 2``, repeated; keeps each ``X`` and ``X^T X`` for the backward pass.
+
+    All batch dimensions are one inside, so that each product is a single batched call.
+    """
 
     @staticmethod
     def forward(start: Tensor, iterations: int):
         kept = []
-        x = start.view_as(start)
+        x = start.reshape(-1, *start.shape[-2:])
+        x = x.view_as(x)
         for _ in range(iterations):
-            gram = x.mT @ x
+            gram = torch.bmm(x.mT, x)
             kept += [x, gram]
-            x = _combine(x, x, gram)
-        return x, *kept
+            x = torch.baddbmm(x, x, gram, beta=1.5, alpha=-0.5)
+        return x.reshape(start.shape), *kept
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -124,25 +128,18 @@ class _BjorckIterations(torch.autograd.Function):
         if gradient is None:
             return None, None
         kept = ctx.saved_tensors
+        shape = gradient.shape
+        gradient = gradient.reshape(kept[0].shape)
         for x, gram in zip(kept[-2::-2], kept[::-2], strict=True):
-            mixed = x.mT @ gradient
-            gradient = _combine(gradient, gradient, gram)
-            gradient = _combine(gradient, x, mixed + mixed.mT, scale=1.0)
-        return gradient, None
+            mixed = torch.bmm(x.mT, gradient)
+            gradient = torch.baddbmm(gradient, gradient, gram, beta=1.5, alpha=-0.5)
+            gradient = torch.baddbmm(gradient, x, mixed + mixed.mT, alpha=-0.5)
+        return gradient.reshape(shape), None
 
     @staticmethod
     def vmap(info, in_dims, start, iterations):
         outputs = _BjorckIterations.apply(start.movedim(in_dims[0], 0), iterations)
-        return outputs, (0,) * len(outputs)
-
-
-def _combine(a: Tensor, b: Tensor, c: Tensor, scale: float = 1.5) -> Tensor:
-    """``scale a - b c / 2`` in one call where torch has one."""
-    if a.dim() == 2:
-        return torch.addmm(a, b, c, beta=scale, alpha=-0.5)
-    if a.dim() == 3:
-        return torch.baddbmm(a, b, c, beta=scale, alpha=-0.5)
-    return scale * a - 0.5 * (b @ c)
+        return outputs, (0,) + (None,) * (len(outputs) - 1)
 
 
 class _GramBound(torch.autograd.Function):
