@@ -218,7 +218,8 @@ class Householder(nn.Module):
     """Reflect pairs of channels that lie on the negative side of a learned line.
 
     For ``z`` in the plane of channels ``2 i`` and ``2 i + 1`` and the unit vector
-    ``v = (sin(t / 2), -cos(t / 2))``: ``z`` if ``v . z > 0``, else ``(I - 2 v v^T) z`` (Singla et al. 2022).
+    ``v = (sin(t / 2), -cos(t / 2))``: ``z`` if ``v . z > 0``, else ``(I - 2 v v^T) z`` (Singla et
+    al. 2022).
     1-Lipschitz in the 2-norm and gradient-norm preserving. The start ``t = pi / 2`` sorts the pair
     into (larger, smaller), that is MaxMin.
 
@@ -251,7 +252,7 @@ class Householder(nn.Module):
 
 
 class LipschitzPReLU(nn.Module):
-    """PReLU ``max(x, 0) + a min(x, 0)`` with slopes ``a`` clipped to ``[-1, 1]``, one for each channel.
+    """PReLU ``max(x, 0) + a min(x, 0)``, ``a`` clipped to ``[-1, 1]``, one for each channel.
 
     Parameters
     ----------

@@ -177,7 +177,7 @@ def _lower(model: nn.Module, points: Tensor) -> float:
 
 
 def _largest_magnitude(model: nn.Module, x: Tensor) -> float:
-    """Bound, in units of the roundoff, of the error of a forward pass: fan-in times magnitude, summed."""
+    """Error of a forward pass in units of the roundoff: fan-in times magnitude, summed."""
     total = 0.0
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:

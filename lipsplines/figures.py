@@ -7,16 +7,14 @@ Okabe and Ito, told apart with any colour vision; families share a hue, members 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["ACTIVATION_STYLES", "activation_label", "error_strips", "markdown_table", "style"]
+__all__ = ["ACTIVATION_STYLES", "activation_label", "error_strips", "markdown_table", "use_style"]
 
 # Activation -> label, colour, marker.
 ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
@@ -34,12 +32,11 @@ ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
 }
 
 
-def style() -> AbstractContextManager:
-    """Context in which figures have the style of the book: readable at phone width, opaque."""
-    return mpl.rc_context(
+def use_style() -> None:
+    """Give all later figures the style of the book: readable at phone width, opaque."""
+    plt.rcParams.update(
         {
-            "figure.dpi": 110,
-            "savefig.dpi": 160,
+            "figure.dpi": 120,
             "figure.constrained_layout.use": True,
             "figure.facecolor": "white",
             "font.size": 11,
@@ -106,7 +103,13 @@ def _strips(axis: Axes, panel: Mapping[str, Sequence[float]], names: Sequence[st
         # Spread the dots without randomness: by their rank within the strip.
         offsets = 0.2 * np.sin(2.4 * np.arange(errors.size))
         axis.plot(
-            errors, row + offsets, marker, color=colour, markersize=4.5, alpha=0.8, markeredgewidth=0
+            errors,
+            row + offsets,
+            marker,
+            color=colour,
+            markersize=4.5,
+            alpha=0.8,
+            markeredgewidth=0,
         )
     axis.set_xscale("log")
     axis.set_yticks(range(len(names)), [activation_label(name) for name in names])

@@ -8,6 +8,7 @@ record last, so that a killed run leaves a whole record or none.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -28,8 +29,18 @@ import torch
 
 from lipsplines._version import __version__
 
-__all__ = ["CorruptRecordWarning", "Record", "Store", "default_results", "identity", "provenance"]
+__all__ = [
+    "CorruptRecordWarning",
+    "Record",
+    "Store",
+    "code_fingerprint",
+    "default_results",
+    "identity",
+    "provenance",
+]
 
+# Modules that only show, store or judge numbers.
+PRESENTATION = ("__init__", "__main__", "claims", "cli", "figures", "records")
 PARTS = ("settings", "metrics", "lipschitz", "provenance")
 
 
@@ -196,6 +207,7 @@ def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
     return {
         "lipsplines": __version__,
         **_commit(),
+        "code": code_fingerprint(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -205,6 +217,18 @@ def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         **extra,
     }
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """Hash of the sources that decide the numbers in a record, 16 hexadecimal digits."""
+    folder = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        if path.stem not in PRESENTATION and not path.stem.endswith("_tables"):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _commit() -> dict[str, Any]:

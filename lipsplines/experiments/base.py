@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lipsplines.records import Record, Store, provenance
+from lipsplines.records import Record, Store, code_fingerprint, provenance
 from lipsplines.training import TrainingError
 
 __all__ = ["PROFILES", "Experiment", "ExperimentError", "Outcome", "run", "status"]
@@ -101,12 +101,24 @@ def status(
     """Records that are there, and settings of the runs that are missing."""
     found, missing = [], []
     for cell in select_cells(experiment, profile, seed):
-        record = store.get(cell)
+        record = current_record(store, cell)
         if record is None:
             missing.append(cell)
         else:
             found.append(record)
     return found, missing
+
+
+def current_record(store: Store, settings: Settings) -> Record | None:
+    """The stored record, unless it is missing or the code has changed since.
+
+    Records of the profile ``paper`` stay valid: they take hours, name the commit that made them,
+    and carry a revision of the method in their settings.
+    """
+    record = store.get(settings)
+    if record is None or settings["profile"] == "paper":
+        return record
+    return record if record.provenance.get("code") == code_fingerprint() else None
 
 
 def run(
@@ -144,7 +156,7 @@ def run(
     cells = select_cells(experiment, profile, seed, only)
     groups: dict[Hashable, list[Settings]] = {}
     for cell in cells:
-        if store.get(cell) is None:
+        if current_record(store, cell) is None:
             groups.setdefault(experiment.group(cell), []).append(cell)
     failures = _run_groups(experiment, list(groups.values()), profile, store, jobs, progress)
     if failures:

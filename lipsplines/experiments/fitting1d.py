@@ -16,9 +16,19 @@ from lipsplines.datasets import TARGETS_1D, target_1d
 from lipsplines.experiments.base import Experiment, Outcome, Settings
 from lipsplines.experiments.fitting1d_tables import text
 from lipsplines.models import MLP
+from lipsplines.records import Record, Store
 from lipsplines.training import build_models, fit_regression
 
-__all__ = ["ABLATIONS", "EXPERIMENT", "PROFILE_SIZES", "Sizes", "build", "initial_model", "test_set"]
+__all__ = [
+    "ABLATIONS",
+    "EXPERIMENT",
+    "PROFILE_SIZES",
+    "Sizes",
+    "build",
+    "initial_model",
+    "test_set",
+    "trained_model",
+]
 
 REVISION = 1  # raised whenever the method changes, so that old records are not taken for new ones
 
@@ -131,7 +141,7 @@ def group(settings: Settings) -> Hashable:
 
 
 def cost(group: list[Settings]) -> float:
-    """Rough number of operations: a fixed part for each step, and one that grows with the models."""
+    """Rough cost of a group: for each step a fixed part, and one that grows with the models."""
     first = group[0]
     models = sum(settings["models"] for settings in group)
     size = 2.0 if first["spline"] else 1.0
@@ -155,6 +165,17 @@ def build(settings: Settings) -> MLP:
 def initial_model(settings: Settings, index: int) -> MLP:
     """Model `index` of a cell before training."""
     return build_models(lambda: build(settings), [_seed(settings, "weights", index)])[0]
+
+
+def trained_model(store: Store, record: Record) -> MLP:
+    """The median model of a cell after training, from the weights beside its record."""
+    prefix = "model."
+    tensors = store.tensors(record).items()
+    model = initial_model(record.settings, record.metrics["median_model"])
+    model.load_state_dict(
+        {name.removeprefix(prefix): t for name, t in tensors if name.startswith(prefix)}
+    )
+    return model
 
 
 def test_set(settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
