@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -97,7 +98,7 @@ class MLP(nn.Sequential):
             raise ValueError(f"sizes needs an input and an output width, got {tuple(sizes)}.")
         linear = LINEAR_LAYERS[constraint]
         modules: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             if modules:
                 modules.append(make_activation(activation, fan_in, **(activation_options or {})))
             modules.append(linear(fan_in, fan_out, **(layer_options or {})))

@@ -70,8 +70,8 @@ def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:
     With ``G = W^T W`` on the shorter side and ``n = 2^squarings``, ``|W| <= |G^n|_F^(1 / 2n)``: the
     Schatten norm of order ``4 n`` (Delattre et al. 2023). Power iteration approaches the norm from
     below; this bound comes from above and exceeds it by a factor of at most ``r^(1 / 4n)``,
-    ``r = min(m, n)``: 1.0006 for ``r = 10`` and 1.002 for ``r = 1024`` with 10 squarings, usually far
-    less. Differentiable once, with the exact gradient of the bound.
+    ``r = min(m, n)``: 1.0006 for ``r = 10`` and 1.002 for ``r = 1024`` with 10 squarings, usually
+    far less. Differentiable once, with the exact gradient of the bound.
 
     Parameters
     ----------

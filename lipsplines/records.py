@@ -80,7 +80,7 @@ def identity(settings: Mapping[str, Any]) -> str:
 
 
 def default_results() -> Path:
-    """Folder of the records: ``LIPSPLINES_RESULTS``, else ``results`` here or in a parent folder."""
+    """Folder of records: ``LIPSPLINES_RESULTS``, else ``results`` here or in a parent folder."""
     named = os.environ.get("LIPSPLINES_RESULTS")
     if named:
         return Path(named)
@@ -269,8 +269,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

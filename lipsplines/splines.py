@@ -1,7 +1,7 @@
 """The mathematics of linear splines on a uniform grid, as pure functions of tensors.
 
 A linear spline with coefficients ``c`` of shape ``(..., K)`` and half range ``R`` takes the value
-``c[k]`` at the knot ``tau_k = -R + k T``, ``k = 0, ..., K - 1``, with spacing ``T = 2 R / (K - 1)``.
+``c[k]`` at the knot ``tau_k = -R + k T``, ``0 <= k < K``, with spacing ``T = 2 R / (K - 1)``.
 It is linear between knots, and its first and last pieces continue outside ``[-R, R]``. Hence it
 has ``K - 1`` linear regions (Ducotterd et al. 2024, Section 3.1).
 
@@ -113,7 +113,7 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float) -> Tensor:
 
 
 def slopes(coefficients: Tensor, spacing: float) -> Tensor:
-    """Slopes ``(c[k + 1] - c[k]) / T`` of the ``K - 1`` pieces: ``(..., K)`` to ``(..., K - 1)``."""
+    """Slopes ``(c[k + 1] - c[k]) / T`` of the pieces: ``(..., K)`` to ``(..., K - 1)``."""
     return coefficients.diff(dim=-1) / spacing
 
 
