@@ -148,7 +148,7 @@ def execute(root: Path, profile: str, name: str) -> None:
             language="python",
             progress_bar=False,
             cwd=source.parent,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no word on loopback encryption
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # cells report errors
         )
     except Exception as error:
         place = f"in code cell {progress.cell} of {len(cells)}: {progress.first_line.strip()}"
