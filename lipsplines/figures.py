@@ -6,15 +6,14 @@ Okabe and Ito, told apart with any colour vision; families share a hue, members 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["ACTIVATION_STYLES", "activation_label", "error_strips", "markdown_table", "use_style"]
+__all__ = ["ACTIVATION_STYLES", "activation_label", "error_strips", "use_style"]
 
 # Activation -> label, colour, marker.
 ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
@@ -115,12 +114,3 @@ def _strips(axis: Axes, panel: Mapping[str, Sequence[float]], names: Sequence[st
     axis.set_yticks(range(len(names)), [activation_label(name) for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Markdown table; first column to the left, the others to the right."""
-    from tabulate import tabulate
-
-    rows = list(rows)
-    align = ["left", *["right"] * (len(header) - 1)]
-    return tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)

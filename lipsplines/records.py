@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Modules that only show, store or judge numbers.
-PRESENTATION = ("__init__", "__main__", "claims", "cli", "figures", "records")
+PRESENTATION = ("__init__", "__main__", "claims", "cli", "figures", "records", "tables")
 PARTS = ("settings", "metrics", "lipschitz", "provenance")
 
 

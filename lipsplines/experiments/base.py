@@ -14,7 +14,15 @@ import torch
 from lipsplines.records import Record, Store, code_fingerprint, provenance
 from lipsplines.training import TrainingError
 
-__all__ = ["PROFILES", "Experiment", "ExperimentError", "Outcome", "run", "status"]
+__all__ = [
+    "PROFILES",
+    "Experiment",
+    "ExperimentError",
+    "Outcome",
+    "check_parameters",
+    "run",
+    "status",
+]
 
 PROFILES = ("smoke", "quick", "paper")
 
@@ -66,6 +74,20 @@ class Experiment:
     table: Callable[[list[Record]], str] | None = None
 
 
+def check_parameters(profile: str, seed: int) -> None:
+    """Refuse parameters of a notebook or command that no experiment knows.
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile or a seed that is not a non-negative integer.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"Unknown profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a non-negative integer, got {seed!r}.")
+
+
 def select_cells(
     experiment: Experiment, profile: str, seed: int = 0, only: Mapping[str, str] | None = None
 ) -> list[Settings]:
@@ -76,10 +98,7 @@ def select_cells(
     ValueError
         For an unknown profile, or a setting or value in `only` that no run has.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"Unknown profile {profile!r}; choose one of {', '.join(PROFILES)}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a non-negative integer, got {seed!r}.")
+    check_parameters(profile, seed)
     cells = experiment.cells(profile, seed)
     for key, wanted in (only or {}).items():
         values = sorted({str(cell[key]) for cell in cells if key in cell})

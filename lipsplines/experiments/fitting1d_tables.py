@@ -10,13 +10,39 @@ import numpy as np
 from lipsplines.claims import Comparison, compare, median_interval
 from lipsplines.datasets import TARGETS_1D
 from lipsplines.records import Record
+from lipsplines.tables import (
+    comparison_table,
+    markdown_table,
+    provenance_text,
+    scientific,
+    verdict_line,
+)
 
-__all__ = ["BETTER", "NOT_WORSE", "NOT_WORSE_MARGIN", "claims", "main_records", "summary", "text"]
+__all__ = [
+    "ablation_table",
+    "certificate_table",
+    "claims",
+    "claims_table",
+    "error_table",
+    "main_records",
+    "reference_text",
+    "summary",
+    "sweep",
+    "text",
+    "variants",
+    "verdicts",
+]
 
 OURS = "spline-relu"
 BETTER = ("relu",)
 NOT_WORSE = ("groupsort-2", "groupsort-5", "householder")
 NOT_WORSE_MARGIN = 1.1
+
+
+CLAIMS = {
+    "better": "Linear splines fit 1-Lipschitz functions better than ReLU",
+    "not worse": "Linear splines fit them at least as well as GroupSort and Householder",
+}
 
 
 def main_records(records: Sequence[Record], width: int | None = None) -> list[Record]:
@@ -115,3 +141,126 @@ def claims(records: Sequence[Record], width: int | None = None) -> dict[str, lis
                     label = f"{rival}, {constraint}, {target}"
                     found[claim].append(compare(label, *errors, margin))
     return found
+
+
+def error_table(records: Sequence[Record]) -> str:
+    """Median test MSE with its 95 % bootstrap interval, by activation and constraint."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for record in records:
+        s, n = record.settings, summary(record)
+        span = f"[{scientific(n['low'])}, {scientific(n['high'])}]"
+        row = rows.setdefault((s["activation"], s["constraint"]), {})
+        row[s["target"]] = f"{scientific(n['median'])} {span}"
+    header = ["activation", "weights", *(f"{t}: median [95 % interval]" for t in TARGETS_1D)]
+    body = [
+        [*key, *(row.get(target, "not run") for target in TARGETS_1D)] for key, row in rows.items()
+    ]
+    return markdown_table(header, body, names=2)
+
+
+def sweep(records: Sequence[Record]) -> dict[str, list[tuple[float, Record]]]:
+    """For each target, the regularization weights in ascending order with their records."""
+    found: dict[str, list[tuple[float, Record]]] = {target: [] for target in TARGETS_1D}
+    for record in _ablation_records(records):
+        kind = ablation(record.settings)
+        if kind is None or kind.startswith("lambda="):
+            weight = record.settings["spline"]["tv2_weight"]
+            found[record.settings["target"]].append((weight, record))
+    return {target: sorted(pairs, key=lambda pair: pair[0]) for target, pairs in found.items()}
+
+
+def variants(records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
+    """For each target, the errors of the spline as it is, without scale, and normalized."""
+    names = {None: "projection, scale", "no scaling": "projection, no scale"}
+    names["normalized"] = "normalisation, scale"
+    found: dict[str, dict[str, list[float]]] = {f"$f_{t[1]}$": {} for t in TARGETS_1D}
+    for record in _ablation_records(records):
+        kind = ablation(record.settings)
+        if kind in names:
+            panel = found[f"$f_{record.settings['target'][1]}$"]
+            panel[names[kind]] = record.metrics["test_mse"]
+    return found
+
+
+def ablation_table(records: Sequence[Record]) -> str:
+    """Median error of each ablation over that of the full spline, model by model."""
+    table = {(ablation(r.settings), r.settings["target"]): r for r in _ablation_records(records)}
+    rows = []
+    for kind in dict.fromkeys(kind for kind, _ in table if kind is not None):
+        row = [kind]
+        for target in TARGETS_1D:
+            pair = [table[key, target].metrics["test_mse"] for key in (kind, None)]
+            result = compare(kind, *pair)
+            p = min(1.0, 2 * min(result.p_holds, result.p_fails))
+            row.append(f"{result.ratio:.2f} (p = {p:.2g})")
+        rows.append(row)
+    header = ["change", *(f"error ratio, {target}" for target in TARGETS_1D)]
+    return markdown_table(header, rows)
+
+
+def certificate_table(records: Sequence[Record]) -> str:
+    """Certified interval of all models, by activation and constraint."""
+    rows = []
+    keys = dict.fromkeys((r.settings["activation"], r.settings["constraint"]) for r in records)
+    for activation, constraint in keys:
+        own = [
+            r.metrics
+            for r in records
+            if (r.settings["activation"], r.settings["constraint"]) == (activation, constraint)
+        ]
+        lower = np.concatenate([m["lipschitz_lower"] for m in own])
+        upper = np.concatenate([m["lipschitz_upper"] for m in own])
+        # The bound is rounded up, so that what is printed is still a bound.
+        bound = np.ceil(upper.max() * 1e6) / 1e6
+        rows.append([activation, constraint, f"{np.median(lower):.3f}", f"{bound:.6f}"])
+    header = ["activation", "weights", "attained, median", "upper bound of all"]
+    return markdown_table(header, rows, names=2)
+
+
+def claims_table(comparisons: dict[str, list[Comparison]]) -> str:
+    """All comparisons behind the two claims."""
+    parts = [f"**{CLAIMS[name]}.**\n\n{comparison_table(c)}" for name, c in comparisons.items()]
+    return "\n\n".join(parts)
+
+
+def verdicts(comparisons: dict[str, list[Comparison]]) -> str:
+    """The two verdicts, a line each."""
+    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in comparisons.items())
+
+
+def reference_text(records: Sequence[Record]) -> str:
+    """The committed paper-profile records: table, verdicts and provenance, or what is missing."""
+    if not records:
+        return "No record of the profile *paper* has been committed yet."
+    from lipsplines.experiments.fitting1d import ACTIVATIONS, cells
+
+    stored = {record.settings["width"] for record in records}
+    parts = [f"{len(records)} of the {len(cells('paper'))} cells of this profile are there."]
+    for width in sorted(stored):
+        own = sorted(
+            main_records(records, width),
+            key=lambda r: (
+                r.settings["constraint"],
+                ACTIVATIONS.index(r.settings["activation"]),
+                r.settings["target"],
+            ),
+        )
+        parts += [f"**Width {width}.**", error_table(own)]
+        try:
+            parts.append(verdicts(claims(own, width)))
+        except ValueError as error:
+            parts.append(f"No verdict at this width: {error}")
+    parts.append(provenance_text(records))
+    return "\n\n".join(parts)
+
+
+def _ablation_records(records: Sequence[Record]) -> list[Record]:
+    """The spline of the main table and its ablations: one activation, constraint and width."""
+    smallest = min(record.settings["width"] for record in records)
+    return [
+        record
+        for record in records
+        if record.settings["activation"] == OURS
+        and record.settings["constraint"] == "orthogonal"
+        and record.settings["width"] == smallest
+    ]
