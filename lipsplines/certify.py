@@ -61,7 +61,7 @@ def lipschitz_bounds(
     """
     _refuse_non_finite(model)
     frozen = _as_used(model).double()
-    upper = _upper(frozen, "model")
+    upper = _upper(frozen)
     lower = _lower(frozen, _probe_points(frozen, input_shape, probes))
     return lower, upper
 
@@ -128,41 +128,52 @@ _BOUNDS: dict[Callable, Callable[[nn.Module], float]] = {
 }
 
 
-def _upper(module: nn.Module, name: str) -> float:
+def _upper(module: nn.Module) -> float:
+    if type(module).forward is nn.Sequential.forward:
+        factors = [_upper(child) for child in module]
+        return math.prod(factors) * (1 + 2 * len(factors) * UNIT_ROUNDOFF)
+    return _BOUNDS[type(module).forward](module)
+
+
+def _as_used(module: nn.Module, name: str = "model") -> nn.Module:
+    """Copy whose parameters are the tensors that the forward pass of the model uses.
+
+    Constrained linear layers become plain ones. They are built anew: removing a parametrization
+    from a copy would also take it from the original, because both share their class.
+    """
     if module._forward_hooks or module._forward_pre_hooks:
         raise TypeError(f"{name} has forward hooks, which may change its output; remove them.")
     forward = type(module).forward
     if forward is nn.Sequential.forward:
-        factors = [_upper(child, f"{name}.{key}") for key, child in module.named_children()]
-        return math.prod(factors) * (1 + 2 * len(factors) * UNIT_ROUNDOFF)
-    if forward not in _BOUNDS:
+        children = [_as_used(child, f"{name}.{key}") for key, child in module.named_children()]
+        return nn.Sequential(*children)
+    is_linear = forward is nn.Linear.forward
+    if forward not in _BOUNDS or (parametrize.is_parametrized(module) and not is_linear):
         raise TypeError(
             f"No Lipschitz bound is known for {type(module).__name__} ({name}); known are "
             "nn.Sequential chains of linear layers and the activations of this library."
         )
-    return _BOUNDS[forward](module)
-
-
-def _as_used(model: nn.Module) -> nn.Module:
-    """Copy of the model whose parameters are the tensors that its forward pass uses."""
-    frozen = copy.deepcopy(model).requires_grad_(False)
-    for module in frozen.modules():
-        if isinstance(module, LinearSpline):
-            module.coefficients.copy_(module.projected_coefficients)
-            module.constraint = None
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return frozen.eval()
+    if is_linear:
+        plain = nn.Linear(module.in_features, module.out_features, device="meta")
+        plain.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+        bias = module.bias
+        plain.bias = None if bias is None else nn.Parameter(bias.detach().clone(), False)
+        return plain
+    copied = copy.deepcopy(module).requires_grad_(False).eval()
+    if isinstance(copied, LinearSpline):
+        copied.coefficients.copy_(copied.projected_coefficients)
+        copied.constraint = None
+    return copied
 
 
 def _lower(model: nn.Module, points: Tensor) -> float:
     """Largest difference quotient along the steepest directions at the given points."""
-
-    def single(x: Tensor) -> Tensor:
-        return model(x.unsqueeze(0)).flatten()
-
-    jacobians = torch.func.vmap(torch.func.jacrev(single))(points).flatten(2)
+    with torch.enable_grad():
+        inputs = points.clone().requires_grad_()
+        outputs = model(inputs).flatten(1).sum(0)
+        # No module mixes the points of a batch: the gradient of a sum is that of each point.
+        rows = [torch.autograd.grad(out, inputs, retain_graph=True)[0] for out in outputs]
+    jacobians = torch.stack(rows, 1).flatten(2)
     directions = torch.linalg.svd(jacobians, full_matrices=False).Vh[:, 0]
     directions = directions.reshape(points.shape)
     best = 0.0
