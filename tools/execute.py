@@ -196,6 +196,9 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="execute unchanged notebooks too")
     options = parser.parse_args()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning, not ours
+    for variable in ("LIPSPLINES_RESULTS", "LIPSPLINES_DATA"):  # kernels run in notebooks/
+        if os.environ.get(variable):
+            os.environ[variable] = str(Path(os.environ[variable]).resolve())
     try:
         failures = execute_all(Path.cwd(), options.profile, options.force)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,13 +115,14 @@ def build(root: Path, source: Path) -> Path:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        env={**os.environ, "NO_COLOR": "1"},
     )
-    log.write_text(done.stdout, encoding="utf-8")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(f"{root}{os.sep}", "")
+    log.write_text(text, encoding="utf-8")
     if done.returncode:
-        lines = done.stdout.splitlines()
+        lines = text.splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
-        raise BuildError("\n    ".join(["the book was not built:", *told, f"all output: {log}"]))
+        told = ["the book was not built:", *told, f"all output: {log.relative_to(root)}"]
+        raise BuildError("\n    ".join(told))
     return html
 
 
