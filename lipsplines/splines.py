@@ -153,8 +153,8 @@ def project_slopes(
     Returns
     -------
     Tensor
-        Shape ``(..., K)``. The slopes obey the bounds up to rounding, with an excess of at most
-        ``K u`` (``u``: unit roundoff of the dtype) for coefficients no larger than the range.
+        Shape ``(..., K)``. The slopes obey the bounds up to rounding, with an excess below
+        ``3 K u`` (``u``: unit roundoff of the dtype) for coefficients no larger than the range.
 
     Notes
     -----
@@ -259,10 +259,10 @@ def _channels_and_size(x: Tensor, coefficients: Tensor) -> tuple[int, int]:
 
 
 def _check_slope_bounds(slope_bounds: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(bound) for bound in slope_bounds)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    bounds = tuple(float(bound) for bound in slope_bounds)
+    if not (len(bounds) == 2 and all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]):
         raise ValueError(
             f"slope_bounds must be two finite numbers (smallest, largest), smallest first, "
-            f"got {tuple(slope_bounds)}."
+            f"got {bounds}."
         )
-    return low, high
+    return bounds
