@@ -138,8 +138,11 @@ class _BjorckIterations(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, start, iterations):
-        outputs = _BjorckIterations.apply(start.movedim(in_dims[0], 0), iterations)
-        return outputs, (0,) + (None,) * (len(outputs) - 1)
+        start = start.movedim(in_dims[0], 0)
+        result, *kept = _BjorckIterations.apply(start, iterations)
+        # What a gradient inside of the vmap sees: the products of its own matrices.
+        kept = [product.unflatten(0, (len(start), -1)) for product in kept]
+        return (result, *kept), (0,) * (len(kept) + 1)
 
 
 class _GramBound(torch.autograd.Function):

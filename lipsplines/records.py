@@ -113,16 +113,7 @@ class Store:
         path = self.path(settings)
         if not path.exists():
             return None
-        try:
-            return self._read(path)
-        except (ValueError, OSError) as error:
-            warnings.warn(
-                f"{path} is not a usable record ({error}); it counts as missing and will be "
-                "computed again.",
-                CorruptRecordWarning,
-                stacklevel=2,
-            )
-            return None
+        return self._read_or_warn(path, "counts as missing and will be computed again")
 
     def put(self, record: Record, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
         """Write a record, and its tensors beside it, atomically."""
@@ -153,18 +144,26 @@ class Store:
         folder = self.root / experiment / profile
         found = []
         for path in sorted(folder.glob("*.json")):
-            try:
-                record = self._read(path)
-            except (ValueError, OSError) as error:
-                warnings.warn(
-                    f"{path} is not a usable record ({error}); it is left out.",
-                    CorruptRecordWarning,
-                    stacklevel=2,
-                )
-                continue
-            if all(record.settings.get(key) == value for key, value in settings.items()):
+            record = self._read_or_warn(path, "is left out")
+            if record is not None and all(
+                record.settings.get(key) == value for key, value in settings.items()
+            ):
                 found.append(record)
         return found
+
+    def _read_or_warn(self, path: Path, consequence: str) -> Record | None:
+        try:
+            return self._read(path)
+        except KeyError as error:
+            reason = f"it lacks {error}"
+        except (ValueError, TypeError, OSError) as error:
+            reason = str(error)
+        warnings.warn(
+            f"{path} is not a usable record ({reason}); it {consequence}.",
+            CorruptRecordWarning,
+            stacklevel=3,
+        )
+        return None
 
     def _read(self, path: Path) -> Record:
         content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)

@@ -1,0 +1,206 @@
+"""The run of an experiment: grid, groups, resume, and the one-dimensional fitting experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lipsplines.experiments import EXPERIMENTS, ExperimentError, fitting1d, run, status
+from lipsplines.experiments import fitting1d_tables as tables
+from lipsplines.experiments.base import PROFILES, select_cells
+from lipsplines.models import LINEAR_LAYERS
+from lipsplines.records import Store, identity
+
+EXPERIMENT = EXPERIMENTS["fitting1d"]
+FEW = {"constraint": "spectral", "activation": "spline-relu"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """All runs of the smoke profile."""
+    store = Store(tmp_path_factory.mktemp("results"))
+    run(EXPERIMENT, "smoke", store, progress=False)
+    return store
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_grid(profile: str) -> None:
+    """Every activation, constraint and target, each run once; a profile changes sizes alone."""
+    cells = EXPERIMENT.cells(profile, 0)
+    assert len({identity(cell) for cell in cells}) == len(cells)
+    main = {(c["activation"], c["constraint"], c["target"], c["width"]) for c in cells}
+    widths = fitting1d.PROFILE_SIZES[profile].widths
+    assert len(main) == len(fitting1d.ACTIVATIONS) * len(LINEAR_LAYERS) * 3 * len(widths)
+    assert {c["profile"] for c in cells} == {profile}
+    method = ("lr", "batch_size", "spline", "hidden_layers", "bjorck_iterations")
+    key = ("activation", "constraint", "target", "width")
+    smoke = {tuple(c[k] for k in key): c for c in EXPERIMENT.cells("smoke", 0)[:60]}
+    for cell in cells[:60]:
+        assert {k: cell[k] for k in method} == {
+            k: smoke[tuple(cell[k] for k in key)][k] for k in method
+        }
+
+
+def test_paper_profile_has_the_published_settings() -> None:
+    cell = EXPERIMENT.cells("paper", 0)[0]
+    assert (cell["models"], cell["epochs"], cell["train_points"]) == (25, 1000, 1000)
+    assert (cell["batch_size"], cell["lr"], cell["bjorck_iterations"]) == (10, 2e-3, 15)
+    assert (cell["test_points"], cell["hidden_layers"], cell["width"]) == (10_000, 3, 10)
+    assert cell["spline"] == {
+        "num_coefficients": 101,
+        "range_": 0.5,
+        "constraint": "project",
+        "scaling": True,
+        "tv2_weight": 1e-7,
+    }
+    assert {c["width"] for c in EXPERIMENT.cells("paper", 0)} == {10, 20, 50}
+
+
+def test_all_runs_are_stored_and_certified(store: Store) -> None:
+    found, missing = status(EXPERIMENT, "smoke", store)
+    assert not missing
+    for record in found:
+        metrics, models = record.metrics, record.settings["models"]
+        assert len(metrics["test_mse"]) == len(metrics["lipschitz_upper"]) == models
+        assert all(0 < e < 1 for e in metrics["test_mse"])
+        bounds = zip(metrics["lipschitz_lower"], metrics["lipschitz_upper"], strict=True)
+        assert all(0 < low <= high < 1 + 1e-4 for low, high in bounds)
+
+
+def test_running_again_computes_nothing(store: Store) -> None:
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.json")}
+    run(EXPERIMENT, "smoke", store, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*.json")} == before
+
+
+def test_a_repeated_run_gives_the_same_records(store: Store, tmp_path: Path) -> None:
+    """Bit for bit, in other processes and whatever else is in the store."""
+    again = run(EXPERIMENT, "smoke", Store(tmp_path), only=FEW, jobs=2, progress=False)
+    assert len(again) == 3
+    for record in again:
+        known = store.get(record.settings)
+        assert record.metrics == known.metrics
+        ours, theirs = store.tensors(record), store.tensors(known)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_damaged_record_is_computed_again(store: Store) -> None:
+    cell = select_cells(EXPERIMENT, "smoke", only={**FEW, "target": "f3"})[0]
+    path, good = store.path(cell), store.get(cell)
+    path.write_text(path.read_text()[:100])
+    with pytest.warns(UserWarning, match="computed again"):
+        run(EXPERIMENT, "smoke", store, only=FEW, progress=False)
+    assert store.get(cell).metrics["test_mse"] == pytest.approx(good.metrics["test_mse"], rel=1e-4)
+
+
+def test_records_of_other_code_are_not_reused(store: Store) -> None:
+    cell = select_cells(EXPERIMENT, "smoke", only=FEW)[0]
+    record = store.get(cell)
+    old = dataclasses.replace(record, provenance={**record.provenance, "code": "0" * 16})
+    tensors = store.tensors(record)
+    store.put(old, tensors)
+    assert cell in status(EXPERIMENT, "smoke", store)[1]
+    store.put(record, tensors)
+    assert cell not in status(EXPERIMENT, "smoke", store)[1]
+
+
+def test_the_weights_beside_a_record_are_those_of_its_median_model(store: Store) -> None:
+    for record in store.select("fitting1d", "smoke", target="f1"):
+        model = fitting1d.trained_model(store, record)
+        x, y = fitting1d.test_set(record.settings)
+        with torch.no_grad():
+            error = (model(x) - y).double().square().mean().item()
+        assert error == record.metrics["test_mse"][record.metrics["median_model"]]
+        assert (
+            error == sorted(record.metrics["test_mse"])[(len(record.metrics["test_mse"]) - 1) // 2]
+        )
+
+
+def test_cells_share_data_across_activations_and_nothing_across_models() -> None:
+    relu, spline = (
+        next(c for c in EXPERIMENT.cells("smoke", 0) if c["activation"] == name)
+        for name in ("relu", "spline-relu")
+    )
+    first, other = fitting1d._train_set(relu, 0), fitting1d._train_set(relu, 1)
+    assert torch.equal(first[0], fitting1d._train_set(spline, 0)[0])
+    assert not torch.equal(first[0], other[0])
+    weights = [fitting1d.initial_model(relu, i)[2].weight for i in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_tables_and_claims(store: Store) -> None:
+    records = store.select("fitting1d", "smoke")
+    main = tables.main_records(records)
+    assert len(main) == 60
+    assert {len(c) for c in tables.claims(main).values()} == {6, 18}
+    assert [weight for weight, _ in tables.sweep(records)["f2"]] == [0, 1e-7, 1e-6, 1e-5, 1e-4]
+    assert all(len(panel) == 3 for panel in tables.variants(records).values())
+    assert "not run" not in tables.error_table(main)
+    assert "not run" in tables.error_table(main[:-1])
+    assert "60 of the" in tables.reference_text(main)
+    assert "No record" in tables.reference_text([])
+    kept = [r for r in main if r.settings["activation"] != "relu"]
+    with pytest.raises(ValueError, match="spline-relu and relu for f1"):
+        tables.claims(kept)
+    assert "No verdict" in tables.reference_text(kept)
+    assert "lambda=0" in tables.text(records)
+
+
+def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:
+    from lipsplines.training import TrainingError
+
+    def compute(group):
+        if group[0]["activation"] == "relu":
+            raise TrainingError("The loss became NaN.")
+        return fitting1d.compute(group)
+
+    broken = dataclasses.replace(EXPERIMENT, compute=compute)
+    monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
+    only = {"constraint": "spectral", "target": "f1"}
+    with pytest.raises(ExperimentError, match="relu, spectral: The loss became NaN"):
+        run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
+    assert len(list(tmp_path.rglob("*.json"))) == len(fitting1d.ACTIVATIONS) - 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile": "fast"}, "choose one of smoke, quick, paper"),
+        ({"profile": "smoke", "seed": -1}, "non-negative integer"),
+        ({"profile": "smoke", "only": {"activation": "tanh"}}, "choose one of absolute"),
+        ({"profile": "smoke", "only": {"colour": "red"}}, "there are activation"),
+    ],
+)
+def test_bad_selections(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        select_cells(EXPERIMENT, **arguments)
+
+
+@pytest.mark.slow
+def test_a_killed_run_keeps_what_was_finished(tmp_path: Path) -> None:
+    """SIGKILL in the middle: whole records only, and the next run does the rest alone."""
+    command = [sys.executable, "-m", "lipsplines", "run", "fitting1d", "--profile", "smoke"]
+    command += ["--only", "constraint=spectral", "--jobs", "1", "--results", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("*.json"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    store = Store(tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    assert 4 <= len(kept) < 30
+    assert len(store.select("fitting1d", "smoke")) == len(kept)  # each of them whole
+    subprocess.run(command, check=True, capture_output=True)
+    assert len(store.select("fitting1d", "smoke")) == 30
+    assert all(path.read_bytes() == content for path, content in kept.items())
