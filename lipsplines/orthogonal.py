@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = ["bjorck", "spectral_norm_bound", "spectral_normalize"]
 
@@ -107,42 +106,43 @@ class _BjorckIterations(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, iterations: int):
-        kept = []
         x = start.reshape(-1, *start.shape[-2:])
-        x = x.view_as(x)
-        for _ in range(iterations):
-            gram = torch.bmm(x.mT, x)
-            kept += [x, gram]
-            x = torch.baddbmm(x, x, gram, beta=1.5, alpha=-0.5)
-        return x.reshape(start.shape), *kept
+        iterates = x.new_empty(iterations, *x.shape)
+        grams = x.new_empty(iterations, len(x), x.shape[-1], x.shape[-1])
+        result = torch.empty_like(x)
+        targets = (*iterates.unbind(0), result)
+        targets[0].copy_(x)
+        for x, gram, following in zip(targets[:-1], grams.unbind(0), targets[1:], strict=True):
+            torch.bmm(x.mT, x, out=gram)
+            torch.baddbmm(x, x, gram, beta=1.5, alpha=-0.5, out=following)
+        return result.reshape(start.shape), iterates, grams
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*output[1:])
+        ctx.save_for_backward(inputs[0], *output[1:])
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient, *_):
         if gradient is None:
             return None, None
-        kept = ctx.saved_tensors
-        shape = gradient.shape
-        gradient = gradient.reshape(kept[0].shape)
-        for x, gram in zip(kept[-2::-2], kept[::-2], strict=True):
-            mixed = torch.bmm(x.mT, gradient)
-            gradient = torch.baddbmm(gradient, gradient, gram, beta=1.5, alpha=-0.5)
-            gradient = torch.baddbmm(gradient, x, mixed + mixed.mT, alpha=-0.5)
-        return gradient.reshape(shape), None
+        start, iterates, grams = ctx.saved_tensors
+        with torch.no_grad():
+            result = gradient.reshape(iterates.shape[1:])
+            for x, gram in zip(iterates.unbind(0)[::-1], grams.unbind(0)[::-1], strict=True):
+                mixed = torch.bmm(x.mT, result)
+                result = torch.baddbmm(result, result, gram, beta=1.5, alpha=-0.5)
+                result = torch.baddbmm(result, x, mixed + mixed.mT, alpha=-0.5)
+        return _DifferentiableOnce.apply(result.reshape(gradient.shape), start, gradient), None
 
     @staticmethod
     def vmap(info, in_dims, start, iterations):
         start = start.movedim(in_dims[0], 0)
         result, *kept = _BjorckIterations.apply(start, iterations)
         # What a gradient inside of the vmap sees: the products of its own matrices.
-        kept = [product.unflatten(0, (len(start), -1)) for product in kept]
-        return (result, *kept), (0,) * (len(kept) + 1)
+        kept = [product.unflatten(1, (len(start), -1)) for product in kept]
+        return (result, *kept), (0, 1, 1)
 
 
 class _GramBound(torch.autograd.Function):
@@ -175,16 +175,42 @@ class _GramBound(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient, _):
         if gradient is None:
             return None, None
         weight, bound, direction = ctx.saved_tensors
-        # The bound is homogeneous: <W, gradient> = bound fixes the length of the direction.
-        length = (weight * direction).sum((-2, -1)).clamp_min(torch.finfo(weight.dtype).tiny)
-        return (gradient * bound / length)[..., None, None] * direction, None
+        with torch.no_grad():
+            # The bound is homogeneous: <W, gradient> = bound fixes the length of the direction.
+            length = (weight * direction).sum((-2, -1)).clamp_min(torch.finfo(weight.dtype).tiny)
+            result = (gradient * bound / length)[..., None, None] * direction
+        return _DifferentiableOnce.apply(result, weight, gradient), None
 
     @staticmethod
     def vmap(info, in_dims, weight, squarings):
         outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
         return outputs, (0, 0)
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """A gradient as it is, which refuses to be differentiated in the tensors it came from.
+
+    The decorator ``once_differentiable`` refuses in ``backward()`` alone: ``torch.autograd.grad``
+    would silently leave its part of the second derivative out.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, *sources: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, _):
+        raise RuntimeError(
+            "Björck's iteration and the bound of the spectral norm can be differentiated once, "
+            "and this asks for a second derivative in a weight."
+        )
