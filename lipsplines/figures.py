@@ -12,8 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-__all__ = ["ACTIVATION_STYLES", "activation_label", "error_strips", "use_style"]
+__all__ = ["ACTIVATION_STYLES", "WIDTH", "activation_label", "error_strips", "use_style"]
+
+# Inches: the column of the book at full size, half that on a phone, where text stays legible.
+WIDTH = 6.4
 
 # Activation -> label, colour, marker.
 ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
@@ -58,7 +62,7 @@ def activation_label(name: str) -> str:
 
 
 def error_strips(
-    panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, columns: int = 3
+    panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, columns: int = 2
 ) -> Figure:
     """Strip plots of errors: a dot for each model, a box for the quartiles, a bar for the median.
 
@@ -67,7 +71,7 @@ def error_strips(
     panels
         Panel title -> activation (or any label) -> errors of its models.
     xlabel
-        Label of the error axes, which are logarithmic.
+        Label of the error axes, which are logarithmic; one range for each row of panels.
     columns
         Panels in a row.
     """
@@ -76,8 +80,9 @@ def error_strips(
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(3.0 * columns + 1.2, rows * (0.30 * len(names) + 1.1)),
+        figsize=(WIDTH, rows * (0.25 * len(names) + 0.75)),
         sharey=True,
+        sharex="row",
         squeeze=False,
     )
     for axis, (title, panel) in zip(axes.flat, panels.items(), strict=False):
@@ -85,6 +90,8 @@ def error_strips(
         axis.set_title(title)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+    for axis in axes[:, 0]:
+        _label_few_ticks(axis)
     for axis in axes[-1]:
         axis.set_xlabel(xlabel)
     return figure
@@ -97,20 +104,30 @@ def _strips(axis: Axes, panel: Mapping[str, Sequence[float]], names: Sequence[st
         errors = np.asarray(panel[name], dtype=float)
         _, colour, marker = ACTIVATION_STYLES.get(name, (name, "#0072B2", "o"))
         first, median, third = np.quantile(errors, [0.25, 0.5, 0.75])
-        axis.barh(row, third - first, left=first, height=0.62, color=colour, alpha=0.22)
-        axis.plot([median, median], [row - 0.31, row + 0.31], color=colour, linewidth=2.4)
+        axis.barh(row, third - first, left=first, height=0.66, color=colour, alpha=0.22)
+        axis.plot([median, median], [row - 0.33, row + 0.33], color=colour, linewidth=2.4)
         # Spread the dots without randomness: by their rank within the strip.
         offsets = 0.2 * np.sin(2.4 * np.arange(errors.size))
-        axis.plot(
-            errors,
-            row + offsets,
-            marker,
-            color=colour,
-            markersize=4.5,
-            alpha=0.8,
-            markeredgewidth=0,
-        )
+        dots = {"markersize": 5, "alpha": 0.8, "markeredgewidth": 0}
+        axis.plot(errors, row + offsets, marker, color=colour, **dots)
     axis.set_xscale("log")
     axis.set_yticks(range(len(names)), [activation_label(name) for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
+
+
+def _label_few_ticks(axis: Axes) -> None:
+    """Label decades on a long logarithmic axis, and 1, 2, 5 on a short one, without overlap."""
+    low, high = axis.get_xlim()
+    decades = np.log10(high / low)
+    multiples = (1.0,) if decades > 1.6 else (1.0, 3.0) if decades > 0.8 else (1.0, 2.0, 5.0)
+    axis.xaxis.set_major_locator(LogLocator(subs=multiples, numticks=8))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific_math(value)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def scientific_math(value: float) -> str:
+    """A tick label such as ``$2\\cdot10^{-4}$``."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if mantissa == "1" else f"${mantissa}\\!\\cdot\\!{power}$"

@@ -151,7 +151,7 @@ def error_table(records: Sequence[Record]) -> str:
         span = f"[{scientific(n['low'])}, {scientific(n['high'])}]"
         row = rows.setdefault((s["activation"], s["constraint"]), {})
         row[s["target"]] = f"{scientific(n['median'])} {span}"
-    header = ["activation", "weights", *(f"{t}: median [95 % interval]" for t in TARGETS_1D)]
+    header = ["activation", "weights", *(f"$f_{target[1]}$" for target in TARGETS_1D)]
     body = [
         [*key, *(row.get(target, "not run") for target in TARGETS_1D)] for key, row in rows.items()
     ]
@@ -200,21 +200,25 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 def certificate_table(records: Sequence[Record]) -> str:
     """Certified interval of all models, by activation and constraint."""
+    constraints = list(dict.fromkeys(record.settings["constraint"] for record in records))
     rows = []
-    keys = dict.fromkeys((r.settings["activation"], r.settings["constraint"]) for r in records)
-    for activation, constraint in keys:
-        own = [
-            r.metrics
-            for r in records
-            if (r.settings["activation"], r.settings["constraint"]) == (activation, constraint)
-        ]
-        lower = np.concatenate([m["lipschitz_lower"] for m in own])
-        upper = np.concatenate([m["lipschitz_upper"] for m in own])
-        # The bound is rounded up, so that what is printed is still a bound.
-        bound = np.ceil(upper.max() * 1e6) / 1e6
-        rows.append([activation, constraint, f"{np.median(lower):.3f}", f"{bound:.6f}"])
-    header = ["activation", "weights", "attained, median", "upper bound of all"]
-    return markdown_table(header, rows, names=2)
+    for activation in dict.fromkeys(record.settings["activation"] for record in records):
+        row = [activation]
+        for constraint in constraints:
+            own = [
+                r.metrics
+                for r in records
+                if (r.settings["activation"], r.settings["constraint"]) == (activation, constraint)
+            ]
+            lower = np.concatenate([m["lipschitz_lower"] for m in own])
+            upper = np.concatenate([m["lipschitz_upper"] for m in own])
+            # The bound is rounded up, so that what is printed is still a bound.
+            row += [f"{np.median(lower):.3f}", f"{np.ceil(upper.max() * 1e6) / 1e6:.6f}"]
+        rows.append(row)
+    header = ["activation"]
+    for constraint in constraints:
+        header += [f"{constraint}: attained", "bound"]
+    return markdown_table(header, rows)
 
 
 def claims_table(comparisons: dict[str, list[Comparison]]) -> str:
