@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ from nbformat import v4
 from tools.check import check
 from tools.execute import execute_all
 from tools.notebooks import executed_path, fingerprint, notebook_names, provenance, toc_files
+from tools.progress import Progress
 from tools.recompute import fresh_results
 from tools.stage import BuildError, configuration, stage
 
@@ -136,6 +138,16 @@ def test_a_dead_kernel_is_reported(book: Path) -> None:
     write_notebook(book, "good", "import os", "os._exit(1)")
     (failure,) = execute_all(book, "smoke")
     assert failure.startswith("good failed in code cell 3 of 3: os._exit(1)\n    DeadKernelError")
+
+
+def test_a_long_cell_is_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress("slow", 3, interval=0.01)
+    progress.advance("\n# wait\npass")
+    time.sleep(0.2)
+    progress.close("done")
+    first, *ticks, last = capsys.readouterr().out.splitlines()
+    assert (first, ticks[-1], last) == ("slow: 3 cells", "slow: cell 1/3, 0 s", "slow: done")
+    assert progress.first_line == "# wait"
 
 
 def write_executed(root: Path, name: str) -> None:

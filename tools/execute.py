@@ -13,45 +13,16 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tools.notebooks import PROFILES, executed_path, fingerprint, notebook_names, provenance
-
-PLAIN_LINE_SECONDS = 10.0
+from tools.progress import Progress
 
 
 class NotebookError(Exception):
     """A notebook that could not be executed; the message says all that a reader needs."""
-
-
-class Progress:
-    """One line for each notebook, rewritten in place on a terminal, else a line now and then."""
-
-    def __init__(self, name: str, cells: int) -> None:
-        self.name, self.cells, self.cell, self.first_line = name, cells, 0, ""
-        self.start = self.printed = time.monotonic()
-        self.terminal = sys.stdout.isatty()
-        print(f"{name}: {cells} cells", end="" if self.terminal else "\n", flush=True)
-
-    def advance(self, source: str) -> None:
-        """Note that the next code cell begins."""
-        self.cell += 1
-        self.first_line = next((line for line in source.splitlines() if line.strip()), "")
-        text = f"{self.name}: cell {self.cell}/{self.cells}"
-        now = time.monotonic()
-        if self.terminal:
-            print(f"\r\033[K{text}", end="", flush=True)
-        elif now - self.printed > PLAIN_LINE_SECONDS:
-            print(f"{text}, {now - self.start:.0f} s", flush=True)
-            self.printed = now
-
-    def close(self, text: str) -> None:
-        """Say how the notebook ended."""
-        print("\r\033[K" if self.terminal else "", end="")
-        print(f"{self.name}: {text}", flush=True)
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -151,19 +122,19 @@ def execute(root: Path, profile: str, name: str) -> None:
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # cells report errors
         )
     except Exception as error:
-        place = f"in code cell {progress.cell} of {len(cells)}: {progress.first_line.strip()}"
+        place = f"in code cell {progress.cell} of {len(cells)}: {progress.first_line}"
         if progress.cell == 0:
             place = "before its first cell"
         if isinstance(error, PapermillExecutionError):
             reason = f"{error.ename}: {error.evalue}"
         else:
             reason = f"{type(error).__name__}: {error}"
-        progress.close(f"failed after {time.monotonic() - progress.start:.1f} s")
+        progress.close(f"failed after {progress.seconds:.1f} s")
         text = f"{name} failed {place}\n    {reason}"
         if partial.exists():
             text += f"\n    executed until there: {partial.relative_to(root)}"
         raise NotebookError(text) from error
-    run["seconds"] = round(time.monotonic() - progress.start, 1)
+    run["seconds"] = round(progress.seconds, 1)
     notebook.metadata["lipsplines"] = run
     notebook.metadata.papermill.update(  # paths of this machine are of no use to a reader
         input_path=f"notebooks/{name}.ipynb", output_path=str(final.relative_to(root))
