@@ -151,7 +151,7 @@ class LinearSpline(nn.Module):
         coefficients = self.projected_coefficients
         if self.log_scale is None:
             return splines.evaluate(x, coefficients, self.range_)
-        _check_channels(x, self.num_activations)
+        splines._channels_and_size(x, coefficients)  # before the scale promotes the dtype of x
         scale = self.log_scale.exp().view(-1, *[1] * (x.dim() - 2))
         return splines.evaluate(x * scale, coefficients, self.range_) / scale
 
@@ -196,6 +196,11 @@ class GroupSort(nn.Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
+        if not -x.dim() <= self.dim < x.dim():
+            raise ValueError(
+                f"GroupSort(dim={self.dim}) needs an input with that dimension, "
+                f"got shape {tuple(x.shape)}."
+            )
         channels = x.shape[self.dim]
         if channels % self.group_size:
             raise ValueError(

@@ -134,7 +134,7 @@ class _BjorckIterations(torch.autograd.Function):
                 mixed = torch.bmm(x.mT, result)
                 result = torch.baddbmm(result, result, gram, beta=1.5, alpha=-0.5)
                 result = torch.baddbmm(result, x, mixed + mixed.mT, alpha=-0.5)
-        return _DifferentiableOnce.apply(result.reshape(gradient.shape), start, gradient), None
+        return _differentiable_once(result.reshape(gradient.shape), start, gradient), None
 
     @staticmethod
     def vmap(info, in_dims, start, iterations):
@@ -183,12 +183,19 @@ class _GramBound(torch.autograd.Function):
             # The bound is homogeneous: <W, gradient> = bound fixes the length of the direction.
             length = (weight * direction).sum((-2, -1)).clamp_min(torch.finfo(weight.dtype).tiny)
             result = (gradient * bound / length)[..., None, None] * direction
-        return _DifferentiableOnce.apply(result, weight, gradient), None
+        return _differentiable_once(result, weight, gradient), None
 
     @staticmethod
     def vmap(info, in_dims, weight, squarings):
         outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
         return outputs, (0, 0)
+
+
+def _differentiable_once(gradient: Tensor, *sources: Tensor) -> Tensor:
+    """The gradient, guarded; a compiled graph has no second derivatives to guard against."""
+    if torch.compiler.is_compiling():
+        return gradient
+    return _DifferentiableOnce.apply(gradient, *sources)
 
 
 class _DifferentiableOnce(torch.autograd.Function):
