@@ -186,10 +186,11 @@ class _ProjectSlopes(torch.autograd.Function):
     @staticmethod
     def forward(coefficients: Tensor, low: float, high: float):
         differences = coefficients.diff(dim=-1)
-        largest = coefficients.abs().amax(-1, keepdim=True)
-        # The rounding error of a difference of two numbers as large as that.
-        slack = 4 * torch.finfo(coefficients.dtype).eps * largest
-        free = (differences - differences.clamp(low, high)).abs() <= slack
+        # The rounding error of a difference of two coefficients, as large as slopes at the bound
+        # make them on their way across the grid.
+        largest = coefficients.shape[-1] * max(-low, high)
+        slack = 2 * torch.finfo(coefficients.dtype).eps * largest
+        free = differences == differences.clamp(low - slack, high + slack)
         total = torch.nn.functional.pad(differences.clamp_(low, high), (1, 0)).cumsum(-1)
         total += coefficients.mean(-1, keepdim=True) - total.mean(-1, keepdim=True)
         return total, free

@@ -198,7 +198,7 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
     except ImportError as error:
         raise ExperimentError(
             f"Running experiments needs {error.name}; install the extra: "
-            "pip install 'lipsplines[experiments]'."
+            "pip install '.[experiments]' in the folder of the sources."
         ) from None
     jobs = jobs or (1 if profile == "smoke" else os.cpu_count() or 1)
     jobs = min(jobs, len(groups))

@@ -138,18 +138,20 @@ def claims(records: Sequence[Record], width: int | None = None) -> dict[str, lis
                             f"{constraint} weights; at least one is missing."
                         )
                     errors = [record.metrics["test_mse"] for record in pair]
-                    label = f"{rival}, {constraint}, {target}"
+                    label = f"{rival}, {constraint}, ${target[0]}_{target[1]}$"
                     found[claim].append(compare(label, *errors, margin))
     return found
 
 
 def error_table(records: Sequence[Record]) -> str:
     """Median test MSE with its 95 % bootstrap interval, by activation and constraint."""
+    from lipsplines.figures import activation_label
+
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for record in records:
         s, n = record.settings, summary(record)
         span = f"[{scientific(n['low'])}, {scientific(n['high'])}]"
-        row = rows.setdefault((s["activation"], s["constraint"]), {})
+        row = rows.setdefault((activation_label(s["activation"]), s["constraint"]), {})
         row[s["target"]] = f"{scientific(n['median'])} {span}"
     header = ["activation", "weights", *(f"$f_{target[1]}$" for target in TARGETS_1D)]
     body = [
@@ -187,23 +189,25 @@ def ablation_table(records: Sequence[Record]) -> str:
     table = {(ablation(r.settings), r.settings["target"]): r for r in _ablation_records(records)}
     rows = []
     for kind in dict.fromkeys(kind for kind, _ in table if kind is not None):
-        row = [kind]
+        row = [kind.replace("lambda=", "$\\lambda$ = ")]
         for target in TARGETS_1D:
             pair = [table[key, target].metrics["test_mse"] for key in (kind, None)]
             result = compare(kind, *pair)
             p = min(1.0, 2 * min(result.p_holds, result.p_fails))
             row.append(f"{result.ratio:.2f} (p = {p:.2g})")
         rows.append(row)
-    header = ["change", *(f"error ratio, {target}" for target in TARGETS_1D)]
+    header = ["change", *(f"error ratio, $f_{target[1]}$" for target in TARGETS_1D)]
     return markdown_table(header, rows)
 
 
 def certificate_table(records: Sequence[Record]) -> str:
     """Certified interval of all models, by activation and constraint."""
+    from lipsplines.figures import activation_label
+
     constraints = list(dict.fromkeys(record.settings["constraint"] for record in records))
     rows = []
     for activation in dict.fromkeys(record.settings["activation"] for record in records):
-        row = [activation]
+        row = [activation_label(activation)]
         for constraint in constraints:
             own = [
                 r.metrics
