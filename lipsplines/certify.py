@@ -57,12 +57,18 @@ def lipschitz_bounds(
     TypeError
         If the model contains a module whose Lipschitz constant is not known here, or hooks.
     ValueError
-        If a parameter is NaN or infinite, or the input shape cannot be inferred.
+        If a parameter is NaN or infinite, the bound overflows, the probes are no finite points, or
+        the input shape cannot be inferred.
     """
     _refuse_non_finite(model)
     frozen = _as_used(model).double()
-    upper = _upper(frozen)
-    lower = _lower(frozen, _probe_points(frozen, input_shape, probes))
+    # `frozen` holds every layer as often as the model applies it, and no two share a parameter.
+    layers = [m for m in frozen.modules() if type(m).forward is not nn.Sequential.forward]
+    constants = {layer: _BOUNDS[type(layer).forward](layer) for layer in layers}
+    upper = math.prod(constants.values()) * (1 + 2 * len(layers) * UNIT_ROUNDOFF)
+    if not math.isfinite(upper):
+        raise ValueError(f"The Lipschitz bound is {upper}: a slope is NaN or the weights overflow.")
+    lower = _lower(frozen, constants, _probe_points(frozen, input_shape, probes))
     return lower, upper
 
 
@@ -105,7 +111,8 @@ def _spline_bound(module: LinearSpline) -> float:
 
 def _prelu_bound(module: nn.Module) -> float:
     slopes = module.slope if isinstance(module, LipschitzPReLU) else module.negative_slope
-    return max(1.0, torch.as_tensor(slopes).abs().max().item())
+    largest = torch.as_tensor(slopes, dtype=torch.float64).abs().max().item()
+    return largest if math.isnan(largest) else max(1.0, largest)
 
 
 def _one(module: nn.Module) -> float:
@@ -128,13 +135,6 @@ _BOUNDS: dict[Callable, Callable[[nn.Module], float]] = {
 }
 
 
-def _upper(module: nn.Module) -> float:
-    if type(module).forward is nn.Sequential.forward:
-        factors = [_upper(child) for child in module]
-        return math.prod(factors) * (1 + 2 * len(factors) * UNIT_ROUNDOFF)
-    return _BOUNDS[type(module).forward](module)
-
-
 def _as_used(module: nn.Module, name: str = "model") -> nn.Module:
     """Copy whose parameters are the tensors that the forward pass of the model uses.
 
@@ -143,10 +143,13 @@ def _as_used(module: nn.Module, name: str = "model") -> nn.Module:
     """
     if module._forward_hooks or module._forward_pre_hooks:
         raise TypeError(f"{name} has forward hooks, which may change its output; remove them.")
+    if "forward" in vars(module):
+        raise TypeError(f"{name} has a forward method beside that of its class; remove it.")
     forward = type(module).forward
     if forward is nn.Sequential.forward:
-        children = [_as_used(child, f"{name}.{key}") for key, child in module.named_children()]
-        return nn.Sequential(*children)
+        # Not `named_children`, which leaves repetitions out.
+        children = module._modules.items()
+        return nn.Sequential(*(_as_used(child, f"{name}.{key}") for key, child in children))
     is_linear = forward is nn.Linear.forward
     if forward not in _BOUNDS or (parametrize.is_parametrized(module) and not is_linear):
         raise TypeError(
@@ -160,13 +163,15 @@ def _as_used(module: nn.Module, name: str = "model") -> nn.Module:
         plain.bias = None if bias is None else nn.Parameter(bias.detach().clone(), False)
         return plain
     copied = copy.deepcopy(module).requires_grad_(False).eval()
+    if hasattr(copied, "inplace"):
+        copied.inplace = False  # the same function, which leaves its input for others to read
     if isinstance(copied, LinearSpline):
         copied.coefficients.copy_(copied.projected_coefficients)
         copied.constraint = None
     return copied
 
 
-def _lower(model: nn.Module, points: Tensor) -> float:
+def _lower(model: nn.Module, constants: dict[nn.Module, float], points: Tensor) -> float:
     """Largest difference quotient along the steepest directions at the given points."""
     with torch.enable_grad():
         inputs = points.clone().requires_grad_()
@@ -176,32 +181,42 @@ def _lower(model: nn.Module, points: Tensor) -> float:
     jacobians = torch.stack(rows, 1).flatten(2)
     directions = torch.linalg.svd(jacobians, full_matrices=False).Vh[:, 0]
     directions = directions.reshape(points.shape)
+    # Relative rounding error of a quotient of two norms of differences.
+    relative = (points[0].numel() + len(outputs) + 8) * UNIT_ROUNDOFF
     best = 0.0
     for step in (1e-2, 1e-3, 1e-4):
         ahead, behind = points + step * directions, points - step * directions
-        magnitude = _largest_magnitude(model, torch.cat((ahead, behind)))
+        error = 2 * _forward_error(model, constants, torch.cat((ahead, behind)))
         distance = (ahead - behind).flatten(1).norm(dim=1)
         change = (model(ahead) - model(behind)).flatten(1).norm(dim=1)
-        quotient = ((change - magnitude * UNIT_ROUNDOFF) / distance) * (1 - 8 * UNIT_ROUNDOFF)
+        quotient = (change - error) / distance * (1 - relative)
         best = max(best, quotient.max().item())
     return best
 
 
-def _largest_magnitude(model: nn.Module, x: Tensor) -> float:
-    """Error of a forward pass in units of the roundoff: fan-in times magnitude, summed."""
+def _forward_error(model: nn.Module, constants: dict[nn.Module, float], x: Tensor) -> float:
+    """Bound of the rounding error of a forward pass, in the 2-norm, over all points of the batch.
+
+    Each layer multiplies the error so far by its Lipschitz constant and adds its own: that of inner
+    products for a linear layer, and for a spline that of a position on its grid, ``x + R / alpha``.
+    """
     total = 0.0
 
-    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def add(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         nonlocal total
-        size = max(inputs[0].flatten(1).norm(dim=1).max(), output.flatten(1).norm(dim=1).max())
+        before, after = (t.flatten(1).norm(dim=1).max().item() for t in (inputs[0], output))
         if isinstance(module, nn.Linear):
-            size = size + (0.0 if module.bias is None else module.bias.norm())
-            size = size * (module.in_features + 1)
+            own = module.weight.norm().item() * before
+            own += 0.0 if module.bias is None else module.bias.norm().item()
+            own *= 2 * (module.in_features + 2)
         elif isinstance(module, LinearSpline):
-            size = size * 8 + 8 * module.range_ * module.num_coefficients
-        total += 4 * float(size)
+            grid = module.range_ / module.scale.min().item() * math.sqrt(output[0].numel())
+            own = 16 * (1 + constants[module]) * (before + after + grid)
+        else:
+            own = 8 * (before + after)
+        total = total * constants[module] + own * UNIT_ROUNDOFF
 
-    handles = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    handles = [layer.register_forward_hook(add) for layer in constants]
     try:
         model(x)
     finally:
@@ -220,7 +235,14 @@ def _probe_points(
                 f"probes must have shape (P, {', '.join(map(str, input_shape))}), "
                 f"got {tuple(probes.shape)}."
             )
+        if probes.dim() < 2 or len(probes) < 1 or not bool(probes.isfinite().all()):
+            raise ValueError(
+                "probes must be at least one finite point, stacked to shape (P, *input_shape), "
+                f"got {tuple(probes.shape)} or NaN or infinite values."
+            )
         return probes.detach().to(device, torch.float64)
+    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
+        raise ValueError(f"probes must be a positive number of points or a tensor, got {probes!r}.")
     if input_shape is None:
         first = next((m for m in model.modules() if isinstance(m, nn.Linear)), None)
         if first is None:

@@ -271,8 +271,8 @@ def test_constraint_holds_after_training(constraint: str) -> None:
     """Slopes stay in their bounds to 1e-12, whatever the optimizer does."""
     module = LinearSpline(CHANNELS, 31, 0.5, constraint=constraint).double()
     train(module, 1, steps=30, lr=1.0)
-    assert float(splines.lipschitz_constant(module.coefficients, module.spacing).max()) > 2
-    slopes = splines.slopes(module.projected_coefficients, module.spacing)
+    assert float(splines.lipschitz_constant(module.coefficients.detach(), module.spacing).max()) > 2
+    slopes = splines.slopes(module.projected_coefficients.detach(), module.spacing)
     assert float(slopes.abs().max()) <= 1 + EXACT
     assert float(slopes.abs().max()) > 0.99
 
@@ -280,10 +280,10 @@ def test_constraint_holds_after_training(constraint: str) -> None:
 def test_slope_bounds_are_used() -> None:
     """Bounds (0, 1) give a firmly nonexpansive module; without a constraint slopes are free."""
     module = train(LinearSpline(CHANNELS, 31, 0.5, slope_bounds=(0.0, 1.0)).double(), 1, 20)
-    slopes = splines.slopes(module.projected_coefficients, module.spacing)
+    slopes = splines.slopes(module.projected_coefficients.detach(), module.spacing)
     assert float(slopes.min()) >= -EXACT
     x, y = draw(0, 2, 500, CHANNELS)
-    change, distance = module(x) - module(y), x - y
+    change, distance = (module(x) - module(y)).detach(), x - y
     assert float((change.square() - change * distance).max()) <= EXACT
     free = LinearSpline(1, 3, 1.0, lambda t: 5 * t, constraint=None, dtype=torch.float64)
     assert float(free(torch.full((1, 1), 2.0, dtype=torch.float64)).detach()) == 10.0
