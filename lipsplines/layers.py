@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines import orthogonal
+from lipsplines.activations import _positive_integer
 
 __all__ = ["OrthogonalLinear", "SpectralLinear"]
 
@@ -20,9 +21,7 @@ class Bjorck(nn.Module):
 
     def __init__(self, iterations: int = 15) -> None:
         super().__init__()
-        if isinstance(iterations, bool) or iterations != int(iterations) or iterations < 1:
-            raise ValueError(f"iterations must be a positive integer, got {iterations!r}.")
-        self.iterations = int(iterations)
+        self.iterations = _positive_integer("iterations", iterations)
 
     def forward(self, weight: Tensor) -> Tensor:
         return orthogonal.bjorck(weight, self.iterations)
@@ -39,7 +38,7 @@ class SpectralNormalization(nn.Module):
 
     def __init__(self, squarings: int = 10) -> None:
         super().__init__()
-        self.squarings = squarings
+        self.squarings = _positive_integer("squarings", squarings)
 
     def forward(self, weight: Tensor) -> Tensor:
         return orthogonal.spectral_normalize(weight, self.squarings)

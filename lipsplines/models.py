@@ -103,3 +103,9 @@ class MLP(nn.Sequential):
                 modules.append(make_activation(activation, fan_in, **(activation_options or {})))
             modules.append(linear(fan_in, fan_out, **(layer_options or {})))
         super().__init__(*modules)
+
+    def __getitem__(self, index: int | slice) -> nn.Module:
+        """One module, or for a slice an ``nn.Sequential`` of several."""
+        if isinstance(index, slice):
+            return nn.Sequential(*list(self)[index])
+        return super().__getitem__(index)

@@ -109,7 +109,7 @@ class _BjorckIterations(torch.autograd.Function):
         x = start.reshape(-1, *start.shape[-2:])
         iterates = x.new_empty(iterations, *x.shape)
         grams = x.new_empty(iterations, len(x), x.shape[-1], x.shape[-1])
-        result = torch.empty_like(x)
+        result = x.new_empty(x.shape)
         targets = (*iterates.unbind(0), result)
         targets[0].copy_(x)
         for x, gram, following in zip(targets[:-1], grams.unbind(0), targets[1:], strict=True):

@@ -43,7 +43,7 @@ def spacing(num_coefficients: int, range_: float) -> float:
     ValueError
         If either is out of its domain.
     """
-    if isinstance(num_coefficients, bool) or num_coefficients != int(num_coefficients):
+    if isinstance(num_coefficients, bool) or num_coefficients % 1:
         raise ValueError(f"num_coefficients must be an integer, got {num_coefficients!r}.")
     if num_coefficients < 3:
         raise ValueError(

@@ -77,6 +77,8 @@ def test_knots_are_equispaced_and_symmetric(size: int, range_: float) -> None:
         (0, 1.0, "at least 3 coefficients, got 0"),
         (4.5, 1.0, "num_coefficients must be an integer, got 4.5"),
         (True, 1.0, "num_coefficients must be an integer, got True"),
+        (math.nan, 1.0, "num_coefficients must be an integer, got nan"),
+        (math.inf, 1.0, "num_coefficients must be an integer, got inf"),
         (5, 0.0, "range_ must be positive and finite, got 0.0"),
         (5, -1.0, "range_ must be positive and finite, got -1.0"),
         (5, math.nan, "range_ must be positive and finite, got nan"),

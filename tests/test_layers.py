@@ -1,0 +1,238 @@
+"""The constrained linear layers: drop-in, of norm at most 1, ordinary torch modules."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lipsplines import OrthogonalLinear, SpectralLinear
+from lipsplines.orthogonal import bjorck, spectral_normalize
+
+EXCESS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the norm above 1, by rounding
+LAYERS = [OrthogonalLinear, SpectralLinear]
+DTYPES = [torch.float32, torch.float64]
+
+both = pytest.mark.parametrize("layer_type", LAYERS)
+seeds = st.integers(0, 2**31 - 1)
+sides = st.integers(1, 24)
+
+
+def draw(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Standard normal numbers of a given seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def norm(layer: nn.Linear) -> float:
+    """Largest singular value of the weight in use, in float64."""
+    return float(np.linalg.norm(layer.weight.detach().double().numpy(), 2))
+
+
+def train(layer: nn.Linear, seed: int, steps: int, lr: float) -> None:
+    """SGD steps towards targets that want a larger weight."""
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr)
+    for step in range(steps):
+        optimizer.zero_grad()
+        x = draw(seed + step, 16, layer.in_features, dtype=layer.weight.dtype)
+        y = 10 * draw(seed + step, 16, layer.out_features, dtype=layer.weight.dtype)
+        (layer(x) - y).square().mean().backward()
+        optimizer.step()
+
+
+@both
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("leading", [(), (7,), (2, 3, 4), (0,)])
+def test_drop_in_for_linear(layer_type, bias: bool, leading: tuple[int, ...]) -> None:
+    """Given the effective weight, ``nn.Linear`` computes the same."""
+    layer = layer_type(5, 3, bias, dtype=torch.float64)
+    plain = nn.Linear(5, 3, bias, dtype=torch.float64)
+    plain.weight.data.copy_(layer.weight.detach())
+    if bias:
+        plain.bias.data.copy_(layer.bias.detach())
+    x = draw(0, *leading, 5)
+    torch.testing.assert_close(layer(x), plain(x), atol=1e-14, rtol=0)
+    assert isinstance(layer, nn.Linear)
+    assert (layer.in_features, layer.out_features) == (5, 3)
+    assert (layer.bias is None) == (not bias)
+
+
+@both
+def test_starts_from_the_weights_of_linear(layer_type) -> None:
+    """After the same seed the unconstrained weight and the bias are those of ``nn.Linear``."""
+    torch.manual_seed(5)
+    layer = layer_type(6, 4)
+    torch.manual_seed(5)
+    plain = nn.Linear(6, 4)
+    assert torch.equal(layer.parametrizations.weight.original, plain.weight)
+    assert torch.equal(layer.bias, plain.bias)
+
+
+def test_effective_weights() -> None:
+    """They are the two functions of the unconstrained weight, with the settings of the layer."""
+    layer = OrthogonalLinear(6, 4, iterations=3)
+    weight = layer.parametrizations.weight.original
+    assert torch.equal(layer.weight, bjorck(weight, 3))
+    assert torch.equal(
+        OrthogonalLinear(6, 4).parametrizations.weight[0](weight), bjorck(weight, 15)
+    )
+    layer = SpectralLinear(6, 4, squarings=2)
+    weight = layer.parametrizations.weight.original
+    assert torch.equal(layer.weight, spectral_normalize(weight, 2))
+    expected = spectral_normalize(weight, 10)
+    assert torch.equal(SpectralLinear(6, 4).parametrizations.weight[0](weight), expected)
+
+
+@both
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(sides, sides, st.integers(0, 8), st.floats(-3, 3), seeds)
+def test_norm_is_at_most_one(layer_type, dtype, rows, columns, steps, exponent, seed) -> None:
+    """For any shape, before and after SGD steps of any learning rate from 1e-3 to 1e3."""
+    torch.manual_seed(seed)
+    layer = layer_type(columns, rows, dtype=dtype)
+    assert norm(layer) <= 1 + EXCESS[dtype]
+    train(layer, seed, steps, 10.0**exponent)
+    assert norm(layer) <= 1 + EXCESS[dtype]  # also fails for NaN
+
+
+@both
+def test_norm_is_near_one(layer_type) -> None:
+    """Neither constraint is met by shrinking: a start or a trained layer has norm 1 to 2 %."""
+    for shape in ((10, 10), (3, 20), (20, 3), (1, 10), (10, 1), (64, 64)):
+        layer = layer_type(*shape)
+        assert norm(layer) > 0.98
+        train(layer, 0, 20, 0.1)
+        assert norm(layer) > 0.98
+
+
+def test_orthonormal_rows_or_columns() -> None:
+    """After enough iterations all singular values are 1."""
+    for shape in ((10, 10), (3, 20), (20, 3), (1, 10), (10, 1)):
+        layer = OrthogonalLinear(*shape, iterations=40, dtype=torch.float64)
+        values = np.linalg.svd(layer.weight.detach().numpy(), compute_uv=False)
+        np.testing.assert_allclose(values, 1.0, atol=1e-12)
+
+
+@both
+def test_state_dict_and_copies(layer_type) -> None:
+    """Saved and loaded through a file, copied, converted: the same outputs."""
+    layer = layer_type(6, 4)
+    train(layer, 0, 3, 0.1)
+    x = draw(0, 5, 6, dtype=torch.float32)
+    expected = layer(x)
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    other = layer_type(6, 4)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(x), expected)
+    assert set(layer.state_dict()) == {"bias", "parametrizations.weight.original"}
+    duplicate = copy.deepcopy(layer)
+    assert torch.equal(duplicate(x), expected)
+    train(duplicate, 0, 1, 0.1)
+    assert torch.equal(layer(x), expected)
+    double = copy.deepcopy(layer).double()
+    assert double.weight.dtype == torch.float64
+    assert norm(double) <= 1 + EXCESS[torch.float64]
+    torch.testing.assert_close(double(x.double()).float(), expected, atol=1e-5, rtol=1e-5)
+
+
+@both
+def test_cached(layer_type) -> None:
+    """Within ``cached()`` the weight is computed once; outside, at each use."""
+    layer = layer_type(6, 4)
+    x = draw(0, 5, 6, dtype=torch.float32)
+    expected = layer(x)
+    with parametrize.cached():
+        assert layer.weight is layer.weight
+        assert torch.equal(layer(x), expected)
+        layer(x).sum().backward()
+    assert layer.parametrizations.weight.original.grad is not None
+    assert layer.weight is not layer.weight
+
+
+@both
+def test_removing_the_constraint_keeps_the_outputs(layer_type) -> None:
+    """What remains is a plain ``nn.Linear`` with the effective weight."""
+    layer = layer_type(6, 4)
+    other = layer_type(6, 4)
+    x = draw(0, 5, 6, dtype=torch.float32)
+    expected, weight = layer(x), layer.weight.detach().clone()
+    parametrize.remove_parametrizations(layer, "weight")
+    assert not parametrize.is_parametrized(layer)
+    assert set(layer.state_dict()) == {"bias", "weight"}
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer.weight, weight)
+    assert parametrize.is_parametrized(other)
+    assert norm(other) <= 1 + EXCESS[torch.float32]
+
+
+@both
+def test_assigning_a_weight(layer_type) -> None:
+    """An assigned weight is constrained like any other."""
+    layer = layer_type(3, 3, dtype=torch.float64)
+    orthogonal = torch.linalg.qr(draw(0, 3, 3)).Q
+    layer.weight = 100 * orthogonal
+    assert norm(layer) <= 1 + EXCESS[torch.float64]
+    layer = layer_type(3, 3, *((True, 30) if layer_type is OrthogonalLinear else ()))
+    layer = layer.double()
+    layer.weight = 100 * orthogonal
+    # For an orthogonal matrix the spectral bound is at its worst, 3^(1/4096).
+    torch.testing.assert_close(layer.weight, orthogonal, atol=1e-3, rtol=0)
+
+
+@both
+def test_gradient_reaches_weight_and_bias(layer_type) -> None:
+    """Training finds a matrix with orthonormal rows (a square one might need a reflection)."""
+    target = torch.linalg.qr(draw(0, 6, 4)).Q.mT
+    x = draw(1, 64, 6)
+    layer = layer_type(6, 4, dtype=torch.float64)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
+    losses = []
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = (layer(x) - x @ target.mT - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 1e-3 * losses[0]
+    assert all(p.grad is not None for p in layer.parameters())
+
+
+@both
+def test_compiles_without_graph_breaks(layer_type) -> None:
+    """One graph, forward and backward, with the values of the eager module."""
+    layer = layer_type(6, 4)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    results = []
+    for function in (layer, compiled):
+        value = function(draw(0, 5, 6, dtype=torch.float32))
+        value.square().sum().backward()
+        results.append([value, *(p.grad for p in layer.parameters())])
+        layer.zero_grad()
+    for eager, graph in zip(*results, strict=True):
+        torch.testing.assert_close(graph, eager, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, math.nan, math.inf])
+def test_settings_out_of_domain(count: float) -> None:
+    """A positive integer number of iterations or squarings."""
+    with pytest.raises(ValueError, match="iterations must be a positive integer, got"):
+        OrthogonalLinear(3, 3, iterations=count)
+    with pytest.raises(ValueError, match="squarings must be a positive integer, got"):
+        SpectralLinear(3, 3, squarings=count)
+
+
+def test_repr_shows_the_settings() -> None:
+    """For whoever prints a model."""
+    assert "iterations=7" in repr(OrthogonalLinear(3, 3, iterations=7))
+    assert "squarings=5" in repr(SpectralLinear(3, 3, squarings=5))
