@@ -118,7 +118,7 @@ def fit_regression(
     TrainingError
         If a loss becomes NaN or infinite; the message names the models and the epoch.
     """
-    _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds)
+    _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds, tv2_weights)
     parameters, buffers = stack_module_state(list(models))
     template = _WithTV2(copy.deepcopy(models[0]))
     penalised = any(isinstance(m, LinearSpline) for m in template.modules())
@@ -128,6 +128,11 @@ def fit_regression(
     def loss_of_one(parameters, buffers, weight, x, y):
         state = {f"model.{name}": value for name, value in (parameters | buffers).items()}
         output, penalty = functional_call(template, state, (x, penalised))
+        if output.shape != y.shape:  # subtracting would broadcast
+            raise ValueError(
+                f"The model maps {tuple(x.shape)} to {tuple(output.shape)}, "
+                f"but the targets of a batch have shape {tuple(y.shape)}."
+            )
         return (output - y).square().mean() + weight * penalty
 
     losses_of_all = vmap(loss_of_one, randomness="different")
@@ -192,7 +197,7 @@ def _write_back(models: Sequence[nn.Module], parameters: Mapping[str, Tensor]) -
                 own.copy_(parameters[name][index])
 
 
-def _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds) -> None:
+def _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds, tv2_weights) -> None:
     if not models:
         raise ValueError("models is empty: give at least one.")
     count = len(models)
@@ -211,3 +216,9 @@ def _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds) -> 
     for name, tensor in (("inputs", inputs), ("targets", targets)):
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} hold NaN or infinite values.")
+    weights = torch.as_tensor(tv2_weights, dtype=torch.float64)
+    if weights.shape not in ((), (count,)) or not bool((weights >= 0).all()):
+        raise ValueError(
+            f"tv2_weights must be one number for all {count} models or one for each, none "
+            f"negative, got {tv2_weights!r}."
+        )

@@ -539,6 +539,21 @@ def test_tv2_gradient_vanishes_on_an_affine_spline() -> None:
     assert not bool(grad(lambda c: splines.second_order_tv(c, 0.5))(c).any())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("start", [torch.relu, torch.abs, torch.clone, lambda t: 0.3 - t])
+@pytest.mark.parametrize(("size", "range_"), [(101, 0.5), (51, 0.1), (21, 0.15), (1001, 1.0)])
+def test_tv2_gradient_ignores_rounding(size: int, range_: float, start, dtype) -> None:
+    """After a projection only the one knot with a slope change has a subgradient."""
+    step = splines.spacing(size, range_)
+    projected = splines.project_slopes(start(splines.knots(size, range_, dtype=dtype)), step)
+    gradient = grad(lambda c: splines.second_order_tv(c, step))(projected)
+    expected = torch.zeros(size, dtype=dtype)
+    if start in (torch.relu, torch.abs):
+        middle = size // 2
+        expected[middle - 1 : middle + 2] = torch.tensor([1.0, -2.0, 1.0], dtype=dtype) / step
+    torch.testing.assert_close(gradient, expected, atol=0, rtol=4 * UNIT[dtype])
+
+
 # Batches ------------------------------------------------------------------------------------------
 
 
