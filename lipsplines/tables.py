@@ -58,12 +58,7 @@ def provenance_text(records: Sequence[Record]) -> str:
         return "No records."
     origin = [record.provenance for record in records]
     seconds = sum(entry["seconds"] for entry in origin)
-    commits = sorted(
-        {
-            f"{(entry['commit'] or 'outside git')[:10]}{' (modified)' if entry['dirty'] else ''}"
-            for entry in origin
-        }
-    )
+    commits = sorted({_commit(entry) for entry in origin})
 
     def values(key: str) -> str:
         return ", ".join(sorted({str(entry[key]) for entry in origin}))
@@ -83,3 +78,9 @@ def provenance_text(records: Sequence[Record]) -> str:
         ["processor", values("device")],
     ]
     return markdown_table(["", "this run"], rows)
+
+
+def _commit(entry: dict[str, Any]) -> str:
+    if entry["commit"] is None:
+        return "outside git"
+    return entry["commit"][:10] + (" (modified)" if entry["dirty"] else "")

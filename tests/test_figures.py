@@ -1,0 +1,53 @@
+"""Figures: one style for each activation, and strips that show every model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import pytest
+
+from lipsplines import figures
+from lipsplines.models import ACTIVATIONS
+
+
+def test_every_activation_has_its_own_look() -> None:
+    assert set(figures.ACTIVATION_STYLES) == set(ACTIVATIONS)
+    looks = [(colour, marker) for _, colour, marker in figures.ACTIVATION_STYLES.values()]
+    assert len(set(looks)) == len(looks)
+    assert figures.activation_label("relu") == "ReLU"
+    assert figures.activation_label("something else") == "something else"
+
+
+@pytest.mark.parametrize("spread", [1.2, 5.0, 300.0])
+def test_error_strips_show_every_model_and_labels_do_not_overlap(spread: float) -> None:
+    figures.use_style()
+    errors = [1e-4, 1.1e-4, 1e-4 * spread]
+    panels = {
+        "a": {"relu": errors, "absolute": errors},
+        "b": {"relu": errors},
+        "c": {"prelu": errors},
+    }
+    figure = figures.error_strips(panels, "error")
+    figure.canvas.draw()
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == ["a", "b", "c"]
+    dots = [line for line in shown[0].lines if len(line.get_xdata()) == len(errors)]
+    assert [list(line.get_xdata()) for line in dots] == [errors, errors]
+    for axis in shown:
+        ticks = zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
+        low, high = axis.get_xlim()
+        boxes = sorted(
+            (
+                label.get_window_extent()
+                for tick, label in ticks
+                if low <= tick <= high and label.get_text()
+            ),
+            key=lambda box: box.x0,
+        )
+        assert all(a.x1 <= b.x0 for a, b in pairwise(boxes))
+    plt.close(figure)

@@ -1,0 +1,80 @@
+"""Tables and sentences of the pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from lipsplines.claims import Comparison
+from lipsplines.records import Record
+from lipsplines.tables import (
+    comparison_table,
+    markdown_table,
+    provenance_text,
+    scientific,
+    verdict_line,
+)
+
+HOLDS = Comparison("one", 0.5, 0.001, 0.999)
+FAILS = Comparison("two", 2.0, 0.999, 0.001)
+OPEN = Comparison("three", 1.0, 0.5, 0.5)
+
+
+def record(started: str, commit: str | None, dirty: bool | None) -> Record:
+    origin = {
+        "started": started,
+        "commit": commit,
+        "dirty": dirty,
+        "seconds": 1.0,
+        "lipsplines": "1",
+        "python": "3",
+        "torch": "2",
+        "numpy": "1",
+        "device": "abacus",
+    }
+    return Record({"profile": "quick", "seed": 0}, {}, {"lower": 0.0, "upper": 1.0}, origin)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.234e-4, "1.2e-4"), (0.0, "0.0e0"), (12.0, "1.2e1"), (9.99e-3, "1.0e-2")]
+)
+def test_scientific(value: float, text: str) -> None:
+    assert scientific(value) == text
+
+
+def test_markdown_table() -> None:
+    lines = markdown_table(["name", "value"], [["a", "1.50"], ["b", 2]]).splitlines()
+    assert [line.replace(" ", "") for line in lines] == [
+        "|name|value|",
+        lines[1].replace(" ", ""),
+        "|a|1.50|",
+        "|b|2|",
+    ]
+    assert lines[1].startswith("|:")
+    assert lines[1].endswith(":|")
+
+
+def test_comparisons_and_verdicts_agree() -> None:
+    table = comparison_table([HOLDS, FAILS, OPEN])
+    assert [line.split("|")[-2].strip() for line in table.splitlines()[2:]] == [
+        "holds",
+        "fails",
+        "open",
+    ]
+    assert "**confirmed** (1 of 1 comparisons hold, 0 fail)" in verdict_line("c", [HOLDS])
+    assert "**not confirmed** (1 of 3 comparisons hold, 1 fail)" in verdict_line(
+        "c", [HOLDS, FAILS, OPEN]
+    )
+    assert "**inconclusive**" in verdict_line("c", [HOLDS, OPEN])
+
+
+def test_provenance_names_every_commit() -> None:
+    records = [
+        record("2024-01-02T00:00:00Z", "a" * 40, False),
+        record("2024-01-01T00:00:00Z", "b" * 40, True),
+        record("2024-01-03T00:00:00Z", None, None),
+    ]
+    text = provenance_text(records)
+    for part in ("aaaaaaaaaa", "bbbbbbbbbb (modified)", "outside git", "3 s", "abacus"):
+        assert part in text
+    assert "2024-01-01T00:00:00Z to 2024-01-03T00:00:00Z" in text
+    assert provenance_text([]) == "No records."
