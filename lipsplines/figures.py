@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 __all__ = ["ACTIVATION_STYLES", "WIDTH", "activation_label", "error_strips", "use_style"]
 
@@ -90,6 +90,7 @@ def error_strips(
         axis.set_title(title)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+    figure.get_layout_engine().set(h_pad=0.1)
     for axis in axes[:, 0]:
         _label_few_ticks(axis)
     for axis in axes[-1]:
@@ -121,13 +122,17 @@ def _label_few_ticks(axis: Axes) -> None:
     low, high = axis.get_xlim()
     decades = np.log10(high / low)
     multiples = (1.0,) if decades > 1.6 else (1.0, 3.0) if decades > 0.8 else (1.0, 2.0, 5.0)
-    axis.xaxis.set_major_locator(LogLocator(subs=multiples, numticks=8))
+    short = decades < 0.5
+    axis.xaxis.set_major_locator(
+        MaxNLocator(3) if short else LogLocator(subs=multiples, numticks=8)
+    )
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific_math(value)))
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def scientific_math(value: float) -> str:
     """A tick label such as ``$2\\cdot10^{-4}$``."""
-    mantissa, exponent = f"{value:.0e}".split("e")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    mantissa = mantissa.removesuffix(".0")
     power = f"10^{{{int(exponent)}}}"
     return f"${power}$" if mantissa == "1" else f"${mantissa}\\!\\cdot\\!{power}$"
