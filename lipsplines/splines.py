@@ -182,11 +182,13 @@ def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -
 
 
 class _ProjectSlopes(torch.autograd.Function):
-    """SplineProj as a correction, ``P(c) = c + D^+ (clip(D c) - D c)``, and its backward pass.
+    """SplineProj, and its backward pass as a correction, ``J^T g = g - D^T (I - M) (D^+)^T g``.
 
-    ``J^T g = g - D^T (I - M) (D^+)^T g``, with ``M`` the mask of the slopes that were not clipped.
-    Where nothing is clipped both passes are exact: rounding noise in a gradient that should be zero
-    would be enlarged to full steps by Adam.
+    ``M`` is the mask of the slopes that were not clipped. The forward pass sums the clipped
+    differences: a correction of ``c`` would leave rounding errors as large as ``c``, which may grow
+    far beyond the range, on slopes that must obey their bounds. Where nothing is clipped the
+    backward pass is exact: noise in a gradient that should be zero would be enlarged to full steps
+    by Adam.
     """
 
     @staticmethod
@@ -194,10 +196,9 @@ class _ProjectSlopes(torch.autograd.Function):
         differences = coefficients.diff(dim=-1)
         slack = _rounding(coefficients, max(-low, high))
         clipped = differences != differences.clamp(low - slack, high + slack)
-        excess = differences.clamp(low, high).sub_(differences)
-        correction = torch.nn.functional.pad(excess, (1, 0)).cumsum(-1)
-        correction -= correction.mean(-1, keepdim=True)
-        return correction.add_(coefficients), clipped
+        total = torch.nn.functional.pad(differences.clamp_(low, high), (1, 0)).cumsum(-1)
+        total += coefficients.mean(-1, keepdim=True) - total.mean(-1, keepdim=True)
+        return total, clipped
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -418,6 +418,16 @@ def test_excess_of_slopes_in_float32(size: int) -> None:
         assert float(p.diff(dim=-1).abs().max()) / step - 1 < size * unit
 
 
+@pytest.mark.parametrize("magnitude", [1.0, 100.0, 1e4])
+def test_excess_does_not_grow_with_the_coefficients(magnitude: float) -> None:
+    """Coefficients that an optimizer has driven far beyond the range are bounded as sharply."""
+    size, step = 101, splines.spacing(101, 0.5)
+    c = 0.5 * magnitude * draw(0, 200, size)
+    c = (c - c.mean(-1, keepdim=True)).float()
+    p = splines.project_slopes(c, step).double()
+    assert float(p.diff(dim=-1).abs().max()) / step - 1 < 3 * size * UNIT[torch.float32]
+
+
 def test_gradient_when_every_slope_is_saturated() -> None:
     """Only the mean can move then: the gradient is a constant vector."""
     c = torch.tensor([0.0, 3.0, -1.0, 4.0, 0.5], dtype=torch.float64)
