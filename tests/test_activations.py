@@ -408,6 +408,13 @@ def test_project_once_projects_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 2
     for one, other in zip(separate, together, strict=True):
         torch.testing.assert_close(one, other, atol=EXACT, rtol=EXACT)
+    model[0].coefficients.data.mul_(0.5)
+    for _ in range(2):  # outside of a block each use projects anew
+        expected = project(model[0].coefficients, model[0].spacing)
+        assert torch.equal(model[0].projected_coefficients, expected)
+        model[0].coefficients.data.add_(0.01 * draw(2, 3, 51))
+        with pytest.raises(RuntimeError, match="interrupted"), project_once():
+            raise RuntimeError(f"interrupted after {model[0].projected_coefficients}")
     model[0].coefficients.data.zero_()
     with project_once():  # nothing of the earlier block is left
         assert float(model[0].second_order_tv().sum().detach()) == 0.0

@@ -209,12 +209,18 @@ def test_kinks_do_not_fool_the_lower_bound() -> None:
 def test_rounding_does_not_fool_the_lower_bound(size: float) -> None:
     """Large weights that cancel: what is left of the difference is rounding, and counts as such.
 
-    The true constant of ``s (3 (0.1 x) - (0.3 x))`` is that of the stored numbers, exactly.
+    The true constant of ``s (3 (0.1 x) - (0.3 x))`` is that of the stored numbers, exactly, also
+    where the factor ``s`` comes in a later layer than the cancellation.
     """
-    model = nn.Sequential(linear([[0.1], [0.3]]), linear([[3 * size, -size]]))
     exact = abs(Fraction(3 * size) * Fraction(0.1) - Fraction(size) * Fraction(0.3))
-    lower, upper = lipschitz_bounds(model)
-    assert Fraction(lower) <= exact <= Fraction(upper)
+    first = linear([[0.1], [0.3]])
+    for rest in (
+        [linear([[3 * size, -size]])],
+        [linear([[3.0, -1.0]]), linear([[size]])],
+        [linear([[3.0, -1.0]]), linear([[1.0], [-1.0]]), nn.ReLU(), linear([[size, -size]])],
+    ):
+        lower, upper = lipschitz_bounds(nn.Sequential(first, *rest))
+        assert Fraction(lower) <= exact <= Fraction(upper)
 
 
 def test_rounding_in_a_spline_of_small_scale() -> None:
