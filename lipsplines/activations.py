@@ -141,7 +141,11 @@ class LinearSpline(nn.Module):
         """Scale ``alpha`` of each channel, positive, shape ``(C,)``."""
         if self.log_scale is None:
             return torch.ones_like(self.coefficients[:, 0])
-        return self.log_scale.exp()
+        return self._positive_scale()
+
+    def _positive_scale(self) -> Tensor:
+        # Within exp(-20) and exp(20): the exponential alone underflows to zero in float32.
+        return self.log_scale.clamp(-20.0, 20.0).exp()
 
     def second_order_tv(self) -> Tensor:
         """TV2 of each activation, shape ``(C,)``; it does not depend on the scale."""
@@ -152,7 +156,7 @@ class LinearSpline(nn.Module):
         if self.log_scale is None:
             return splines.evaluate(x, coefficients, self.range_)
         splines._channels_and_size(x, coefficients)  # before the scale promotes the dtype of x
-        scale = self.log_scale.exp().view(-1, *[1] * (x.dim() - 2))
+        scale = self._positive_scale().view(-1, *[1] * (x.dim() - 2))
         return splines.evaluate(x * scale, coefficients, self.range_) / scale
 
     def get_extra_state(self) -> Tensor:

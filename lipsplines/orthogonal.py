@@ -47,15 +47,14 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     """
     if iterations < 1:
         raise ValueError(f"Björck's iteration needs at least 1 iteration, got {iterations}.")
-    tiny = torch.finfo(weight.dtype).tiny
     rows, columns = weight.shape[-2:]
     if min(rows, columns) == 1:
         # The result does not depend on the magnitude, so that neither does its gradient.
-        scaled = weight / weight.detach().abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
-        return scaled / scaled.square().sum((-2, -1), keepdim=True).clamp_min(tiny).sqrt()
+        scaled = weight / _or_one(weight.detach().abs().amax((-2, -1), keepdim=True))
+        return scaled / _or_one(scaled.square().sum((-2, -1), keepdim=True)).sqrt()
     magnitude = weight.abs()
-    largest_row = magnitude.sum(-1).amax(-1).clamp_min(tiny)
-    largest_column = magnitude.sum(-2).amax(-1).clamp_min(tiny)
+    largest_row = _or_one(magnitude.sum(-1).amax(-1))
+    largest_column = _or_one(magnitude.sum(-2).amax(-1))
     # Two square roots: the product of the two norms may overflow.
     start = weight / (largest_row.sqrt() * largest_column.sqrt())[..., None, None]
     if rows < columns:
@@ -95,7 +94,12 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
     The zero matrix stays zero.
     """
     bound = spectral_norm_bound(weight, squarings)
-    return weight / bound.clamp_min(torch.finfo(weight.dtype).tiny)[..., None, None]
+    return weight / _or_one(bound)[..., None, None]
+
+
+def _or_one(norm: Tensor) -> Tensor:
+    """The norm, or 1 in place of 0: the zero matrix stays zero and has a finite gradient."""
+    return torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
 class _BjorckIterations(torch.autograd.Function):

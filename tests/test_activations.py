@@ -565,3 +565,12 @@ def test_prelu_slopes_come_back() -> None:
         (module.slope - 0.2).square().sum().backward()
         optimizer.step()
     assert float(module.slope.detach()) == pytest.approx(0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [-1e4, -110.0, 110.0, 1e4])
+def test_scale_neither_vanishes_nor_overflows(value: float) -> None:
+    """Whatever an optimizer does to the parameter behind it."""
+    module = LinearSpline(2, 5, init="relu")
+    module.log_scale.data.fill_(value)
+    assert bool((module.scale > 0).all())
+    assert bool(module(torch.linspace(-1, 1, 8).view(4, 2)).isfinite().all())

@@ -273,3 +273,13 @@ def test_iterations_out_of_domain() -> None:
         bjorck(torch.eye(3), 0)
     with pytest.raises(ValueError, match="at least 1 squaring, got 0"):
         spectral_norm_bound(torch.eye(3), 0)
+
+
+@pytest.mark.parametrize("function", [bjorck, spectral_normalize])
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (1, 4), (4, 1)])
+def test_the_zero_matrix_has_a_finite_gradient(function, shape: tuple[int, int]) -> None:
+    """Weights that start at zero can leave it."""
+    weight = torch.zeros(shape, requires_grad=True)
+    (function(weight) * torch.ones(shape)).sum().backward()
+    assert bool(weight.grad.isfinite().all())
+    assert bool(weight.grad.any())
