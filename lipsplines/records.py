@@ -2,7 +2,8 @@
 
 A record is a JSON file whose name carries the hash of its settings, with an optional safetensors
 file of curves and weights beside it. Both are written to a temporary name and renamed, the
-record last, so that a killed run leaves a whole record or none.
+record last, so that a killed run leaves a whole record or none. A digest of the content and the
+SHA-256 of the file beside it tell a record that was altered.
 """
 
 from __future__ import annotations
@@ -101,6 +102,23 @@ class Store:
     def __init__(self, root: str | os.PathLike | None = None) -> None:
         self.root = Path(root) if root is not None else default_results()
 
+    def check_writable(self) -> None:
+        """Refuse a folder in which no record can be stored, before anything is computed.
+
+        Raises
+        ------
+        ValueError
+            Naming the folder, the reason, and where to choose another.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root).close()
+        except OSError as error:
+            raise ValueError(
+                f"Records cannot be stored in {self.root} ({error.strerror}); choose a folder that "
+                "can be written with --results or LIPSPLINES_RESULTS."
+            ) from None
+
     def path(self, settings: Mapping[str, Any]) -> Path:
         """Where the record of these settings lies, or would lie."""
         folder = self.root / settings["experiment"] / settings["profile"]
@@ -127,6 +145,7 @@ class Store:
             beside = path.with_suffix(".safetensors")
             _write_atomically(beside, data)
             content["tensors"] = {"file": beside.name, "sha256": hashlib.sha256(data).hexdigest()}
+        content["digest"] = identity(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         _write_atomically(path, (text + "\n").encode())
         return path
@@ -171,13 +190,16 @@ class Store:
             isinstance(content.get(part), dict) for part in PARTS
         ):
             raise ValueError(f"expected an object with {', '.join(PARTS)}")
+        digest = content.pop("digest", None)
+        if not all(math.isfinite(number) for number in _numbers(content)):
+            raise ValueError("it holds a number that is not finite")
+        if digest != identity(content):
+            raise ValueError("its content does not match its digest")
         record = Record(**{part: content[part] for part in PARTS}, tensors=content.get("tensors"))
         if self.path(record.settings).name != path.name:
             raise ValueError("its settings do not match its name")
         if set(record.lipschitz) != {"lower", "upper"}:
             raise ValueError("lipschitz must hold lower and upper")
-        if not all(math.isfinite(number) for number in _numbers(content)):
-            raise ValueError("it holds a number that is not finite")
         if record.tensors is not None:
             self._tensor_bytes(path.parent, record.tensors)
         return record

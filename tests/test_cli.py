@@ -49,7 +49,7 @@ def test_results_that_cannot_be_written(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("not a folder")
     command = ["run", "fitting1d", "--profile", "smoke", "--results", str(tmp_path / "file")]
     assert main([*command, "--only", "activation=relu", "--only", "constraint=spectral"]) == 2
-    assert "Not a directory" in capsys.readouterr().err
+    assert "choose a folder that can be written with --results" in capsys.readouterr().err
 
 
 def test_a_bad_number_of_jobs(capsys) -> None:

@@ -178,7 +178,7 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -
         ({"profile": "fast"}, "choose one of smoke, quick, paper"),
         ({"profile": "smoke", "seed": -1}, "non-negative integer"),
         ({"profile": "smoke", "only": {"activation": "tanh"}}, "choose one of absolute"),
-        ({"profile": "smoke", "only": {"colour": "red"}}, "there are activation"),
+        ({"profile": "smoke", "only": {"colour": "red"}}, "No run has a setting 'colour'"),
     ],
 )
 def test_bad_selections(arguments: dict, message: str) -> None:
@@ -204,3 +204,32 @@ def test_a_killed_run_keeps_what_was_finished(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     assert len(store.select("fitting1d", "smoke")) == 30
     assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """A killed run leaves no process behind that goes on computing."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, subprocess, sys, time\n"
+        "child = 'import os, time; from lipsplines.experiments.base import _end_with_parent; '\n"
+        "child += f'_end_with_parent({os.getpid()}); print(os.getpid(), flush=True); '\n"
+        "child += 'time.sleep(60)'\n"
+        "subprocess.Popen([sys.executable, '-c', child]).wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)  # it runs
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        state = Path(f"/proc/{child}/stat")
+        if state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return  # ended, and only not yet collected by the first process of this machine
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the worker outlived the process that started it")

@@ -91,6 +91,14 @@ def damage_missing(path: Path) -> None:
     path.with_suffix(".safetensors").unlink()
 
 
+def damage_number(path: Path) -> None:
+    path.write_text(path.read_text().replace("1.5", "1.4"))
+
+
+def damage_name(path: Path) -> None:
+    path.write_text(path.read_text().replace('"error"', '"eror"'))
+
+
 def damage_entry(path: Path) -> None:
     content = json.loads(path.read_text())
     content["tensors"] = {"file": "../../secret"}
@@ -111,6 +119,8 @@ def damage_entry(path: Path) -> None:
         damage_bounds,
         damage_tensors,
         damage_missing,
+        damage_number,
+        damage_name,
         damage_entry,
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
@@ -104,7 +106,7 @@ def select_cells(
         values = sorted({str(cell[key]) for cell in cells if key in cell})
         if not values:
             known = sorted({name for cell in experiment.cells(profile, seed) for name in cell})
-            raise ValueError(f"No setting {key!r} is left to choose; there are {', '.join(known)}.")
+            raise ValueError(f"No run has a setting {key!r}; there are {', '.join(known)}.")
         if wanted not in values:
             raise ValueError(
                 f"No run of {experiment.name} at profile {profile} has {key}={wanted}; "
@@ -173,6 +175,7 @@ def run(
         If some groups failed; all others have been computed and stored.
     """
     cells = select_cells(experiment, profile, seed, only)
+    store.check_writable()
     groups: dict[Hashable, list[Settings]] = {}
     for cell in cells:
         if current_record(store, cell) is None:
@@ -204,7 +207,9 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
     jobs = min(jobs, len(groups))
     costs = [experiment.cost(group) for group in groups]
     tasks = (
-        joblib.delayed(_compute_and_store)(experiment.name, index, group, str(store.root))
+        joblib.delayed(_compute_and_store)(
+            experiment.name, index, group, str(store.root), os.getpid()
+        )
         for index, group in enumerate(groups)
     )
     failures = []
@@ -229,9 +234,12 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
 
 
 def _compute_and_store(
-    name: str, index: int, group: list[Settings], root: str
+    name: str, index: int, group: list[Settings], root: str, caller: int
 ) -> tuple[int, str | None]:
     from lipsplines.experiments import EXPERIMENTS
+
+    if os.getppid() == caller:
+        _end_with_parent(caller)
 
     store = Store(root)
     threads = torch.get_num_threads()
@@ -250,6 +258,18 @@ def _compute_and_store(
         return index, f"{_label(group)}: {error}"
     finally:
         torch.set_num_threads(threads)
+
+
+@functools.cache
+def _end_with_parent(parent: int) -> None:
+    """End this worker process when the process that started it is gone, killed for instance."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _label(group: Iterable[Settings]) -> str:

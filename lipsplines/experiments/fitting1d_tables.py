@@ -118,6 +118,8 @@ def claims(records: Sequence[Record], width: int | None = None) -> dict[str, lis
     ValueError
         If a record that a claim needs is missing.
     """
+    from lipsplines.figures import activation_label
+
     table = {
         (r.settings["target"], r.settings["constraint"], r.settings["activation"]): r
         for r in main_records(records, width)
@@ -138,7 +140,7 @@ def claims(records: Sequence[Record], width: int | None = None) -> dict[str, lis
                             f"{constraint} weights; at least one is missing."
                         )
                     errors = [record.metrics["test_mse"] for record in pair]
-                    label = f"{rival}, {constraint}, ${target[0]}_{target[1]}$"
+                    label = f"{activation_label(rival)}, {constraint}, $f_{target[1]}$"
                     found[claim].append(compare(label, *errors, margin))
     return found
 
@@ -173,8 +175,11 @@ def sweep(records: Sequence[Record]) -> dict[str, list[tuple[float, Record]]]:
 
 def variants(records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
     """For each target, the errors of the spline as it is, without scale, and normalized."""
-    names = {None: "projection, scale", "no scaling": "projection, no scale"}
-    names["normalized"] = "normalisation, scale"
+    names = {
+        None: "projection, scale",
+        "no scaling": "projection, no scale",
+        "normalized": "normalisation, scale",
+    }
     found: dict[str, dict[str, list[float]]] = {f"$f_{t[1]}$": {} for t in TARGETS_1D}
     for record in _ablation_records(records):
         kind = ablation(record.settings)
@@ -189,7 +194,7 @@ def ablation_table(records: Sequence[Record]) -> str:
     table = {(ablation(r.settings), r.settings["target"]): r for r in _ablation_records(records)}
     rows = []
     for kind in dict.fromkeys(kind for kind, _ in table if kind is not None):
-        row = [kind.replace("lambda=", "$\\lambda$ = ")]
+        row = [_change(kind)]
         for target in TARGETS_1D:
             pair = [table[key, target].metrics["test_mse"] for key in (kind, None)]
             result = compare(kind, *pair)
@@ -198,6 +203,14 @@ def ablation_table(records: Sequence[Record]) -> str:
         rows.append(row)
     header = ["change", *(f"error ratio, $f_{target[1]}$" for target in TARGETS_1D)]
     return markdown_table(header, rows)
+
+
+def _change(kind: str) -> str:
+    """Name of an ablation in a table."""
+    if kind.startswith("lambda="):
+        mantissa, _, exponent = kind.removeprefix("lambda=").partition("e")
+        return f"$\\lambda = 10^{{{int(exponent)}}}$" if exponent else f"$\\lambda = {mantissa}$"
+    return {"no scaling": "no scale", "normalized": "normalisation"}[kind]
 
 
 def certificate_table(records: Sequence[Record]) -> str:
@@ -240,10 +253,17 @@ def reference_text(records: Sequence[Record]) -> str:
     """The committed paper-profile records: table, verdicts and provenance, or what is missing."""
     if not records:
         return "No record of the profile *paper* has been committed yet."
+    models, epochs = (
+        ", ".join(sorted({f"{record.settings[key]:,}" for record in records}))
+        for key in ("models", "epochs")
+    )
     from lipsplines.experiments.fitting1d import ACTIVATIONS, cells
 
     stored = {record.settings["width"] for record in records}
-    parts = [f"{len(records)} of the {len(cells('paper'))} cells of this profile are there."]
+    parts = [
+        f"Records of the profile *paper* ({models} models, {epochs} epochs) that are part of the "
+        f"repository: {len(records)} of the {len(cells('paper'))} cells of this profile."
+    ]
     for width in sorted(stored):
         own = sorted(
             main_records(records, width),
