@@ -48,8 +48,9 @@ class LinearSpline(nn.Module):
     """Learnable linear splines, one for each channel, with slopes kept in bounds.
 
     Channel ``c`` applies ``s(alpha x) / alpha``, ``s`` the linear spline through the projected
-    coefficients and ``alpha = exp(eta) > 0`` a learned scale, which changes neither slopes nor TV2
-    (Ducotterd et al. 2024, Section 3.2).
+    coefficients and ``alpha = exp(eta) > 0`` a learned scale, which changes neither slopes nor TV2;
+    ``eta`` counts within [-20, 20], so that rounding makes no scale zero or infinite (Ducotterd et
+    al. 2024, Section 3.2).
 
     Parameters
     ----------

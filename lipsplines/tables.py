@@ -39,7 +39,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     for comparison, p, q in zip(comparisons, holds, fails, strict=True):
         outcome = "holds" if p < LEVEL else "fails" if q < LEVEL else "open"
         rows.append([comparison.label, f"{comparison.ratio:.2f}", f"{p:.2g}", outcome])
-    return markdown_table(["rival", "error ratio", "corrected p", "at 5 %"], rows)
+    return markdown_table(["rival", "error ratio", "corrected p", f"at {LEVEL:.0%}"], rows)
 
 
 def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
@@ -77,7 +77,7 @@ def provenance_text(records: Sequence[Record]) -> str:
         ["Python, torch, NumPy", f"{values('python')}; {values('torch')}; {values('numpy')}"],
         ["processor", values("device")],
     ]
-    return markdown_table(["", "this run"], rows)
+    return markdown_table(["provenance", ""], rows)
 
 
 def _commit(entry: dict[str, Any]) -> str:

@@ -43,12 +43,8 @@ def test_scientific(value: float, text: str) -> None:
 
 def test_markdown_table() -> None:
     lines = markdown_table(["name", "value"], [["a", "1.50"], ["b", 2]]).splitlines()
-    assert [line.replace(" ", "") for line in lines] == [
-        "|name|value|",
-        lines[1].replace(" ", ""),
-        "|a|1.50|",
-        "|b|2|",
-    ]
+    body = [lines[0], *lines[2:]]
+    assert [line.replace(" ", "") for line in body] == ["|name|value|", "|a|1.50|", "|b|2|"]
     assert lines[1].startswith("|:")
     assert lines[1].endswith(":|")
 
