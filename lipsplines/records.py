@@ -60,7 +60,8 @@ class Record:
     metrics
         Numbers, or lists with one entry for each model.
     lipschitz
-        ``{"lower": ..., "upper": ...}``: certified bounds for all models of the run.
+        ``{"lower": ..., "upper": ...}``: certified bounds for all models of the run; empty for a
+        run without a model to certify.
     provenance
         From `provenance`.
     tensors
@@ -122,7 +123,7 @@ class Store:
     def path(self, settings: Mapping[str, Any]) -> Path:
         """Where the record of these settings lies, or would lie."""
         folder = self.root / settings["experiment"] / settings["profile"]
-        words = [settings.get(key) for key in ("activation", "constraint", "target")]
+        words = [settings.get(key) for key in ("check", "activation", "constraint", "target")]
         label = "-".join(re.sub(r"[^a-z0-9]+", "-", str(w).lower()) for w in words if w) or "run"
         return folder / f"{label}-{identity(settings)}.json"
 
@@ -198,8 +199,8 @@ class Store:
         record = Record(**{part: content[part] for part in PARTS}, tensors=content.get("tensors"))
         if self.path(record.settings).name != path.name:
             raise ValueError("its settings do not match its name")
-        if set(record.lipschitz) != {"lower", "upper"}:
-            raise ValueError("lipschitz must hold lower and upper")
+        if set(record.lipschitz) not in (set(), {"lower", "upper"}):
+            raise ValueError("lipschitz must hold lower and upper, or nothing")
         if record.tensors is not None:
             self._tensor_bytes(path.parent, record.tensors)
         return record

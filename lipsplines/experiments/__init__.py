@@ -1,6 +1,6 @@
-"""The experiments, by name. Each module holds one table of the paper."""
+"""The experiments, by name. Each module holds one table of the paper, `theory` its checks."""
 
-from lipsplines.experiments import fitting1d
+from lipsplines.experiments import fitting1d, theory
 from lipsplines.experiments.base import (
     PROFILES,
     Experiment,
@@ -20,4 +20,6 @@ __all__ = [
     "status",
 ]
 
-EXPERIMENTS: dict[str, Experiment] = {fitting1d.EXPERIMENT.name: fitting1d.EXPERIMENT}
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT for module in (theory, fitting1d)
+}

@@ -1,0 +1,23 @@
+"""The executable checks of the theory, by name. One module for each part of the theory."""
+
+from lipsplines.checks import (  # each registers its checks
+    expressivity,
+    layers,
+    plug_and_play,
+    representer,
+    splines,
+    transport,
+)
+from lipsplines.checks.base import CHECKS, Check, Measurement
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Measurement",
+    "expressivity",
+    "layers",
+    "plug_and_play",
+    "representer",
+    "splines",
+    "transport",
+]

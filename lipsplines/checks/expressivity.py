@@ -1,0 +1,1 @@
+"""Checks of what 1-Lipschitz networks can and cannot represent."""

@@ -1,0 +1,1 @@
+"""Checks of norm-constrained layers and of certificates."""

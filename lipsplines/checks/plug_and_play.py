@@ -1,0 +1,1 @@
+"""Checks of the plug-and-play iterations."""

@@ -1,0 +1,1 @@
+"""Checks of the Wasserstein distance and its dual."""
