@@ -228,7 +228,7 @@ def power_iteration(profile: str, seed: int) -> list[Measurement]:
     return [
         at_most("largest estimate over norm, all steps", estimates.max() / norm, 1),
         *(
-            observed(f"relative gap after {k} steps", gaps[k - 1])
+            observed(f"relative gap, step {k}", gaps[k - 1])
             for k in (1, 10, 100, 500)
             if k <= steps
         ),
@@ -290,8 +290,8 @@ def traps(profile: str, seed: int) -> list[Measurement]:
         at_most("excess at h = 0.1 over that at h = 1e-6", far / tiny, 0.1),
         at_most("excess at h = 0.001 over that at h = 1e-6", near / tiny, 0.1),
         *(
-            observed(f"largest quotient − 1, float32, h = {h:g}", excess)
-            for h, excess in zip(distances, (far, near, tiny), strict=True)
+            observed(f"largest quotient − 1, float32, h = {h}", excess)
+            for h, excess in zip(("0.1", "0.001", "1e-6"), (far, near, tiny), strict=True)
         ),
         at_most("quotient − hi, the same numbers in float64, h = 1e-6", exact - (upper - 1), 0),
     ]
