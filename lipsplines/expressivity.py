@@ -46,7 +46,7 @@ def sawtooth(legs: int) -> PiecewiseLinear:
     if legs < 1:
         raise ValueError(f"A sawtooth has at least 1 leg, got {legs}.")
     values = np.where(np.arange(legs + 1) % 2 == 0, 2 / legs, 0.0)
-    return PiecewiseLinear(np.linspace(-1, 1, legs + 1), values, -1.0, -((-1.0) ** legs))
+    return PiecewiseLinear(np.linspace(-1, 1, legs + 1), values, -1.0, (-1.0) ** legs)
 
 
 def slope_variation(x: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
@@ -130,9 +130,7 @@ def best_approximation(
     # The root of the sum of squares, not the sum: the solver is more accurate on cones.
     objective = cvxpy.norm_inf(residual) if uniform else cvxpy.norm2(residual)
     problem = cvxpy.Problem(cvxpy.Minimize(objective), [cvxpy.tv(extended) <= variation])
-    problem.solve(
-        solver=cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10
-    )
+    problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
     error = problem.value if uniform else problem.value**2 / x.size
     return float(error), np.asarray(fit.value)
 
@@ -394,7 +392,12 @@ def _unit_slopes(
     if not turns:
         return [nodes[0]], [values[0]], signs[kept[0]], signs[kept[0]]
     # Piece j begins at node j - 1; the node at which the piece before it ended has the same image.
-    return [nodes[j - 1] for j in turns], [values[j - 1] for j in turns], signs[kept[0]], signs[kept[-1]]
+    return (
+        [nodes[j - 1] for j in turns],
+        [values[j - 1] for j in turns],
+        signs[kept[0]],
+        signs[kept[-1]],
+    )
 
 
 def _fold(
