@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsplines import expressivity
+from lipsplines import decomposition, expressivity
 from lipsplines.activations import GroupSort, Householder, LinearSpline
 from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
 from lipsplines.expressivity import best_approximation, sawtooth, slope_variation
@@ -238,9 +238,9 @@ def decompositions(profile: str, seed: int) -> list[Measurement]:
     error, regions, steepest, factors = 0.0, 0, 0.0, 0
     for _ in range(trials):
         spline = _random_spline(generator)
-        parts = expressivity.decompose(spline)
+        parts = decomposition.decompose(spline)
         x = generator.uniform(-6, 6, 100)
-        error = max(error, np.abs(expressivity.compose(parts, x) - spline(x)).max())
+        error = max(error, np.abs(decomposition.compose(parts, x) - spline(x)).max())
         regions = max(regions, *(part.knots().size + 1 for part in parts))
         steepest = max(steepest, *(part.lipschitz_constant for part in parts))
         factors = max(factors, len(parts))

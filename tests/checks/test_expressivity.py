@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lipsplines import activations, expressivity, orthogonal
+from lipsplines import activations, decomposition, expressivity, orthogonal
 from lipsplines.checks import CHECKS
 from lipsplines.checks import expressivity as checks
 from lipsplines.piecewise import PiecewiseLinear
@@ -79,20 +79,20 @@ def test_c0_6_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_c7_1_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
     """C7.1: the function itself has too many regions; a lost factor changes the values."""
-    decompose = expressivity.decompose
-    monkeypatch.setattr(expressivity, "decompose", lambda spline: [spline])
+    decompose = decomposition.decompose
+    monkeypatch.setattr(decomposition, "decompose", lambda spline: [spline])
     assert not holds("C7.1")
-    monkeypatch.setattr(expressivity, "decompose", lambda spline: decompose(spline)[-1:])
+    monkeypatch.setattr(decomposition, "decompose", lambda spline: decompose(spline)[-1:])
     assert not holds("C7.1")
 
 
 def test_c7_1_steep_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     """C7.1: factors with the right composition that are not 1-Lipschitz."""
-    decompose = expressivity.decompose
+    decompose = decomposition.decompose
     double = PiecewiseLinear([0.0], [0.0], 2.0, 2.0)
     half = PiecewiseLinear([0.0], [0.0], 0.5, 0.5)
     monkeypatch.setattr(
-        expressivity, "decompose", lambda spline: [double, half, *decompose(spline)]
+        decomposition, "decompose", lambda spline: [double, half, *decompose(spline)]
     )
     assert not holds("C7.1")
 
