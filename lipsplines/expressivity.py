@@ -25,6 +25,7 @@ __all__ = [
     "gradient_norms",
     "infinity_norm_mlp",
     "normalize_rows",
+    "outward_directions",
     "reflections_as_splines",
     "rotating_frame",
     "rotating_relu_network",
@@ -250,6 +251,32 @@ def gradient_norms(model: nn.Sequential, inputs: Tensor) -> Tensor:
         raise ValueError(f"The network must have one output, got {tuple(state.shape)}.")
     gradients = torch.autograd.grad(state.sum(), states)
     return torch.stack([gradient.norm(dim=1) for gradient in gradients])
+
+
+def outward_directions(model: nn.Sequential, far: float = 1e7) -> list[Tensor]:
+    """Directions in which the states of a piecewise-linear network move far from the origin.
+
+    Parameters
+    ----------
+    model
+        A chain with one input.
+    far
+        All knots must lie between ``-far`` and ``far``.
+
+    Returns
+    -------
+    list of Tensor
+        For the input and after each module, shape ``(2, features)``: velocities of the state as the
+        input runs to plus and to minus infinity at unit speed.
+    """
+    parameter = next(model.parameters())
+    state = far * parameter.new_tensor([[1.0], [2.0], [-1.0], [-2.0]])
+    directions = [parameter.new_tensor([[1.0], [-1.0]])]
+    with torch.no_grad():
+        for module in model:
+            state = module(state)
+            directions.append((state[1::2] - state[::2]) / far)
+    return directions
 
 
 def reflections_as_splines(angles: Sequence[float]) -> nn.Sequential:

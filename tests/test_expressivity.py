@@ -173,6 +173,18 @@ def test_gradient_norms_by_the_chain_rule() -> None:
         expressivity.gradient_norms(MLP((4, 6, 2), "relu"), torch.zeros(1, 4))
 
 
+def test_outward_directions_of_a_known_network() -> None:
+    network = expressivity.rotating_relu_network(1)
+    double = nn.Sequential(nn.Linear(1, 2, dtype=torch.float64), nn.ReLU())
+    with torch.no_grad():
+        double[0].weight.copy_(torch.tensor([[3.0], [-2.0]]))
+    start, linear, after = expressivity.outward_directions(double)
+    assert start.tolist() == [[1], [-1]]
+    torch.testing.assert_close(linear, torch.tensor([[3, -2], [-3, 2]], dtype=torch.float64))
+    torch.testing.assert_close(after, torch.tensor([[3, 0], [0, 2]], dtype=torch.float64))
+    assert len(expressivity.outward_directions(network)) == 4
+
+
 def test_reflections_and_sorting() -> None:
     z = torch.randn(200, 6, dtype=torch.float64)
     householder = Householder(6, dtype=torch.float64)

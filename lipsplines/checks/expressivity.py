@@ -292,7 +292,7 @@ def reflections(profile: str, seed: int) -> list[Measurement]:
 
 
 @check("C7.4", "Two regions are not enough", page="why_activations", cost=4)
-def outward_directions(profile: str, seed: int) -> list[Measurement]:
+def two_regions(profile: str, seed: int) -> list[Measurement]:
     """Outward directions of the states of random networks with absolute values, layer by layer.
 
     Orthogonal networks with 4 hidden layers of width 8 and random biases. Directions are difference
@@ -302,25 +302,25 @@ def outward_directions(profile: str, seed: int) -> list[Measurement]:
     absolute values.
     """
     trials = 30 if profile == "smoke" else 500
-    far = torch.tensor([[1e7], [2e7], [-1e7], [-2e7]], dtype=torch.float64)
-    decrease, increase, norms = -math.inf, 0.0, 0.0
-    for model in build_models(_random_absolute, [1000 * seed + i for i in range(trials)]):
-        state, product = far, -1.0
-        with torch.no_grad():
-            for module in list(model)[:-1]:  # the output layer does not keep norms
-                state = module(state)
-                directions = (state[[1, 3]] - state[[0, 2]]) / 1e7
-                following = float(directions[0] @ directions[1])
-                decrease = max(decrease, product - following)
-                increase = max(increase, following - product)
-                product = following
-                norms = max(norms, float((directions.norm(dim=1) - 1).abs().max()))
+    steps, norms = [], []
+    for model in random_absolute_networks(trials, seed):
+        # The output layer does not keep norms.
+        directions = expressivity.outward_directions(model)[:-1]
+        products = torch.stack([plus @ minus for plus, minus in directions])
+        steps.append(products.diff())
+        norms += [direction.norm(dim=1) - 1 for direction in directions]
+    increases = torch.stack(steps)
     return [
-        at_most(f"decrease of the inner product, {trials} networks", decrease, 1e-6),
-        at_most("norms of the directions − 1", norms, 1e-6),
-        observed("largest increase in one layer", increase),
+        at_most(f"decrease of the inner product, {trials} networks", -increases.min(), 1e-6),
+        at_most("norms of the directions − 1", torch.stack(norms).abs().max(), 1e-6),
+        observed("largest increase in one layer", increases.max()),
         *_n_shape(),
     ]
+
+
+def random_absolute_networks(count: int, seed: int) -> list[nn.Sequential]:
+    """Orthogonal networks with 4 hidden layers of absolute values and normal biases."""
+    return build_models(_random_absolute, [1000 * seed + i for i in range(count)])
 
 
 def _random_absolute() -> nn.Sequential:
