@@ -25,7 +25,7 @@ ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
     """Fifty random problems with averaged, clipped networks; a drift; a rotation.
 
-    Five networks 8-16-16-8 of different activations, clipped to [0, 1], are the inner maps of the
+    Five networks 8-8-8 of different activations, clipped to [0, 1], are the inner maps of the
     denoisers. Each serves ten problems, each with a mask ``H``, data, step and averaging of its
     own. The limit is the iterate after ten times as many steps. At every step the residual must
     not grow by more than 1e-12, and its square must not exceed the bound
@@ -222,7 +222,7 @@ def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Te
     """Residuals of ten problems and the bounds of their squares, both of shape ``(steps, 10)``."""
     problems, size = 10, 8
     generator = torch.Generator().manual_seed(seed)
-    network = _network((size, 16, 16, size), activation, seed)
+    network = _network((size, size, size), activation, seed)
     start, image = torch.randn(2, problems, size, generator=generator, dtype=torch.float64)
     mask = (torch.rand(problems, size, generator=generator) < 0.5).double()
     alpha, beta = (
