@@ -95,7 +95,7 @@ def test_a_failing_check_is_shown_as_failing(registered, tmp_path: Path) -> None
     table = tables.summary_table([bad, good])
     row = next(line for line in table.splitlines() if "C9.9" in line)
     assert "a\\|b; 1 more" in row
-    assert "1 ≤ 1 − 1e-9" in row
+    assert "1 ≤\N{NO-BREAK SPACE}1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}1e-9" in row
     assert "**✗**" in row
     assert "✓" in next(line for line in table.splitlines() if "C2.1" in line)
 
@@ -156,6 +156,8 @@ def test_numbers(value: float, text: str) -> None:
         (close("x", 0, 19, 1e-12), "19 ± 1e-12"),
         (close("x", 0, 1, 0.0975), "1 ± 0.0975"),
         (close("x", 0, 0, 1e-9), "0 ± 1e-9"),
+        (close("x", 0, 1 / 3, 1e-12), "0.333333 ± 1e-12"),
+        (close("x", 0, 19 + 4e-14, 1e-12), "19 ± 1e-12"),
         (close("x", 0, 3, 0), "= 3"),
         (observed("x", 0), "–"),
         (at_most("x", 0, math.nan), "≤ NaN"),

@@ -94,13 +94,13 @@ def composition(profile: str, seed: int) -> list[Measurement]:
 
 @check("C6.2", "Stability of fixed points", page="checks", cost=3)
 def stability(profile: str, seed: int) -> list[Measurement]:
-    """Fixed points for pairs of data, reached by iterating, in the three cases of the theorem.
+    """Fixed points for pairs of data, reached by iterating, in the three parts of the theorem.
 
-    (a) Soft thresholding in an orthonormal basis is firmly nonexpansive; here it is made of an
+    Part 1: soft thresholding in an orthonormal basis is firmly nonexpansive; here it is made of an
     orthogonal layer and splines with slopes 0 and 1. With ``H`` of 8 orthonormal rows in dimension
-    16 the limits, seen through ``H``, must not be farther apart than the data (1e-12 is left
-    to rounding). (b) On the line with ``H = 1``, ``D = -id`` and ``D = id`` must attain
-    ``alpha / (2 - alpha)`` and 1. (c) ``H`` is 8x8 with singular values from 0.5 to 1 and ``D`` a
+    16 the limits, seen through ``H``, must not be farther apart than the data (1e-12 is left to
+    rounding). Part 2: on the line with ``H = 1``, ``D = -id`` and ``D = id`` must attain
+    ``alpha / (2 - alpha)`` and 1. Part 3: ``H`` is 8x8 with singular values from 0.5 to 1, ``D`` a
     network 8-8-8 of absolute values with certificate ``hi``. Each step must bring the limit nearer
     by ``q = hi |I - alpha H^T H|`` at least, and the limits must be as close as stated.
     """
@@ -109,20 +109,22 @@ def stability(profile: str, seed: int) -> list[Measurement]:
     measured = []
     for alpha in (1.0, 1.6):
         q, contraction, spread = _contraction(alpha, pairs, generator, seed)
-        measured.append(at_most(f"(c) α = {alpha:g}: shrinking of the distance", contraction, q))
-        measured.append(at_most(f"(c) α = {alpha:g}: distance of limits / bound", spread, 1))
+        measured.append(
+            at_most(f"part 3, α = {alpha:g}: shrinking of the distance", contraction, q)
+        )
+        measured.append(at_most(f"part 3, α = {alpha:g}: distance of limits / bound", spread, 1))
     thresholding = _thresholding_ratio(pairs, generator, seed)
     measured.append(
-        at_most("(a) soft thresholding: seen through H / data", thresholding, 1 + 1e-12)
+        at_most("part 1, soft thresholding: seen through H / data", thresholding, 1 + 1e-12)
     )
     one = _rows([[1.0]])
     for alpha in (0.5, 1.0, 1.5, 1.9):
         limit = _iterate(_step(lambda x: -x, one, one[0], alpha), 0 * one[0], 1000)[-1]
         measured.append(
-            close(f"(b) −id, α = {alpha:g}: ratio", limit.abs(), alpha / (2 - alpha), 1e-12)
+            close(f"part 2, −id, α = {alpha:g}: ratio", limit.abs(), alpha / (2 - alpha), 1e-12)
         )
     limit = _iterate(_step(lambda x: x, one, one[0], 0.5), 0 * one[0], 1000)[-1]
-    return [*measured, close("(b) id, α = 0.5: ratio", limit.abs(), 1, 1e-12)]
+    return [*measured, close("part 2, id, α = 0.5: ratio", limit.abs(), 1, 1e-12)]
 
 
 @check("C6.s", "Steps for Fourier sampling and tomography", page="checks", cost=4)

@@ -64,25 +64,19 @@ def check_text(record: Record) -> str:
 def summary_table(records: list[Record]) -> str:
     """One line for each check, by chapter: its first figure, or the first that failed."""
     rows: list[list[str]] = []
-    page_of = {
-        record.settings["check"]: CHECKS[record.settings["check"]].page for record in records
-    }
-    for page in dict.fromkeys(page_of.values()):
+    for page, chapter in itertools.groupby(in_order(records), lambda record: _check(record).page):
         rows.append(["", f"**{_chapter(page)}**", "", ""])
-        rows += [_summary(r) for r in records if page_of[r.settings["check"]] == page]
-    return markdown_table(["check", "figure", "measured, required", ""], rows, names=2)
+        rows += [_summary(record) for record in chapter]
+    return markdown_table(["check", "figure", "measured, required", ""], rows, names=3)
 
 
 def in_order(records: list[Record]) -> list[Record]:
     """Records by chapter, and by name within a chapter."""
 
     def place(record: Record) -> tuple[int, str, str]:
-        page = _check(record).page
-        return (
-            CHAPTERS.index(page) if page in CHAPTERS else len(CHAPTERS),
-            page,
-            _check(record).name,
-        )
+        check = _check(record)
+        chapter = CHAPTERS.index(check.page) if check.page in CHAPTERS else len(CHAPTERS)
+        return chapter, check.page, check.name
 
     return sorted(records, key=place)
 
@@ -121,7 +115,7 @@ def limits(measurement: Measurement) -> str:
         if not math.isfinite(half):
             return f"from {number(low)} to {number(high)}"
         # The tolerance tells which digits of the middle mean something.
-        middle = round(middle, 1 - math.floor(math.log10(half)))
+        middle = round(middle, -math.floor(math.log10(half)))
         return f"{number(middle)} ± {number(half)}"
     if high is not None:
         return f"≤ {number(high)}"
@@ -170,17 +164,13 @@ def _summary(record: Record) -> list[str]:
     first = next((m for m in measured if not m.holds), deciding[0] if deciding else None)
     if first is None:
         return [check.name, _cell(f"{check.title} (no figure with a limit)"), "", FAILED]
-    relation = limits(first)
-    if first.low is not None and first.high is not None and first.low < first.high:
-        relation = f"= {relation}"
+    pair = first.low is not None and first.high is not None and first.low < first.high
+    # A line may break between the two halves only, so that the column is narrow on a phone.
+    halves = number(first.value), f"= {limits(first)}" if pair else limits(first)
+    relation = " ".join(half.replace(" ", "\N{NO-BREAK SPACE}") for half in halves)
     more = f"; {len(deciding) - 1} more" if len(deciding) > 1 else ""
     figure = _cell(f"{check.title} ({first.what}{more})")
-    return [
-        check.name,
-        figure,
-        f"{number(first.value)} {relation}",
-        HELD if held(record) else FAILED,
-    ]
+    return [check.name, figure, relation, HELD if held(record) else FAILED]
 
 
 def _chapter(page: str) -> str:
