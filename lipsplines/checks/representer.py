@@ -113,7 +113,7 @@ def free_form(profile: str, seed: int) -> list[Measurement]:
     )
     gaps = [solution.objective - optimum.objective for solution in on_grid]
     values = [np.abs(solution.function(x) - optimum.function(x)).max() for solution in on_grid]
-    rng = np.random.default_rng(seed + 1)
+    rng = np.random.default_rng(seed + 2)
     x, y = _noisy_data(_spread_points(rng, 11, 0.97), rng)
     reference = fit_free_form(x, y, WEIGHT).objective
     sizes = [size for k in range(3, 11) if (size := 2**k + 1) <= finest]
