@@ -1,9 +1,9 @@
 """The representer theorem at work: free-form problems, minimal interpolants, replacement.
 
 Among all activations with a bounded second-order total variation (TV2) linear splines are
-enough (Ducotterd et al. 2024, Theorem 2; Unser 2019). This module holds what the theorem is about:
-the problem of one neuron, solved over piecewise-linear functions on any nodes, the interpolant with
-the fewest knots, and the replacement of all activations of a network.
+enough (Ducotterd et al. 2024; Unser 2019). This module holds what the theorem is about: the problem
+of one neuron, solved over piecewise-linear functions on any nodes, and the replacement of all
+activations of a network by interpolants.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ __all__ = [
     "ReplacedNetwork",
     "activation_tv2",
     "affine_weight",
-    "fewest_knots",
     "fit_free_form",
     "interpolate_free_form",
     "replace_activations",
-    "sparsest_interpolant",
 ]
 
 Array = NDArray[np.float64]
@@ -91,6 +89,11 @@ def fit_free_form(
         For arguments out of their domain.
     RuntimeError
         If the solver fails.
+
+    Warns
+    -----
+    UserWarning
+        By cvxpy, if the solver stops short of its tolerance of 1e-12, on nearly degenerate data.
     """
     x, y, nodes = _check_problem(x, y, nodes, lipschitz)
     if not (np.isfinite(weight) and weight >= 0):
@@ -210,60 +213,6 @@ def _check_problem(x, y, nodes, lipschitz) -> tuple[Array, Array, Array]:
     if lipschitz is not None and not (np.isfinite(lipschitz) and lipschitz > 0):
         raise ValueError(f"lipschitz must be positive and finite, or None, got {lipschitz!r}.")
     return x, y, nodes
-
-
-# The interpolant with the fewest knots ------------------------------------------------------------
-
-
-def fewest_knots(nodes: ArrayLike, values: ArrayLike, tolerance: float = 1e-9) -> int:
-    """Fewest knots of an interpolant with the smallest TV2: ``sum of ceil(r / 2)``.
-
-    The sum runs over the maximal runs of ``r`` consecutive slope changes of one sign of the linear
-    interpolant (Debarre et al. 2022). Changes up to `tolerance` count as zero.
-    """
-    return sum(-(-len(run) // 2) for run in _runs(interpolant(nodes, values), tolerance))
-
-
-def sparsest_interpolant(
-    nodes: ArrayLike, values: ArrayLike, tolerance: float = 1e-9
-) -> PiecewiseLinear:
-    """An interpolant with the smallest TV2 and, among these, the fewest knots.
-
-    Within each run of slope changes of one sign, neighbours are paired, and each pair is replaced
-    by the one knot where the lines on both sides meet (Debarre et al. 2022). Slopes are
-    among those of the linear interpolant, so its Lipschitz constant is not exceeded.
-
-    Parameters
-    ----------
-    nodes, values
-        Data, shapes ``(N,)``, nodes strictly increasing.
-    tolerance
-        Slope changes up to this count as zero.
-    """
-    canonical = interpolant(nodes, values)
-    t, a, slopes, jumps = canonical.nodes, canonical.values, canonical.slopes, canonical.jumps
-    new_t, new_a, keep = [], [], np.ones(t.size, dtype=bool)
-    for run in _runs(canonical, tolerance):
-        for i in run[0 : len(run) - 1 : 2]:
-            step = jumps[i + 1] / (jumps[i] + jumps[i + 1]) * (t[i + 1] - t[i])
-            new_t.append(t[i] + step)
-            new_a.append(a[i] + slopes[i] * step)
-            keep[i : i + 2] = False
-    t, a = np.append(t[keep], new_t), np.append(a[keep], new_a)
-    order = np.argsort(t)
-    return PiecewiseLinear(t[order], a[order], canonical.left_slope, canonical.right_slope)
-
-
-def _runs(function: PiecewiseLinear, tolerance: float) -> list[list[int]]:
-    """Indices of the nodes with a slope change, in maximal runs of neighbours of one sign."""
-    signs = np.where(np.abs(function.jumps) > tolerance, np.sign(function.jumps), 0.0)
-    runs: list[list[int]] = []
-    for i in np.flatnonzero(signs):
-        if runs and runs[-1][-1] == i - 1 and signs[i] == signs[i - 1]:
-            runs[-1].append(int(i))
-        else:
-            runs.append([int(i)])
-    return runs
 
 
 # A network: replacement of all activations --------------------------------------------------------

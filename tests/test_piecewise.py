@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.piecewise import PiecewiseLinear, interpolant
+from lipsplines.piecewise import (
+    PiecewiseLinear,
+    fewest_knots,
+    interpolant,
+    sparsest_interpolant,
+)
 
 seeds = st.integers(0, 2**31 - 1)
 sizes = st.integers(1, 12)
@@ -72,6 +77,41 @@ def test_does_not_follow_its_arguments() -> None:
     s = PiecewiseLinear(t, a, 1.0, 1.0)
     a[1] = 7.0
     assert s(1.0) == 1.0
+
+
+@given(seeds, st.integers(1, 15))
+def test_sparsest_interpolant(seed: int, size: int) -> None:
+    """Same values at the data, same TV2, slopes among the old ones, knots as the formula says."""
+    x, y = data(seed, size)
+    if seed % 2:
+        y = y.cumsum().cumsum()
+    s, canonical = sparsest_interpolant(x, y), interpolant(x, y)
+    np.testing.assert_allclose(s(x), y, atol=1e-11)
+    assert s.second_order_tv == pytest.approx(canonical.second_order_tv, rel=1e-11)
+    assert np.abs(s.slopes[:, None] - canonical.slopes).min(1).max() < 1e-9
+    assert s.knots(1e-8).size == fewest_knots(x, y) <= max(size - 2, 0)
+    # No interpolant of this TV2 has fewer: so many disjoint intervals each need a knot.
+    e = canonical.jumps
+    last, disjoint = -np.inf, 0
+    for i in range(1, size - 1):
+        starts_run = e[i] * e[i - 1] <= 0
+        if starts_run or x[i - 1] >= last:
+            last, disjoint = x[i + 1], disjoint + 1
+    assert disjoint == s.knots(1e-8).size
+
+
+def test_fewest_knots_by_hand() -> None:
+    """A run of three needs two, a run of two one; a zero jump and a change of sign end a run."""
+    x = np.arange(9.0)
+    jumps = np.array([0, 1.0, 1, 1, -1, -1, 0, -1, 0])
+    y = np.concatenate([[0.0], np.cumsum(np.cumsum(jumps[:-1]))])
+    np.testing.assert_allclose(interpolant(x, y).jumps, jumps, atol=1e-12)
+    assert fewest_knots(x, y) == 2 + 1 + 1
+    assert fewest_knots(x[:2], y[:2]) == fewest_knots(x[:1], y[:1]) == 0
+    convex = sparsest_interpolant([0.0, 1.0, 2.0, 3.0], [1.0, 0.0, 0.0, 1.0])
+    np.testing.assert_allclose(convex.knots(), [1.5])
+    assert convex(1.5) == pytest.approx(-0.5)
+    assert fewest_knots(x, 1e-12 * y) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from lipsplines.checks.base import Measurement, at_most, check, close, observed
 from lipsplines.layers import OrthogonalLinear
-from lipsplines.piecewise import interpolant
+from lipsplines.piecewise import fewest_knots, interpolant, sparsest_interpolant
 from lipsplines.representer import (
     FreeForm,
-    fewest_knots,
     fit_free_form,
     interpolate_free_form,
     replace_activations,
-    sparsest_interpolant,
 )
 
 PAGE = "representer_theorem"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lipsplines import piecewise
 from lipsplines import representer as library
 from lipsplines.checks import CHECKS
 from lipsplines.checks import representer as checks
@@ -87,12 +88,12 @@ def test_sparsest_that_is_not(monkeypatch, broken) -> None:  # C1.4
 
 
 def test_runs_that_ignore_signs(monkeypatch) -> None:  # C1.4
-    right = library._runs
+    right = piecewise._runs
 
     def wrong(function, tolerance):
         return [[i for run in right(function, tolerance) for i in run]]
 
-    monkeypatch.setattr(library, "_runs", wrong)
+    monkeypatch.setattr(piecewise, "_runs", wrong)
     assert fails("C1.4")
 
 
