@@ -15,6 +15,7 @@ from lipsplines.activations import (
 )
 from lipsplines.certify import lipschitz_bounds
 from lipsplines.layers import OrthogonalLinear, SpectralLinear
+from lipsplines.pruning import sparsify
 from lipsplines.training import parameter_groups
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "__version__",
     "lipschitz_bounds",
     "parameter_groups",
+    "sparsify",
     "tv2",
 ]

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from lipsplines import splines
 from lipsplines.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
 
-__all__ = ["lipschitz_bounds", "matrix_norm_bound"]
+__all__ = ["layer_constants", "lipschitz_bounds", "matrix_norm_bound"]
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -61,16 +61,29 @@ def lipschitz_bounds(
         If a parameter is NaN or infinite, the bound overflows, the probes are no finite points, or
         the input shape cannot be inferred.
     """
-    _refuse_non_finite(model)
-    frozen = _as_used(model).double()
-    # `frozen` holds every layer as often as the model applies it, and no two share a parameter.
-    layers = [m for m in frozen.modules() if type(m).forward is not nn.Sequential.forward]
-    constants = {layer: _BOUNDS[type(layer).forward](layer) for layer in layers}
-    upper = math.prod(constants.values()) * (1 + 2 * len(layers) * UNIT_ROUNDOFF)
+    frozen, constants = layer_constants(model)
+    upper = math.prod(constants.values()) * (1 + 2 * len(constants) * UNIT_ROUNDOFF)
     if not math.isfinite(upper):
         raise ValueError(f"The Lipschitz bound is {upper}: a slope is NaN or the weights overflow.")
     lower = _lower(frozen, constants, _probe_points(frozen, input_shape, probes))
     return lower, upper
+
+
+def layer_constants(model: nn.Module) -> tuple[nn.Module, dict[nn.Module, float]]:
+    """Copy of a chain as its forward pass uses it, in float64, and a bound for each of its layers.
+
+    The layers come in the order of their application, one that is applied twice as two.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `lipschitz_bounds`.
+    """
+    _refuse_non_finite(model)
+    frozen = _as_used(model).double()
+    # `frozen` holds every layer as often as the model applies it, and no two share a parameter.
+    layers = [m for m in frozen.modules() if type(m).forward is not nn.Sequential.forward]
+    return frozen, {layer: _BOUNDS[type(layer).forward](layer) for layer in layers}
 
 
 def matrix_norm_bound(weight: Tensor) -> float:

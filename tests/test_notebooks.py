@@ -1,0 +1,110 @@
+"""What every notebook of the book has in common."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+from lipsplines.checks import CHECKS
+from tools.notebooks import notebook_names
+
+ROOT = Path(__file__).parents[1]
+NAMES = notebook_names(ROOT)
+
+
+def cells(name: str) -> list[dict[str, Any]]:
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    return [{**cell, "source": "".join(cell["source"])} for cell in notebook["cells"]]
+
+
+def code_cells(name: str) -> list[dict[str, Any]]:
+    return [cell for cell in cells(name) if cell["cell_type"] == "code"]
+
+
+def text(name: str) -> str:
+    return "\n\n".join(cell["source"] for cell in cells(name))
+
+
+def test_every_notebook_is_in_the_book() -> None:
+    assert sorted(NAMES) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_code_cell_holds_the_parameters(name: str) -> None:
+    first = code_cells(name)[0]
+    assert first["metadata"]["tags"] == ["parameters"]
+    values: dict[str, Any] = {}
+    exec(first["source"], values)
+    assert (values["profile"], values["seed"]) == ("quick", 0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"profile": "fast", "seed": 0},
+            "Unknown profile 'fast'; choose one of smoke, quick, paper",
+        ),
+        ({"profile": "smoke", "seed": -1}, "seed must be a non-negative integer, got -1"),
+        ({"profile": "smoke", "seed": 0.5}, "seed must be a non-negative integer, got 0.5"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_parameters_are_refused_at_once(
+    name: str, parameters: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT / "notebooks")
+    second = code_cells(name)[1]["source"]
+    with mpl.rc_context(), pytest.raises(ValueError, match=re.escape(message)):
+        exec(second, dict(parameters))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_have_captions_names_and_alternative_text(name: str) -> None:
+    for cell in code_cells(name):
+        metadata = cell["metadata"].get("mystnb", {})
+        if "figure" in metadata:
+            assert {"caption", "name"} <= set(metadata["figure"])
+            assert len(metadata["image"]["alt"]) > 20
+        else:
+            assert "plt.subplots" not in cell["source"] or "hide-cell" in cell["metadata"]["tags"]
+
+
+def test_labels_are_unique() -> None:
+    everything = "\n\n".join(map(text, NAMES))
+    labels = re.findall(r"^:label: (\S+)|^\((\S+)\)=$|\$\$ \((\S+)\)$", everything, re.MULTILINE)
+    labels = ["".join(found) for found in labels]
+    figures = [
+        cell["metadata"]["mystnb"]["figure"]["name"]
+        for name in NAMES
+        for cell in code_cells(name)
+        if "figure" in cell["metadata"].get("mystnb", {})
+    ]
+    names = labels + figures
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_is_reported_on_its_page(check: str) -> None:
+    page = CHECKS[check].page
+    assert page in NAMES
+    assert re.search(rf'report\(\s*"{re.escape(check)}"', text(page))
+
+
+CHAPTERS = sorted({check.page for check in CHECKS.values()} - {"checks"})
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_end_with_exercises_whose_solutions_are_folded(name: str) -> None:
+    solutions = [
+        cell
+        for cell in code_cells(name)
+        if "solution" in cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
+    ]
+    assert 2 <= len(solutions) <= 3
+    assert all("hide-cell" in cell["metadata"]["tags"] for cell in solutions)

@@ -1,0 +1,261 @@
+"""Removal of knots: the guarantee, the optimality, what stays."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lipsplines import LinearSpline, OrthogonalLinear, lipschitz_bounds, pruning, sparsify, tv2
+from lipsplines.models import MLP
+
+
+def rough_model(
+    seed: int,
+    sizes=(3, 8, 8, 2),
+    coefficients: int = 21,
+    dtype=torch.float64,
+    activation: str = "spline-relu",
+    **options,
+) -> MLP:
+    """A network whose splines have many knots and different scales."""
+    torch.manual_seed(seed)
+    options = {"num_coefficients": coefficients, "range_": 1.0, **options}
+    model = MLP(sizes, activation, activation_options=options).to(dtype)
+    for module in model:
+        if isinstance(module, LinearSpline):
+            with torch.no_grad():
+                module.coefficients += 0.3 * torch.randn_like(module.coefficients)
+                if module.log_scale is not None:
+                    module.log_scale += 0.5 * torch.randn_like(module.log_scale)
+    return model
+
+
+def movement(before: nn.Module, after: nn.Module, inputs: torch.Tensor) -> float:
+    with torch.no_grad():
+        return (before(inputs) - after(inputs)).flatten(1).norm(dim=1).max().item()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    coefficients=st.integers(3, 24),
+    depth=st.integers(1, 3),
+    tolerance=st.floats(1e-3, 3.0),
+    constraint=st.sampled_from(["project", "normalize", None]),
+    scaling=st.booleans(),
+)
+def test_the_output_moves_by_at_most_the_bound_and_the_bound_by_the_tolerance(
+    seed, coefficients, depth, tolerance, constraint, scaling
+) -> None:
+    sizes = (3, *[5] * depth, 2)
+    options = {"constraint": constraint, "scaling": scaling}
+    model = rough_model(seed, sizes, coefficients, **options)
+    sparse = copy.deepcopy(model)
+    regions = sparsify(sparse, tolerance)
+    assert 0 <= regions.bound <= tolerance
+    inputs = torch.randn(400, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    # Far outside the range too: the bound holds for every input.
+    inputs = torch.cat([0.3 * inputs, 3 * inputs, 1000 * inputs])
+    assert movement(model, sparse, inputs) <= regions.bound + 1e-9
+    assert tv2(sparse) <= tv2(model) + 1e-9
+    assert lipschitz_bounds(sparse)[1] <= lipschitz_bounds(model)[1] + 1e-9
+    for name, kept in regions.items():
+        assert (kept <= regions.before[name]).all()
+        assert (kept >= 1).all()
+
+
+def test_regions_are_those_of_the_changed_model() -> None:
+    model = rough_model(1)
+    regions = sparsify(model, 0.5)
+    for name, module in model.named_modules():
+        if isinstance(module, LinearSpline):
+            jumps = module.projected_coefficients.detach().diff(n=2, dim=-1).abs()
+            assert torch.equal((jumps > 1e-12).sum(1) + 1, regions[name])
+
+
+def test_fewest_regions_by_enumeration() -> None:
+    """No other choice of knots with the bound within the tolerance has fewer."""
+    torch.manual_seed(0)
+    model = MLP((2, 2, 2, 1), "spline-relu", activation_options={"num_coefficients": 6}).double()
+    splines = [m for m in model if isinstance(m, LinearSpline)]
+    for module in splines:
+        with torch.no_grad():
+            module.coefficients += 0.3 * torch.randn_like(module.coefficients)
+            module.log_scale += torch.tensor([0.4, -0.7], dtype=torch.float64)
+    gains = [1.0, 1.0]  # the layers above are 1-Lipschitz
+    choices = []  # for each activation: (regions, change) of every subset of inner nodes
+    for module in splines:
+        for values, scale in zip(module.projected_coefficients.detach(), module.scale, strict=True):
+            values = values.numpy()
+            ways = []
+            for size in range(3):
+                for middle in itertools.combinations((2, 3), size):
+                    new = np.interp(
+                        np.arange(6), [0, 1, *middle, 4, 5], values[[0, 1, *middle, 4, 5]]
+                    )
+                    ways.append((3 + size, np.abs(new - values).max() / scale.item()))
+            choices.append(ways)
+    for tolerance in (0.05, 0.1, 0.2, 0.4, 0.8):
+        best = math.inf
+        for ways in itertools.product(*choices):
+            change = [math.hypot(ways[0][1], ways[1][1]), math.hypot(ways[2][1], ways[3][1])]
+            if sum(g * c for g, c in zip(gains, change, strict=True)) <= tolerance * (1 - 1e-9):
+                best = min(best, sum(count for count, _ in ways))
+        regions = sparsify(copy.deepcopy(model), tolerance)
+        assert sum(int(kept.sum()) for kept in regions.values()) == best
+
+
+def test_more_tolerance_fewer_regions() -> None:
+    model = rough_model(3, coefficients=51)
+    totals = []
+    for tolerance in (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
+        regions = sparsify(copy.deepcopy(model), tolerance)
+        totals.append(sum(int(kept.sum()) for kept in regions.values()))
+    assert totals == sorted(totals, reverse=True)
+    assert totals[0] > 4 * totals[-1]
+    # The outer pieces are never given up: three regions remain where they are no one line.
+    assert totals[-1] == 3 * 16
+
+
+def test_zero_tolerance_changes_nothing_and_counts() -> None:
+    model = rough_model(4)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    regions = sparsify(model, 0.0)
+    assert regions.bound == 0.0
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(kept, regions.before[name]) for name, kept in regions.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("range_", [0.1, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("coefficients", [5, 51, 100, 101, 301])
+def test_starts_have_the_regions_they_should(dtype, range_, coefficients) -> None:
+    kinked = 2 if coefficients % 2 else 3
+    for init, expected in {
+        "identity": [1, 1],
+        "relu": [kinked, kinked],
+        "absolute": [kinked, kinked],
+        "maxmin": [kinked, 1],
+    }.items():
+        spline = LinearSpline(2, coefficients, range_, init=init, dtype=dtype)
+        regions = sparsify(nn.Sequential(spline), 0.0, input_shape=(2,))
+        assert regions["0"].tolist() == expected
+
+
+@pytest.mark.parametrize("tolerance", [1e-7, 1e-6, 1e-5, 1e-3])
+def test_float32_tolerances_near_rounding_are_kept(tolerance: float) -> None:
+    model = rough_model(5, coefficients=101, dtype=torch.float32)
+    sparse = copy.deepcopy(model)
+    regions = sparsify(sparse, tolerance)
+    assert regions.bound <= tolerance
+    inputs = torch.randn(500, 3, dtype=torch.float64)
+    # In float64, so that the evaluation does not round: the stored numbers are the function.
+    for module in (*model, *sparse):
+        if isinstance(module, LinearSpline):
+            with torch.no_grad():
+                module.coefficients.copy_(module.projected_coefficients)
+            module.constraint = None
+    moved = movement(model.double(), sparse.double(), inputs)
+    assert moved <= regions.bound + 1e-6
+
+
+def test_images_count_their_positions() -> None:
+    spline = LinearSpline(2, 21, init="relu", dtype=torch.float64)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        spline.coefficients += 0.3 * torch.randn_like(spline.coefficients)
+    model = nn.Sequential(spline)
+    sparse = copy.deepcopy(model)
+    regions = sparsify(sparse, 0.6, input_shape=(2, 4, 5))
+    # All positions at once where the change is largest: the bound is attained.
+    x = torch.linspace(-1, 1, 4001, dtype=torch.float64)
+    grid = x[:, None].expand(-1, 2)
+    with torch.no_grad():
+        worst = (model(grid) - sparse(grid)).abs().argmax(0)
+    image = x[worst].view(1, 2, 1, 1).expand(1, 2, 4, 5)
+    assert movement(model, sparse, image) == pytest.approx(regions.bound, rel=1e-6)
+    assert 0 < regions.bound <= 0.6
+    alone = sparsify(copy.deepcopy(model), 0.6, input_shape=(2,))
+    assert alone["0"].sum() < regions["0"].sum()
+
+
+def test_gain_of_the_layers_above_counts() -> None:
+    def build(gain: float) -> nn.Sequential:
+        linear = nn.Linear(4, 4, bias=False).double()
+        with torch.no_grad():
+            linear.weight.copy_(gain * torch.eye(4))
+        return nn.Sequential(copy.deepcopy(spline), linear)
+
+    torch.manual_seed(0)
+    spline = LinearSpline(4, 21, dtype=torch.float64)
+    with torch.no_grad():
+        spline.coefficients += torch.randn_like(spline.coefficients)
+    strong, weak = build(10.0), build(0.1)
+    few, many = sparsify(weak, 0.2), sparsify(strong, 0.2)
+    assert few["0"].sum() < many["0"].sum()
+
+
+def test_a_module_applied_twice_counts_twice() -> None:
+    torch.manual_seed(0)
+    spline = LinearSpline(4, 21, dtype=torch.float64)
+    with torch.no_grad():
+        spline.coefficients += torch.randn_like(spline.coefficients)
+    linear = OrthogonalLinear(4, 4).double()
+    model = nn.Sequential(spline, linear, spline)
+    sparse = copy.deepcopy(model)
+    regions = sparsify(sparse, 0.7)
+    assert list(regions) == ["0"]
+    inputs = torch.randn(20_000, 4, dtype=torch.float64)
+    assert movement(model, sparse, inputs) <= regions.bound <= 0.7
+    once = sparsify(nn.Sequential(copy.deepcopy(spline)), 0.7, input_shape=(4,))
+    assert once["0"].sum() < regions["0"].sum()
+
+
+def test_smallest_errors_by_enumeration() -> None:
+    generator = np.random.default_rng(0)
+    coefficients = generator.normal(size=(5, 8))
+    errors, _ = pruning.smallest_errors(coefficients, 0.0)
+    for channel, values in enumerate(coefficients):
+        for count in range(3, 8):
+            best = min(
+                np.abs(np.interp(np.arange(8), nodes, values[nodes]) - values).max()
+                for size in range(count - 2)
+                for middle in itertools.combinations(range(2, 6), size)
+                for nodes in [[0, 1, *middle, 6, 7]]
+            )
+            assert errors[channel, count] == pytest.approx(best, abs=1e-14)
+    assert np.isinf(errors[:, :3]).all()
+
+
+def test_models_without_splines() -> None:
+    regions = sparsify(MLP((2, 4, 1), "relu"), 0.1)
+    assert regions == {}
+    assert regions.bound == 0.0
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, math.nan, math.inf, True])
+def test_tolerance_must_be_a_number(tolerance) -> None:
+    with pytest.raises(ValueError, match="tolerance must be a non-negative number"):
+        sparsify(rough_model(0), tolerance)
+
+
+def test_unknown_modules_and_shapes_are_refused() -> None:
+    with pytest.raises(TypeError, match="No Lipschitz bound is known for Softmax"):
+        sparsify(nn.Sequential(LinearSpline(2), nn.Softmax(1)), 0.1)
+    with pytest.raises(ValueError, match="Give input_shape"):
+        sparsify(nn.Sequential(LinearSpline(2)), 0.1)
+
+
+def test_gradients_and_training_go_on() -> None:
+    model = rough_model(6)
+    sparsify(model, 0.5)
+    model(torch.randn(4, 3, dtype=torch.float64)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
