@@ -6,15 +6,19 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lipsplines import splines
 from lipsplines.activations import LinearSpline
 from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.checks.projections import (
+    jacobians_of_patterns,
+    least_squares_projection,
+    masked_jacobians,
+    random_walks,
+    slope_norm_projection,
+)
 from lipsplines.piecewise import interpolant
-
-__all__ = ["least_squares_projection", "masked_jacobians"]
 
 
 @check("C2.1", "Three formulas of a spline agree", page="learning_splines")
@@ -67,7 +71,7 @@ def projection_properties(profile: str, seed: int) -> list[Measurement]:
     difference, inverse = _difference_matrix(size)
     mean = c.mean(-1, keepdim=True)
     formula = mean + (c @ difference.mT).clamp(-bound, bound) @ inverse.mT
-    solved = _solve_programmes(c[:programmes], bound, _weighted_norm(size))
+    solved = slope_norm_projection(c[:programmes], bound)
     gap = (c - other).diff(dim=-1).abs()
     moved = (projected - splines.project_slopes(other, bound)).diff(dim=-1).abs()
     jacobian = masked_jacobians(c[:programmes], bound)
@@ -119,11 +123,11 @@ def not_euclidean(profile: str, seed: int) -> list[Measurement]:
     ]
     for size in (3, 5, 9) if profile == "smoke" else (3, 5, 9, 12):
         patterns = torch.cartesian_prod(*[torch.tensor([0.5, 2.0]).double()] * (size - 1))
-        worst = torch.linalg.matrix_norm(_jacobians_of_patterns(patterns), 2).max()
+        worst = torch.linalg.matrix_norm(jacobians_of_patterns(patterns), 2).max()
         expected = 1 / math.sin(math.pi / size)
         measured.append(close(f"K = {size}, all patterns, largest norm", worst, expected, 1e-9))
     alternating = torch.tensor([[0.5, 2.0]]).double().repeat(1, 50)
-    norm = torch.linalg.matrix_norm(_jacobians_of_patterns(alternating), 2)
+    norm = torch.linalg.matrix_norm(jacobians_of_patterns(alternating), 2)
     expected = 1 / math.sin(math.pi / 101)
     return [*measured, close("K = 101, alternating pattern, norm", norm, expected, 1e-9)]
 
@@ -245,75 +249,6 @@ def single_precision(profile: str, seed: int) -> list[Measurement]:
         excess = splines.lipschitz_constant(projected, spacing).max() - 1
         measured.append(at_most(f"K = {size}: excess", excess, 2 / spacing * 2.0**-24))
     return measured
-
-
-def random_walks(count: int, size: int, step: float, seed: int) -> Tensor:
-    """Coefficients with independent slopes: centred Gaussian of deviation ``1.5 step``, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    steps = torch.randn(count, size, generator=generator, dtype=torch.float64)
-    return (1.5 * step * steps).cumsum(-1)
-
-
-def least_squares_projection(
-    coefficients: Tensor, spacing: float, slope_bounds: tuple[float, float] = (-1.0, 1.0)
-) -> Tensor:
-    """Euclidean projection onto the coefficients whose slopes obey the bounds, ``(N, K)``.
-
-    A reference for `splines.project_slopes`, by a quadratic programme for each row: slow.
-    """
-    weight = np.eye(coefficients.shape[-1])
-    return _solve_programmes(coefficients, spacing, weight, slope_bounds)
-
-
-def masked_jacobians(coefficients: Tensor, spacing: float) -> Tensor:
-    """Jacobians of `splines.project_slopes` from `autograd`: ``(N, K)`` to ``(N, K, K)``."""
-    points = coefficients.clone().requires_grad_()
-    projected = splines.project_slopes(points, spacing)
-    rows = [
-        torch.autograd.grad(column.sum(), points, retain_graph=True)[0]
-        for column in projected.unbind(-1)
-    ]
-    return torch.stack(rows, -2)
-
-
-def _jacobians_of_patterns(slopes: Tensor) -> Tensor:
-    return masked_jacobians(torch.nn.functional.pad(slopes, (1, 0)).cumsum(-1), 1.0)
-
-
-def _solve_programmes(
-    coefficients: Tensor,
-    spacing: float,
-    weight: NDArray[np.float64],
-    slope_bounds: tuple[float, float] = (-1.0, 1.0),
-) -> Tensor:
-    """Minimisers of ``|weight (x - c)|^2`` over the ``x`` whose slopes obey the bounds."""
-    try:
-        import cvxpy
-    except ImportError as error:
-        raise ImportError(
-            "This check needs cvxpy; install the extra: pip install '.[theory]' in the folder of "
-            "the sources."
-        ) from error
-    size = coefficients.shape[-1]
-    change, point = cvxpy.Variable(size), cvxpy.Parameter(size)
-    differences = cvxpy.diff(point + change)
-    low, high = slope_bounds
-    programme = cvxpy.Problem(
-        cvxpy.Minimize(cvxpy.sum_squares(weight @ change)),
-        [differences >= low, differences <= high],
-    )
-    solved = []
-    for row in coefficients.numpy():
-        point.value = row / spacing  # slopes of order one: the solver's tolerances are absolute
-        exact = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-13)
-        programme.solve(solver=cvxpy.CLARABEL, **exact)
-        solved.append(row + spacing * change.value)
-    return torch.from_numpy(np.stack(solved))
-
-
-def _weighted_norm(size: int) -> NDArray[np.float64]:
-    """Matrix ``A`` with ``|A c|^2 = mean(c)^2 + |D c|^2``."""
-    return np.vstack([np.full((1, size), 1 / size), np.diff(np.eye(size), axis=0)])
 
 
 def _difference_matrix(size: int) -> tuple[Tensor, Tensor]:

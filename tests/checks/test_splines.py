@@ -11,7 +11,7 @@ from torch import Tensor
 from lipsplines import splines
 from lipsplines.activations import LinearSpline
 from lipsplines.checks import CHECKS
-from lipsplines.checks.splines import least_squares_projection, masked_jacobians, random_walks
+from lipsplines.checks.projections import least_squares_projection, masked_jacobians, random_walks
 
 right = splines.project_slopes
 evaluate = splines.evaluate
