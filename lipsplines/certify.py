@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from lipsplines import splines
 from lipsplines.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
 
-__all__ = ["layer_constants", "lipschitz_bounds", "matrix_norm_bound"]
+__all__ = ["certified_radius", "layer_constants", "lipschitz_bounds", "matrix_norm_bound"]
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -116,6 +116,33 @@ def matrix_norm_bound(weight: Tensor) -> float:
     top = s[0].item()
     factor = math.sqrt((1 + left + rounding) * (1 + right + rounding))
     return (1 + 1e-12) * (top * factor + residual + rounding * top)
+
+
+def certified_radius(logits: Tensor, lipschitz: float) -> Tensor:
+    """Radius around each input within which the class cannot change, in the 2-norm.
+
+    The difference of two logits of a classifier with Lipschitz constant ``L`` is ``sqrt(2) L``
+    Lipschitz: the radius is the margin, the largest logit less the second, divided by ``sqrt(2) L``
+    (Tsuzuku et al. 2018).
+
+    Parameters
+    ----------
+    logits
+        Outputs of the classifier, shape ``(N, classes)``, at least two classes.
+    lipschitz
+        Upper bound of its Lipschitz constant, positive: the second of `lipschitz_bounds`.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(N,)``. It does not count the rounding of the logits.
+    """
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(f"logits must have shape (N, classes >= 2), got {tuple(logits.shape)}.")
+    if not (math.isfinite(lipschitz) and lipschitz > 0):
+        raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    return (first - second) / (math.sqrt(2) * lipschitz)
 
 
 def _spline_bound(module: LinearSpline) -> float:

@@ -24,7 +24,7 @@ from lipsplines import (
     lipschitz_bounds,
     splines,
 )
-from lipsplines.certify import matrix_norm_bound
+from lipsplines.certify import certified_radius, matrix_norm_bound
 from lipsplines.models import ACTIVATIONS, MLP
 
 seeds = st.integers(0, 2**31 - 1)
@@ -418,3 +418,37 @@ def test_input_shape_that_cannot_be_inferred() -> None:
     """Asked for in words."""
     with pytest.raises(ValueError, match="Give input_shape"):
         lipschitz_bounds(nn.ReLU())
+
+
+# Certified radius ---------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 6), st.floats(0.1, 10), seeds)
+def test_radius_of_a_linear_classifier_is_the_distance(classes: int, scale: float, seed) -> None:
+    """Orthogonal rows of one length: the nearest point of another class, found by hand."""
+    weight = scale * torch.linalg.qr(draw(seed, 7, 7)).Q[:classes]
+    x = draw(seed + 1, 5, 7)
+    radius = certified_radius(x @ weight.T, scale)
+    for point, own in zip(x, radius, strict=True):
+        logits = (weight @ point).numpy()
+        first, second = np.argsort(-logits)[:2]
+        normal = weight[first] - weight[second]
+        boundary = point - normal * (normal @ point) / (normal @ normal)
+        after = (weight @ boundary).numpy()
+        assert after[first] == pytest.approx(after[second], abs=1e-12 * scale * 10)
+        assert own.item() == pytest.approx((point - boundary).norm().item(), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("logits", "lipschitz", "message"),
+    [
+        (torch.ones(3), 1.0, r"shape \(N, classes >= 2\), got \(3,\)"),
+        (torch.ones(3, 1), 1.0, "classes >= 2"),
+        (torch.ones(3, 2), 0.0, "positive number, got 0.0"),
+        (torch.ones(3, 2), math.inf, "positive number, got inf"),
+    ],
+)
+def test_radius_out_of_domain(logits: Tensor, lipschitz: float, message: str) -> None:
+    """In words."""
+    with pytest.raises(ValueError, match=message):
+        certified_radius(logits, lipschitz)

@@ -1,6 +1,7 @@
 """The executable checks of the theory, by name. One module for each part of the theory."""
 
 from lipsplines.checks import (  # each registers its checks
+    certificates,
     expressivity,
     layers,
     plug_and_play,
@@ -14,6 +15,7 @@ __all__ = [
     "CHECKS",
     "Check",
     "Measurement",
+    "certificates",
     "expressivity",
     "layers",
     "plug_and_play",

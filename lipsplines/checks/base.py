@@ -98,6 +98,8 @@ CHECKS: dict[str, Check] = {}
 
 def check(name: str, title: str, *, page: str, cost: float = 1.0) -> Callable:
     """Register the decorated function of a profile and a seed as the check `name`."""
+    if not cost > 0:
+        raise ValueError(f"The cost of {name} must be a positive number of seconds, got {cost!r}.")
 
     def register(measure: Callable[[str, int], list[Measurement]]) -> Callable:
         if name in CHECKS:

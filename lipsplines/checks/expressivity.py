@@ -1,1 +1,359 @@
 """Checks of what 1-Lipschitz networks can and cannot represent."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lipsplines import decomposition, expressivity
+from lipsplines.activations import GroupSort, Householder, LinearSpline
+from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.expressivity import best_approximation, sawtooth, slope_variation
+from lipsplines.models import MLP
+from lipsplines.piecewise import PiecewiseLinear
+from lipsplines.training import build_models, fit_regression
+
+# Legs of the targets: the absolute value and a sawtooth.
+TARGETS = {2: "abs(x)", 4: "sawtooth"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of network: activation, hidden layers of width 8, norm of the weights (2 or inf)."""
+
+    activation: str
+    hidden: int
+    norm: float
+
+    def build(self) -> nn.Sequential:
+        """A network of this kind in float64."""
+        sizes = (1, *[8] * self.hidden, 1)
+        if self.norm == math.inf:
+            return expressivity.infinity_norm_mlp(sizes, self.activation).double()
+        return MLP(sizes, self.activation, layer_options={"iterations": 10}).double()
+
+
+# ReLU where slope variation limits it, ReLU where it does not, and the others.
+LIMITED = (Kind("relu", 3, math.inf), Kind("relu", 1, 2))
+DEEP_RELU = Kind("relu", 3, 2)
+FREE = (
+    Kind("absolute", 3, math.inf),
+    *(Kind(name, 3, 2) for name in ("absolute", "prelu-maxmin", "groupsort-2", "householder")),
+    Kind("spline-relu", 3, 2),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fits:
+    """Networks trained on one target, with the grid and the values at it, shape ``(seeds, P)``."""
+
+    models: Sequence[nn.Sequential]
+    x: Tensor
+    outputs: Tensor
+    target: Tensor
+
+    @property
+    def mean_square(self) -> list[float]:
+        """Mean squared error of each network over the grid."""
+        return (self.outputs - self.target).square().mean(-1).tolist()
+
+    @property
+    def largest(self) -> list[float]:
+        """Largest error of each network over the grid."""
+        return (self.outputs - self.target).abs().amax(-1).tolist()
+
+
+_trained: dict[tuple[str, int], dict[tuple[Kind, int], Fits]] = {}
+
+
+def trained_fits(
+    profile: str, seed: int, bar: Callable[[Iterable[Kind]], Iterable[Kind]] = iter
+) -> dict[tuple[Kind, int], Fits]:
+    """Networks of every kind, trained on every target, by kind and number of legs.
+
+    Two networks each, on 201 points of [-1, 1], full batch, Adam. Computed once in a process.
+    `bar` may wrap the kinds in a progress bar.
+    """
+    if (profile, seed) not in _trained:
+        fits: dict[tuple[Kind, int], Fits] = {}
+        for kind in bar((*LIMITED, DEEP_RELU, *FREE)):
+            fits |= _train(kind, 150 if profile == "smoke" else 800, 2, seed)
+        _trained[profile, seed] = fits
+    return _trained[profile, seed]
+
+
+def _train(kind: Kind, steps: int, count: int, seed: int) -> dict[tuple[Kind, int], Fits]:
+    """All networks of a kind as one batched program: for each target, `count` seeds."""
+    x = torch.linspace(-1, 1, 201, dtype=torch.float64).unsqueeze(1)
+    targets = [torch.from_numpy(sawtooth(legs)(x.numpy())) for legs in TARGETS]
+    seeds = [count * seed + i for i in range(count)]
+    models = build_models(kind.build, seeds * len(targets))
+    y = torch.stack(targets).repeat_interleave(count, 0)
+    inputs = x.expand(len(models), -1, -1)
+    order = seeds * len(targets)
+    fit_regression(models, inputs, y, epochs=steps, batch_size=len(x), lr=0.02, seeds=order)
+    with torch.no_grad():
+        outputs = torch.stack([model(x).squeeze(1) for model in models])
+    parts = zip(TARGETS, torch.arange(len(models)).split(count), targets, strict=True)
+    return {
+        (kind, legs): Fits([models[i] for i in part], x, outputs[part], target.squeeze(1))
+        for legs, part, target in parts
+    }
+
+
+@check("C0.4", "What ReLU cannot fit, and others can", page="why_activations", cost=30)
+def fits_and_bounds(profile: str, seed: int) -> list[Measurement]:
+    """Networks of width 8 fitted to two targets, against the best for a slope variation of 2.
+
+    ReLU networks with infinity-norm weights, and those with one hidden layer and 2-norm weights,
+    must stay above the optimum of the convex programme, and above the proved bound of the largest
+    error, however they are trained. With every other activation the better of two networks must
+    get below half of the optimum on |x|. The sawtooth is harder to train: there it is asked of the
+    best activation, as one network shows what can be represented. Deep ReLU networks with 2-norm
+    weights are free to pass the bounds.
+    """
+    fits = trained_fits(profile, seed)
+    measured = []
+    for legs, name in TARGETS.items():
+        limited = [fits[kind, legs] for kind in LIMITED]
+        x, target = limited[0].x.squeeze(1), limited[0].target
+        optimum, _ = best_approximation(x, target, criterion="mean square")
+        square = min(error for fit in limited for error in fit.mean_square)
+        largest = min(error for fit in limited for error in fit.largest)
+        others = [min(fits[kind, legs].mean_square) for kind in FREE]
+        required, which = (max, "every") if legs == 2 else (min, "the best")
+        deep = min(fits[DEEP_RELU, legs].mean_square)
+        measured += [
+            at_least(f"{name}: limited ReLU, mean squared error", square, optimum),
+            at_least(f"{name}: limited ReLU, largest error", largest, (1 - 1 / legs) / legs),
+            at_most(f"{name}: {which} other activation", required(others), optimum / 2),
+            observed(f"{name}: deep ReLU, 2-norm", deep),
+        ]
+        if legs == 2:
+            measured.append(
+                close("abs(x): optimum of the convex programme", optimum, 0.021043, 5e-7)
+            )
+    return measured
+
+
+@check("C0.5", "Slope variation of ReLU networks", page="why_activations", cost=10)
+def slope_variation_of_relu(profile: str, seed: int) -> list[Measurement]:
+    """Random ReLU and leaky ReLU networks with infinity-norm weights: slope variation at most 2.
+
+    Up to 6 hidden layers of width 8, sampled at 4001 points of [-1, 1]. Random weights, raised to a
+    power of up to 9 to make some rows sparse, are normalised. Then the least largest error on
+    sawtooths of a function of slope variation 2, by a convex programme whose grid holds the knots,
+    against the proved bound.
+    """
+    relu, leaky = (3, 2) if profile == "smoke" else (60, 40)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.linspace(-1, 1, 4001, dtype=torch.float64)
+    largest = {
+        name: max(_random_variation(x, 50, 1 + i % 6, slope, generator) for i in range(batches))
+        for name, batches, slope in (("ReLU", relu, 0.0), ("leaky ReLU", leaky, None))
+    }
+    measured = [
+        at_most(f"largest variation of {50 * batches} {name} networks", largest[name], 2 + 1e-6)
+        for name, batches in (("ReLU", relu), ("leaky ReLU", leaky))
+    ]
+    grid = np.linspace(-1, 1, 201)
+    for legs in (2, 4, 5, 8):
+        error, _ = best_approximation(grid, sawtooth(legs)(grid), criterion="uniform")
+        expected = (1 - 1 / legs) / legs
+        measured.append(close(f"least largest error, {legs} legs", error, expected, 1e-5))
+    return measured
+
+
+def _random_variation(
+    x: Tensor, count: int, hidden: int, slope: float | None, generator: torch.Generator
+) -> float:
+    """Largest slope variation of `count` networks; random negative slopes in [0, 1] for None."""
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+
+    state = x.expand(count, 1, -1)
+    for layer in range(hidden + 1):
+        rows = 8 if layer < hidden else 1
+        power = 2 * torch.randint(5, (count, 1, 1), generator=generator) + 1
+        weight = expressivity.normalize_rows(2 * random(rows, state.shape[1]) ** power)
+        state = weight @ state + 0.3 * random(rows, 1)
+        if layer < hidden:
+            negative = random(rows, 1).sigmoid() if slope is None else slope
+            state = torch.where(state > 0, state, negative * state)
+    return float(slope_variation(x.numpy(), state.squeeze(1).numpy()).max())
+
+
+@check("C0.6", "ReLU networks of width 2 that approach |x|", page="why_activations")
+def rotating_networks(profile: str, seed: int) -> list[Measurement]:
+    """The construction with up to 1000 hidden layers: weights, slopes, distance to |x|.
+
+    Slopes are differences between neighbouring points of a grid of 401 points that holds 0. Nothing
+    is random, and nothing depends on the profile.
+    """
+    x = torch.linspace(-1, 1, 401, dtype=torch.float64).unsqueeze(1)
+    measured, orthogonality, slopes, excess = [], [], [], []
+    for layers in (1, 2, 3, 10, 100, 1000):
+        network = expressivity.rotating_relu_network(layers)
+        with torch.no_grad():
+            y = network(x)
+        c = math.cos(math.pi / (layers + 1)) ** (layers + 1)
+        slope = (y.diff(dim=0) / x.diff(dim=0)).squeeze(1)
+        slopes += [(slope[:200] + 1).abs().max(), (slope[200:] - c).abs().max()]
+        excess.append(((y - x.abs()).abs().max() - (1 - c) / 2).abs())
+        weights = [m.weight.detach() for m in network if isinstance(m, nn.Linear)]
+        orthogonality += [_orthogonality(weight) for weight in weights]
+        measured.append((layers, slope[200:].min()))
+    constants = (0.0, 0.125, 0.25, 0.634541, 0.952307, 0.995082)
+    return [
+        at_most("slopes − (−1 and c)", max(slopes), 1e-6),
+        at_most("weights, distance from orthonormal", max(orthogonality), 1e-14),
+        at_most("distance to abs(x) − (1 − c)/2", max(excess), 1e-6),
+        *(
+            close(f"right slope, N = {layers}", slope, constant, 1e-6)
+            for (layers, slope), constant in zip(measured, constants, strict=True)
+        ),
+    ]
+
+
+def _orthogonality(weight: Tensor) -> float:
+    """Largest entry of the Gram matrix on the short side minus the identity."""
+    gram = weight.mT @ weight if weight.shape[0] >= weight.shape[1] else weight @ weight.mT
+    return float((gram - torch.eye(len(gram), dtype=gram.dtype)).abs().max())
+
+
+@check("C7.1", "Splines as compositions of 3-region splines", page="why_activations", cost=3)
+def decompositions(profile: str, seed: int) -> list[Measurement]:
+    """Random 1-Lipschitz splines with up to 12 knots, decomposed and composed again.
+
+    Slopes are uniform in [-1, 1] or drawn from -1, 0, 1 and 1/2, so that flat pieces, pieces of
+    slope ±1 and vanishing slope changes all occur. The composition is compared with the spline at
+    random points inside and outside the knots.
+    """
+    trials = 200 if profile == "smoke" else 2000
+    generator = np.random.default_rng(seed)
+    error, regions, steepest, factors = 0.0, 0, 0.0, 0
+    for _ in range(trials):
+        spline = _random_spline(generator)
+        parts = decomposition.decompose(spline)
+        x = generator.uniform(-6, 6, 100)
+        error = max(error, np.abs(decomposition.compose(parts, x) - spline(x)).max())
+        regions = max(regions, *(part.knots().size + 1 for part in parts))
+        steepest = max(steepest, *(part.lipschitz_constant for part in parts))
+        factors = max(factors, len(parts))
+    return [
+        at_most(f"composition − spline, {trials} splines", error, 1e-10),
+        at_most("regions of a factor", regions, 3),
+        at_most("largest slope of a factor − 1", steepest - 1, 1e-10),
+        observed("factors of one spline, at most", factors),
+    ]
+
+
+def _random_spline(generator: np.random.Generator) -> PiecewiseLinear:
+    count = int(generator.integers(1, 13))
+    nodes = np.cumsum(generator.uniform(0.01, 1, count)) - 3
+    if generator.random() < 0.5:
+        slopes = generator.uniform(-1, 1, count + 1)
+    else:
+        slopes = generator.choice([-1.0, 0.0, 0.5, 1.0], count + 1)
+    steps = np.concatenate([[0.0], np.cumsum(slopes[1:-1] * np.diff(nodes))])
+    return PiecewiseLinear(nodes, generator.normal() + steps, slopes[0], slopes[-1])
+
+
+@check("C7.3", "GroupSort and Householder as splines", page="why_activations")
+def reflections(profile: str, seed: int) -> list[Measurement]:
+    """MaxMin, GroupSort 5 and Householder against splines |·| and id between orthogonal layers.
+
+    Random inputs of 10 channels, random angles for Householder. GroupSort 5 becomes a sorting
+    network of five rounds.
+    """
+    count = 500 if profile == "smoke" else 20000
+    generator = torch.Generator().manual_seed(seed)
+    z = 2 * torch.randn(count, 10, generator=generator, dtype=torch.float64)
+    householder = Householder(10, dtype=torch.float64)
+    with torch.no_grad():
+        householder.angle.copy_(6 * torch.rand(5, generator=generator, dtype=torch.float64))
+        angles = householder.angle.tolist()
+        maxmin = expressivity.reflections_as_splines([5 * math.pi / 2] * 5)
+        reflect = expressivity.reflections_as_splines(angles)
+        errors = [
+            (maxmin(z) - GroupSort(2)(z)).abs().max(),
+            (reflect(z) - householder(z)).abs().max(),
+            (expressivity.sorting_as_splines(5)(z[:, :5]) - GroupSort(5)(z[:, :5])).abs().max(),
+        ]
+    names = ("MaxMin", "Householder", "GroupSort 5")
+    return [
+        at_most(f"{name} − splines and orthogonal layers", error, 1e-12)
+        for name, error in zip(names, errors, strict=True)
+    ]
+
+
+@check("C7.4", "Two regions are not enough", page="why_activations", cost=4)
+def two_regions(profile: str, seed: int) -> list[Measurement]:
+    """Outward directions of the states of random networks with absolute values, layer by layer.
+
+    Orthogonal networks with 4 hidden layers of width 8 and random biases; each neuron applies the
+    absolute value with probability 1/4, the identity otherwise. Directions are difference
+    quotients between inputs of size 1 and 2 times 10⁷, beyond all knots. Their inner product starts
+    at -1 and must not decrease, their norms must stay 1. Then the N-shape: as one spline of the
+    library it has outer slopes 1 and yet is not affine, and right of -3 it is a composition of two
+    absolute values.
+    """
+    trials = 30 if profile == "smoke" else 500
+    steps, norms = [], []
+    for model in random_fold_networks(trials, seed):
+        # The output layer does not keep norms.
+        directions = expressivity.outward_directions(model)[:-1]
+        products = torch.stack([plus @ minus for plus, minus in directions])
+        steps.append(products.diff())
+        norms += [direction.norm(dim=1) - 1 for direction in directions]
+    increases = torch.stack(steps)
+    return [
+        at_most(f"decrease of the inner product, {trials} networks", -increases.min(), 1e-6),
+        at_most("norms of the directions − 1", torch.stack(norms).abs().max(), 1e-6),
+        observed("largest increase in one layer", increases.max()),
+        *_n_shape(),
+    ]
+
+
+def random_fold_networks(count: int, seed: int) -> list[nn.Sequential]:
+    """Orthogonal networks with absolute values on random neurons, identities on the others."""
+    return build_models(_random_folds, [1000 * seed + i for i in range(count)])
+
+
+def _random_folds() -> nn.Sequential:
+    model = MLP((1, 8, 8, 8, 8, 1), "prelu", layer_options={"iterations": 60}).double()
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.bias)
+        else:
+            with torch.no_grad():
+                module.weight.copy_(1 - 2 * (torch.rand(8) < 0.25).double())
+    return model
+
+
+def _n_shape() -> list[Measurement]:
+    """The N-shape with knots ±1 as a `LinearSpline`, and as two absolute values on a half line."""
+    shape = PiecewiseLinear([-1.0, 1.0], [1.0, -1.0], 1.0, 1.0)
+
+    def sampled(knots: Tensor) -> Tensor:
+        return torch.from_numpy(shape(knots.numpy()))
+
+    spline = LinearSpline(1, num_coefficients=5, range_=2.0, init=sampled, dtype=torch.float64)
+    x = torch.linspace(-9, 9, 1801, dtype=torch.float64)
+    with torch.no_grad():
+        y = spline(x.unsqueeze(1)).squeeze(1)
+    slopes = y.diff() / x.diff()
+    folded = ((x + 1).abs() - 2).abs() - 1
+    right = x >= -3
+    return [
+        at_most("N-shape as a spline: outer slopes − 1", (slopes[[0, -1]] - 1).abs().max(), 1e-10),
+        close("N-shape as a spline: slope at 0", slopes[900], -1.0, 1e-10),
+        at_most("N-shape − two absolute values, x ≥ −3", (y - folded)[right].abs().max(), 1e-12),
+        at_least("the same on the whole grid", (y - folded).abs().max(), 1.0),
+    ]

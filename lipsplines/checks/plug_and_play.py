@@ -1,1 +1,321 @@
 """Checks of the plug-and-play iterations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lipsplines import orthogonal
+from lipsplines.activations import LinearSpline
+from lipsplines.certify import lipschitz_bounds, matrix_norm_bound
+from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.layers import OrthogonalLinear
+from lipsplines.models import MLP
+from lipsplines.training import build_models
+
+Map = Callable[[Tensor], Tensor]
+ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
+
+
+@check("C6.1", "Averaged iterations converge at the stated rate", page="checks", cost=5)
+def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
+    """Fifty random problems with averaged, clipped networks; a drift; a rotation.
+
+    Five networks 8-8-8 of different activations, clipped to [0, 1], are the inner maps of the
+    denoisers. Each serves ten problems, each with a mask ``H``, data, step and averaging of its
+    own. The limit is the iterate after ten times as many steps. At every step the residual must
+    not grow by more than 1e-12, and its square must not exceed the bound
+    ``theta / (1 - theta) |x_0 - x*|^2 / (k + 1)``.
+
+    Drift: ``D(x) = x + (0, 0.05)`` with ``H = diag(1, 0)`` and ``y = (1, 0)`` is averaged and has
+    no fixed point; 100 steps from 0 must end at (1, 5). Rotation: with ``H = 0`` and a right angle
+    as ``D`` the iterates must keep norm 1; averaged with 1/2 they must be at 0 after 200 steps.
+    """
+    steps = 50 if profile == "smoke" else 200
+    growth, ratio = [], []
+    for number, activation in enumerate(ACTIVATIONS):
+        residuals, bound = _random_problems(activation, len(ACTIVATIONS) * seed + number, steps)
+        growth.append(residuals.diff(dim=0).max().item())
+        ratio.append((residuals.square() / bound).max().item())
+    mask, shift = _rows([[1.0, 0.0], [0.0, 0.05]])
+    drift = _iterate(_step(lambda x: x + shift, mask.diag(), mask, 1.0), 0 * mask, 100)[-1]
+    turn, nothing = _rows([[0.0, -1.0], [1.0, 0.0]]), _rows([[0.0, 0.0], [0.0, 0.0]])
+
+    def norm_after(denoiser: Map) -> Tensor:
+        return _iterate(_step(denoiser, nothing, 0 * mask, 1.0), mask, 200)[-1].norm()
+
+    return [
+        at_most("largest squared residual / bound", max(ratio), 1),
+        at_most("largest growth of the residual", max(growth), 1e-12),
+        close("drift: first coordinate after 100 steps", drift[0], 1, 1e-12),
+        close("drift: second coordinate after 100 steps", drift[1], 5, 1e-12),
+        close("rotation: norm after 200 steps", norm_after(lambda x: turn @ x), 1, 1e-12),
+        at_most("averaged rotation: norm", norm_after(_averaged(lambda x: turn @ x, 0.5)), 1e-12),
+    ]
+
+
+@check("C6.a", "The composition of averaged maps", page="checks", cost=1)
+def composition(profile: str, seed: int) -> list[Measurement]:
+    """The formula for the constant of a composition, for 500 random pairs of maps of the plane.
+
+    From random ``theta_1, theta_2`` and random matrices ``N_1, N_2`` of norm at most 1 (Björck's
+    iteration), ``T_i = (1 - theta_i) I + theta_i N_i``. With ``theta`` from the formula,
+    ``N = (T_1 T_2 - (1 - theta) I) / theta`` must have norm at most 1. The same for networks
+    2-2-2-2 in place of the matrices, with difference quotients of random points.
+    """
+    pairs, points = 500, 20 if profile == "smoke" else 500
+    generator = torch.Generator().manual_seed(seed)
+    matrices = torch.randn(2, pairs, 2, 2, generator=generator, dtype=torch.float64)
+    first, second = orthogonal.bjorck(matrices)
+    constants = torch.rand(2, pairs, generator=generator, dtype=torch.float64)[..., None, None]
+    theta = _composed(*constants)
+    identity = torch.eye(2, dtype=torch.float64)
+    one, two = (1 - constants) * identity + constants * torch.stack([first, second])
+    composed = one @ two
+    linear = torch.linalg.matrix_norm((composed - (1 - theta) * identity) / theta, 2)
+    quotients = []
+    for number, activation in enumerate(ACTIVATIONS):
+        one, two = (_network((2, 2, 2, 2), activation, 2 * number + k) for k in (0, 1))
+        x = 3 * torch.randn(points, 2, generator=generator, dtype=torch.float64)
+        theta_1, theta_2 = 0.3 + 0.1 * number, 0.5
+        theta = _composed(theta_1, theta_2)
+        image = _averaged(one, theta_1)(_averaged(two, theta_2)(x))
+        inner = (image - (1 - theta) * x) / theta
+        quotients.append((torch.pdist(inner) / torch.pdist(x)).max().item())
+    return [
+        at_most("matrices: largest norm − 1", linear.max() - 1, 1e-9),
+        at_most("networks: largest quotient − 1", max(quotients) - 1, 1e-9),
+    ]
+
+
+@check("C6.2", "Stability of fixed points", page="checks", cost=3)
+def stability(profile: str, seed: int) -> list[Measurement]:
+    """Fixed points for pairs of data, reached by iterating, in the three parts of the theorem.
+
+    Part 1: soft thresholding in an orthonormal basis is firmly nonexpansive; here it is made of an
+    orthogonal layer and splines with slopes 0 and 1. With ``H`` of 8 orthonormal rows in dimension
+    16 the limits, seen through ``H``, must not be farther apart than the data (1e-12 is left to
+    rounding). Part 2: on the line with ``H = 1``, ``D = -id`` and ``D = id`` must attain
+    ``alpha / (2 - alpha)`` and 1. Part 3: ``H`` is 8x8 with singular values from 0.5 to 1, ``D`` a
+    network 8-8-8 of absolute values with certificate ``hi``. Each step must bring the limit nearer
+    by ``q = hi |I - alpha H^T H|`` at least, and the limits must be as close as stated.
+    """
+    pairs = 10 if profile == "smoke" else 100
+    generator = torch.Generator().manual_seed(seed)
+    measured = []
+    for alpha in (1.0, 1.6):
+        q, contraction, spread = _contraction(alpha, pairs, generator, seed)
+        measured.append(
+            at_most(f"part 3, α = {alpha:g}: shrinking of the distance", contraction, q)
+        )
+        measured.append(at_most(f"part 3, α = {alpha:g}: distance of limits / bound", spread, 1))
+    thresholding = _thresholding_ratio(pairs, generator, seed)
+    measured.append(
+        at_most("part 1, soft thresholding: seen through H / data", thresholding, 1 + 1e-12)
+    )
+    one = _rows([[1.0]])
+    for alpha in (0.5, 1.0, 1.5, 1.9):
+        limit = _iterate(_step(lambda x: -x, one, one[0], alpha), 0 * one[0], 1000)[-1]
+        measured.append(
+            close(f"part 2, −id, α = {alpha:g}: ratio", limit.abs(), alpha / (2 - alpha), 1e-12)
+        )
+    limit = _iterate(_step(lambda x: x, one, one[0], 0.5), 0 * one[0], 1000)[-1]
+    return [*measured, close("part 2, id, α = 0.5: ratio", limit.abs(), 1, 1e-12)]
+
+
+@check("C6.s", "Steps for Fourier sampling and tomography", page="checks", cost=4)
+def step_sizes(profile: str, seed: int) -> list[Measurement]:
+    """Norms of a masked Fourier transform and of a tomography matrix, and what estimates them.
+
+    32x32 images. The orthonormal transform must keep norms; the masked one must not increase them
+    and have ``k -> F* M k`` as its adjoint; a step with ``alpha = 1`` must put the measured
+    frequencies in place. For parallel beams at 30 angles, each pixel spread over the two nearest
+    detectors, the power iteration must stay below the certified norm at each of 100 steps, and
+    the bound of Schur, from one projection and one back-projection of ones, must lie above it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randn(2, 32, 32, 2, generator=generator, dtype=torch.float64)
+    x, z = torch.view_as_complex(parts)
+    mask = torch.rand(32, 32, generator=generator) < 0.4
+    kept = _fourier(x, torch.ones_like(mask)).norm() / x.norm()
+    pairing = torch.vdot(_fourier(x, mask).flatten(), z.flatten())
+    adjoint = torch.vdot(x.flatten(), _fourier_adjoint(z, mask).flatten())
+    stepped = x - _fourier_adjoint(_fourier(x, mask) - _fourier(z, mask), mask)
+    matrix = _tomography(16 if profile == "smoke" else 32, angles=30)
+    norm = matrix_norm_bound(matrix)
+    # For a matrix without negative entries these are its row and column sums.
+    projection, back = matrix.sum(1), matrix.sum(0)
+    schur = math.sqrt(projection.max() * back.max())
+    power = _power_iteration(matrix, 100, generator)
+    return [
+        at_least("tomography: bound of Schur − norm", schur - norm, 0),
+        at_least("tomography: norm − power iteration, smallest", norm - max(power), 0),
+        observed("tomography: norm", norm),
+        observed("tomography: bound of Schur", schur),
+        observed("tomography: power iteration after 2 steps", power[1]),
+        close("Fourier: norm kept", kept, 1, 1e-12),
+        at_most(
+            "Fourier, masked: norm / norm of the image", _fourier(x, mask).norm() / x.norm(), 1
+        ),
+        at_most("Fourier: adjoint", abs(pairing - adjoint), 1e-12 * abs(pairing)),
+        at_most(
+            "Fourier: measured frequencies after a step",
+            (_fourier(stepped, mask) - _fourier(z, mask)).abs().max(),
+            1e-12,
+        ),
+        observed(
+            "Fourier, default scaling: squared norm", (torch.fft.fft2(x).norm() / x.norm()) ** 2
+        ),
+    ]
+
+
+def _rows(numbers: list[list[float]]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequential:
+    """A random network in float64 with plain layers; splines get random coefficients."""
+    (network,) = build_models(lambda: MLP(sizes, activation), [seed])
+    network.double().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network:
+        if isinstance(module, LinearSpline):
+            steps = torch.randn(module.coefficients.shape, generator=generator).cumsum(-1)
+            module.coefficients += 2 * module.spacing * steps
+            module.coefficients.copy_(module.projected_coefficients)
+        elif isinstance(module, nn.Linear):
+            parametrize.remove_parametrizations(module, "weight")
+    return network
+
+
+def _averaged(inner: Map, constant: float | Tensor) -> Map:
+    """The map ``(1 - constant) id + constant inner``."""
+    return lambda x: (1 - constant) * x + constant * inner(x)
+
+
+def _composed(first: float | Tensor, second: float | Tensor) -> float | Tensor:
+    """Constant of the composition of two averaged maps (Combettes and Yamada 2015)."""
+    return (first + second - 2 * first * second) / (1 - first * second)
+
+
+def _step(denoiser: Map, matrix: Tensor, data: Tensor, alpha: float | Tensor) -> Map:
+    """One step: ``x -> denoiser(x - alpha H^T (H x - y))``, points in the last dimension."""
+
+    def step(x: Tensor) -> Tensor:
+        residual = torch.einsum("...ij,...j->...i", matrix, x) - data
+        return denoiser(x - alpha * torch.einsum("...ij,...i->...j", matrix, residual))
+
+    return step
+
+
+def _iterate(step: Map, start: Tensor, count: int) -> Tensor:
+    """The start and all iterates, stacked in a new first dimension."""
+    iterates = [start]
+    for _ in range(count):
+        iterates.append(step(iterates[-1]))
+    return torch.stack(iterates)
+
+
+def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Residuals of ten problems and the bounds of their squares, both of shape ``(steps, 10)``."""
+    problems, size = 10, 8
+    generator = torch.Generator().manual_seed(seed)
+    network = _network((size, size, size), activation, seed)
+    start, image = torch.randn(2, problems, size, generator=generator, dtype=torch.float64)
+    mask = (torch.rand(problems, size, generator=generator) < 0.5).double()
+    alpha, beta = (
+        0.1
+        + torch.rand(2, problems, 1, generator=generator, dtype=torch.float64)
+        * (torch.tensor([1.8, 0.8], dtype=torch.float64)[:, None, None])
+    )
+    denoiser = _averaged(lambda x: network(x).clamp(0, 1), beta)
+    step = _step(denoiser, torch.diag_embed(mask), mask * image, alpha)
+    iterates = _iterate(step, start, steps)
+    limit = _iterate(step, iterates[-1], 9 * steps)[-1]
+    theta = _composed(beta, alpha / 2)
+    distance = (start - limit).square().sum(-1)
+    bound = (theta / (1 - theta))[:, 0] * distance / torch.arange(1, steps + 1)[:, None]
+    return iterates.diff(dim=0).norm(dim=-1), bound
+
+
+def _contraction(
+    alpha: float, pairs: int, generator: torch.Generator, seed: int
+) -> tuple[float, float, float]:
+    """The constant ``q``, the slowest contraction, the largest spread divided by its bound."""
+    size = 8
+    left, right = orthogonal.bjorck(
+        torch.randn(2, size, size, generator=generator, dtype=torch.float64), 60
+    )
+    matrix = left @ torch.linspace(0.5, 1, size, dtype=torch.float64).diag() @ right
+    network = _network((size, size, size), "absolute", seed)
+    _, upper = lipschitz_bounds(network)
+    identity = torch.eye(size, dtype=torch.float64)
+    q = upper * matrix_norm_bound(identity - alpha * matrix.mT @ matrix)
+    data, start = torch.randn(2, 2 * pairs, size, generator=generator, dtype=torch.float64)
+    iterates = _iterate(_step(network, matrix, data, alpha), start, 200)
+    distances = (iterates - iterates[-1]).norm(dim=-1)
+    # Near the limit the distances are rounding.
+    shrinking = (distances[1:] / distances[:-1])[distances[:-1] > 1e-6].max().item()
+    spread = (iterates[-1][:pairs] - iterates[-1][pairs:]).norm(dim=-1)
+    bound = upper * alpha * matrix_norm_bound(matrix) / (1 - q)
+    return q, shrinking, (spread / (data[:pairs] - data[pairs:]).norm(dim=-1)).max().item() / bound
+
+
+def _thresholding_ratio(pairs: int, generator: torch.Generator, seed: int) -> float:
+    """Largest ``|H x_1 - H x_2| / |y_1 - y_2|`` for soft thresholding in an orthonormal basis."""
+    size = 16
+    (basis,) = build_models(lambda: OrthogonalLinear(size, size, bias=False, iterations=60), [seed])
+    weight = basis.double().weight.detach()
+    threshold = LinearSpline(
+        size, 21, 1.0, lambda t: t - t.clamp(-0.3, 0.3), slope_bounds=(0, 1), scaling=False
+    ).double()
+    matrix = orthogonal.bjorck(
+        torch.randn(size // 2, size, generator=generator, dtype=torch.float64), 60
+    )
+    parts = torch.randn(2, pairs, size // 2, generator=generator, dtype=torch.float64)
+    data = 20 * parts[0].repeat(2, 1) + torch.cat([parts[1], -parts[1]])
+    step = _step(lambda x: threshold(x @ weight.mT) @ weight, matrix, data, 1.0)
+    with torch.no_grad():
+        limit = _iterate(step, data @ matrix, 3000)[-1]
+    seen = limit @ matrix.mT
+    change = (data[:pairs] - data[pairs:]).norm(dim=-1)
+    return ((seen[:pairs] - seen[pairs:]).norm(dim=-1) / change).max().item()
+
+
+def _fourier(image: Tensor, mask: Tensor) -> Tensor:
+    """Measured frequencies of the orthonormal Fourier transform."""
+    return mask * torch.fft.fft2(image, norm="ortho")
+
+
+def _fourier_adjoint(frequencies: Tensor, mask: Tensor) -> Tensor:
+    return torch.fft.ifft2(mask * frequencies, norm="ortho")
+
+
+def _tomography(size: int, angles: int) -> Tensor:
+    """Parallel-beam matrix of ``size x size`` images, pixels spread over two detectors."""
+    detectors = 2 * math.ceil(size / math.sqrt(2)) + 2
+    centre = (size - 1) / 2
+    row, column = torch.meshgrid(*2 * [torch.arange(size).double() - centre], indexing="ij")
+    matrix = torch.zeros(angles, detectors, size * size, dtype=torch.float64)
+    pixel = torch.arange(size * size)
+    for index, angle in enumerate(torch.arange(angles) * (math.pi / angles)):
+        place = (row * angle.sin() + column * angle.cos()).flatten() + (detectors - 1) / 2
+        lower = place.floor()
+        matrix[index, lower.long(), pixel] = 1 - (place - lower)
+        matrix[index, lower.long() + 1, pixel] += place - lower
+    return matrix.flatten(0, 1)
+
+
+def _power_iteration(matrix: Tensor, steps: int, generator: torch.Generator) -> list[float]:
+    """Estimates ``|H v|`` of the norm along a power iteration from a random start."""
+    vector = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64)
+    estimates = []
+    for _ in range(steps):
+        vector = matrix.mT @ (matrix @ vector) if estimates else vector
+        vector /= vector.norm()
+        estimates.append((matrix @ vector).norm().item())
+    return estimates

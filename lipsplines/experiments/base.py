@@ -8,7 +8,9 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,6 +66,8 @@ class Experiment:
         From the settings of one group to their outcomes, in order.
     table
         From records to a plain-text table for the command line, or None.
+    lasting
+        Whether records of the profile ``paper`` stay valid when the code changes.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Experiment:
     cost: Callable[[list[Settings]], float]
     compute: Callable[[list[Settings]], list[Outcome]]
     table: Callable[[list[Record]], str] | None = None
+    lasting: bool = True
 
 
 def check_parameters(profile: str, seed: int) -> None:
@@ -122,7 +127,7 @@ def status(
     """Records that are there, and settings of the runs that are missing."""
     found, missing = [], []
     for cell in select_cells(experiment, profile, seed):
-        record = current_record(store, cell)
+        record = current_record(experiment, store, cell)
         if record is None:
             missing.append(cell)
         else:
@@ -130,14 +135,14 @@ def status(
     return found, missing
 
 
-def current_record(store: Store, settings: Settings) -> Record | None:
+def current_record(experiment: Experiment, store: Store, settings: Settings) -> Record | None:
     """The stored record, unless it is missing or the code has changed since.
 
-    Records of the profile ``paper`` stay valid: they take hours, name the commit that made them,
-    and carry a revision of the method in their settings.
+    Records of the profile ``paper`` stay valid where the experiment says so: they take hours, name
+    the commit that made them, and carry a revision of the method in their settings.
     """
     record = store.get(settings)
-    if record is None or settings["profile"] == "paper":
+    if record is None or (settings["profile"] == "paper" and experiment.lasting):
         return record
     return record if record.provenance.get("code") == code_fingerprint() else None
 
@@ -178,7 +183,7 @@ def run(
     store.check_writable()
     groups: dict[Hashable, list[Settings]] = {}
     for cell in cells:
-        if current_record(store, cell) is None:
+        if current_record(experiment, store, cell) is None:
             groups.setdefault(experiment.group(cell), []).append(cell)
     failures = _run_groups(experiment, list(groups.values()), profile, store, jobs, progress)
     if failures:
@@ -254,8 +259,11 @@ def _compute_and_store(
             record = Record(settings, outcome.metrics, outcome.lipschitz, origin)
             store.put(record, outcome.tensors)
         return index, None
-    except TrainingError as error:
+    except (TrainingError, ImportError) as error:
         return index, f"{_label(group)}: {error}"
+    except Exception as error:
+        # A defect: it ends this group, not the others, and says where to look.
+        return index, f"{_label(group)}: {type(error).__name__} {_place(error)}: {error}"
     finally:
         torch.set_num_threads(threads)
 
@@ -274,4 +282,13 @@ def _end_with_parent(parent: int) -> None:
 
 def _label(group: Iterable[Settings]) -> str:
     first = next(iter(group))
-    return ", ".join(str(first[key]) for key in ("activation", "constraint") if key in first)
+    keys = ("check", "activation", "constraint")
+    return ", ".join(str(first[key]) for key in keys if key in first)
+
+
+def _place(error: Exception) -> str:
+    """Where in this library an exception came from."""
+    library = Path(__file__).resolve().parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(library)]
+    return f"in {Path(own[-1].filename).name}, line {own[-1].lineno}"

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
 
-from lipsplines.checks import CHECKS, Measurement
+from lipsplines.checks import CHECKS, Check, Measurement
 from lipsplines.experiments.base import run
 from lipsplines.experiments.theory import EXPERIMENT, held, measurements
 from lipsplines.records import Record, Store
 from lipsplines.tables import markdown_table, provenance_text
 
-__all__ = ["check_text", "provenance_text", "report", "summary_table", "verdict_text"]
+__all__ = [
+    "allowance",
+    "check_text",
+    "in_order",
+    "limits",
+    "number",
+    "provenance_text",
+    "report",
+    "summary_table",
+    "verdict_text",
+]
+
+CHAPTERS = ("why_activations", "representer_theorem", "learning_splines", "layers_and_training")
+HELD, FAILED, NO_VERDICT = "✓", "**✗**", "–"
 
 
 def report(name: str, profile: str, seed: int, store: Store | None = None) -> str:
@@ -23,41 +43,42 @@ def report(name: str, profile: str, seed: int, store: Store | None = None) -> st
 
 
 def check_text(record: Record) -> str:
-    """The figures of one check, its verdict and its code, as Markdown for MyST."""
-    check = CHECKS[record.settings["check"]]
-    verdict = "held" if held(record) else "did not hold"
-    rows = [
-        [m.what, number(m.value), limits(m), ("yes" if m.holds else "**no**") if m.decides else "–"]
-        for m in measurements(record)
-    ]
-    source = inspect.getsource(check.measure)
+    """The verdict of one check, its figures and its code, as Markdown for MyST."""
+    check = _check(record)
+    verdict = "✓ held" if held(record) else "✗ did not hold"
+    summary = (inspect.getdoc(check.measure) or "").partition("\n")[0]
+    rows = [[_cell(m.what), number(m.value), limits(m), _mark(m)] for m in measurements(record)]
     module = inspect.getmodule(check.measure).__name__.replace(".", "/")
     return "\n\n".join(
         [
-            f"**Check {check.name}: {check.title}: {verdict}.**",
-            markdown_table(["measured", "figure", "required", "holds"], rows),
+            f"**Check {check.name}. {check.title}: {verdict}.** {_plain(summary)}",
+            markdown_table(["measured", "figure", "required", ""], rows),
             f"````{{dropdown}} The code of this check, in {module}.py\n"
-            f"```python\n{source}```\n"
-            f"Tested by `pytest tests/checks -k {check.name}`: "
-            "[the tests](project:#checks-tests).\n"
+            f"```python\n{_source(check)}\n```\n"
+            f"`pytest tests/checks -k {check.name}` runs it as a [test](project:#checks-tests).\n"
             "````",
         ]
     )
 
 
 def summary_table(records: list[Record]) -> str:
-    """One line for each check: what it checks, its tightest figure, whether it held."""
-    rows = []
-    for record in records:
-        check = CHECKS[record.settings["check"]]
-        deciding = [m for m in measurements(record) if m.decides]
-        worst = next((m for m in deciding if not m.holds), deciding[0])
-        figure = f"{number(worst.value)} ({limits(worst)})"
-        verdict = "held" if held(record) else "**did not hold**"
-        seconds = f"{record.provenance['seconds']:.1f}"
-        rows.append([check.name, check.title, worst.what, figure, verdict, seconds])
-    header = ["check", "of", "figure", "measured (required)", "verdict", "seconds"]
-    return markdown_table(header, rows, names=3)
+    """One line for each check, by chapter: its first figure, or the first that failed."""
+    rows: list[list[str]] = []
+    for page, chapter in itertools.groupby(in_order(records), lambda record: _check(record).page):
+        rows.append(["", f"**{_chapter(page)}**", "", ""])
+        rows += [_summary(record) for record in chapter]
+    return markdown_table(["check", "figure", "measured, required", ""], rows, names=3)
+
+
+def in_order(records: list[Record]) -> list[Record]:
+    """Records by chapter, and by name within a chapter."""
+
+    def place(record: Record) -> tuple[int, str, str]:
+        check = _check(record)
+        chapter = CHAPTERS.index(check.page) if check.page in CHAPTERS else len(CHAPTERS)
+        return chapter, check.page, check.name
+
+    return sorted(records, key=place)
 
 
 def verdict_text(records: list[Record]) -> str:
@@ -69,13 +90,19 @@ def verdict_text(records: list[Record]) -> str:
 
 
 def number(value: float) -> str:
-    """A figure with as many digits as its size calls for."""
+    """A figure with as many digits as its size calls for; ``1 + 2e-9`` if that is what it is."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if value == 0 or (value == round(value) and abs(value) < 1e5):
         return f"{value:.0f}"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{value:.6g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    if not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    text = f"{value:.6g}"
+    rest = value - float(text)
+    if float(f"{value:.3g}") != float(text) or abs(rest) < 1e-15 * abs(value):
+        return text
+    return f"{text} {'+' if rest > 0 else '−'} {number(abs(rest))}"
 
 
 def limits(measurement: Measurement) -> str:
@@ -83,7 +110,127 @@ def limits(measurement: Measurement) -> str:
     low, high = measurement.low, measurement.high
     if low is not None and high is not None:
         middle, half = (low + high) / 2, (high - low) / 2
-        return f"{number(middle)} ± {number(half)}" if half > 0 else f"= {number(low)}"
+        if half == 0:
+            return f"= {number(middle)}"
+        if not math.isfinite(half):
+            return f"from {number(low)} to {number(high)}"
+        # The tolerance tells which digits of the middle mean something.
+        middle = round(middle, -math.floor(math.log10(half)))
+        return f"{number(middle)} ± {number(half)}"
     if high is not None:
         return f"≤ {number(high)}"
     return f"≥ {number(low)}" if low is not None else "–"
+
+
+def allowance(measurement: Measurement) -> float:
+    """The part of what its limits allow that a figure uses: above 1 it lies outside them.
+
+    With one limit the quotient of figure and limit (or of limit and figure); with two, the
+    distance from their middle in units of half their distance. Infinite for NaN.
+    """
+    value, low, high = measurement.value, measurement.low, measurement.high
+    if math.isnan(value):
+        return math.inf
+    if low is not None and high is not None:
+        middle, half = (low + high) / 2, (high - low) / 2
+        return abs(value - middle) / half if half > 0 else 0.0 if value == middle else math.inf
+    if high is not None:
+        return _quotient(value, high)
+    return _quotient(-value, -low) if low is not None else 0.0
+
+
+def _quotient(value: float, high: float) -> float:
+    """At most 1 if and only if ``value <= high``, and 0 for signs that differ."""
+    if high > 0:
+        return max(value / high, 0.0)
+    if high == 0 or value >= 0:
+        return 0.0 if value <= high else math.inf
+    return high / value
+
+
+def _mark(measurement: Measurement) -> str:
+    if not measurement.holds:
+        return FAILED
+    return HELD if measurement.decides else NO_VERDICT
+
+
+def _check(record: Record) -> Check:
+    return CHECKS[record.settings["check"]]
+
+
+def _summary(record: Record) -> list[str]:
+    check, measured = _check(record), measurements(record)
+    deciding = [m for m in measured if m.decides]
+    first = next((m for m in measured if not m.holds), deciding[0] if deciding else None)
+    if first is None:
+        return [check.name, _cell(f"{check.title} (no figure with a limit)"), "", FAILED]
+    pair = first.low is not None and first.high is not None and first.low < first.high
+    # A line may break between the two halves only, so that the column is narrow on a phone.
+    halves = number(first.value), f"= {limits(first)}" if pair else limits(first)
+    relation = " ".join(half.replace(" ", "\N{NO-BREAK SPACE}") for half in halves)
+    more = f"; {len(deciding) - 1} more" if len(deciding) > 1 else ""
+    figure = _cell(f"{check.title} ({first.what}{more})")
+    return [check.name, figure, relation, HELD if held(record) else FAILED]
+
+
+def _chapter(page: str) -> str:
+    """Title of a notebook beside the running one, as a link; or its name in words."""
+    if page == "checks":
+        words, target = "Statements on the page of all checks", "project:#checks-statements"
+    else:
+        words, target = page.replace("_", " ").capitalize(), f"{page}.ipynb"
+    notebook = Path(f"{page}.ipynb")
+    if not notebook.is_file():
+        return words
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        title = re.match(r"# (.+)", "".join(cell["source"]))
+        if cell["cell_type"] == "markdown" and title and page != "checks":
+            words = title[1].strip()
+            break
+    return f"[{words}]({target})"
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table, in which a bar would end the cell."""
+    return text.replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """A docstring's text as Markdown: code stays code, other signs mean themselves."""
+    parts = re.split(r"(`+[^`]+`+)", text)
+    return "".join(
+        part if index % 2 else re.sub(r"([\\*_$<\[\]])", r"\\\1", part)
+        for index, part in enumerate(parts)
+    )
+
+
+def _source(check: Check) -> str:
+    """Source of a check and of the helpers in its module that it uses, in their order there."""
+    module = inspect.getmodule(check.measure)
+    found, queue = {}, [check.measure]
+    while queue:
+        thing = queue.pop()
+        if thing not in found:
+            found[thing] = inspect.getsourcelines(thing)
+            names = itertools.chain.from_iterable(_names(code) for code in _codes(thing))
+            things = (getattr(module, name, None) for name in names)
+            queue += [
+                t
+                for t in things
+                if (inspect.isfunction(t) or inspect.isclass(t)) and t.__module__ == module.__name__
+            ]
+    parts = ["".join(lines) for lines, _ in sorted(found.values(), key=lambda part: part[1])]
+    return "\n\n".join(parts).rstrip("\n")
+
+
+def _codes(thing) -> list[CodeType]:
+    functions = vars(thing).values() if inspect.isclass(thing) else [thing]
+    return [function.__code__ for function in functions if inspect.isfunction(function)]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Global names that a function uses, in nested functions too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

@@ -1,0 +1,395 @@
+"""The mathematics of convolution kernels, as pure functions of tensors.
+
+A kernel of shape ``(c_out, c_in, k_1, k_2)`` defines PyTorch's convolution (a correlation) of
+images of ``c_in`` channels. As a linear map of images it has singular values; the largest is its
+norm, and the convolution is 1-Lipschitz in the 2-norm if and only if that is at most 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lipsplines import orthogonal
+
+__all__ = [
+    "block_orthogonal_kernel",
+    "convolution_matrix",
+    "convolution_norm_bound",
+    "convolution_singular_values",
+    "patch_norm_bound",
+    "power_iteration",
+    "random_block_orthogonal_kernel",
+    "strided_kernel",
+    "symmetric_projector",
+]
+
+PADDINGS = ("circular", "zeros")
+
+
+def convolution_singular_values(
+    kernel: Tensor, size: int | tuple[int, int], stride: int = 1
+) -> Tensor:
+    """All singular values of a circular convolution, from the Fourier transform of its kernel.
+
+    With stride 1 they are those of the ``c_out x c_in`` matrices ``K(w)`` at all frequencies ``w``
+    (Sedghi et al. 2019). With stride ``s`` the ``s^2`` frequencies that subsampling folds onto one
+    another stand side by side, divided by ``s``: one ``c_out x s^2 c_in`` matrix for each of the
+    frequencies that remain.
+
+    Parameters
+    ----------
+    kernel
+        Shape ``(c_out, c_in, k_1, k_2)``.
+    size
+        Side of the image, or its two sides: at least those of the kernel, multiples of `stride`.
+    stride
+        ``s``, the same along both axes.
+
+    Returns
+    -------
+    Tensor
+        In descending order, as many as the shorter side of `convolution_matrix`, in the precision
+        of the kernel. Where zero padding begins does not matter: a shift is unitary.
+
+    Raises
+    ------
+    ValueError
+        If the kernel has not four dimensions or does not fit, or the stride divides no side.
+    """
+    height, width = _sides(kernel, size, stride)
+    if height % stride or width % stride:
+        raise ValueError(
+            f"A circular convolution of stride {stride} needs sides that are multiples of it, "
+            f"got {height} x {width}."
+        )
+    out_channels, in_channels = kernel.shape[:2]
+    transform = torch.fft.fft2(kernel, s=(height, width))
+    # Frequency a (n / s) + w is alias a of frequency w.
+    shape = (out_channels, in_channels, stride, height // stride, stride, width // stride)
+    aliases = transform.reshape(shape).permute(3, 5, 0, 1, 2, 4).flatten(3)
+    return (torch.linalg.svdvals(aliases) / stride).flatten().sort(descending=True).values
+
+
+def convolution_norm_bound(
+    kernel: Tensor, size: int | tuple[int, int], stride: int = 1, padding: str = "zeros"
+) -> Tensor:
+    """Upper bound of the norm of a convolution with zero padding, whatever its amount.
+
+    Images extended by zeros lie on a torus of side ``n + k - 1``, or the next multiple of the
+    stride, on which no window sees the image twice: what zero padding computes is part of what the
+    circular convolution there computes, whose norm is known exactly. The circular convolution on
+    the *same* side is no bound. With ``padding="circular"`` the norm itself is returned.
+
+    Parameters
+    ----------
+    kernel, size, stride
+        As for `convolution_singular_values`; with zero padding any `size` will do.
+    padding
+        ``"zeros"`` or ``"circular"``.
+
+    Returns
+    -------
+    Tensor
+        A scalar: never above `patch_norm_bound`, nor above the bound for stride 1 on the same
+        torus. It is a bound in exact arithmetic; convert the kernel to float64 for figures that
+        must not depend on rounding.
+    """
+    _check_padding(padding)
+    if padding == "zeros":
+        kernel_sides = _check_kernel(kernel)
+        sides = _pair(size)
+        _check_positive("stride", stride)
+        extended = (n + k - 1 for n, k in zip(sides, kernel_sides, strict=True))
+        size = tuple(stride * math.ceil(n / stride) for n in extended)
+    return convolution_singular_values(kernel, size, stride)[0]
+
+
+def patch_norm_bound(kernel: Tensor, stride: int = 1) -> Tensor:
+    """Upper bound of the norm of a convolution from its reshaped kernel, for images of any size.
+
+    The convolution cuts the image into patches and applies the ``c_out x k_1 k_2 c_in`` matrix
+    ``K`` to each. A pixel lies in at most ``ceil(k_1 / s) ceil(k_2 / s)`` patches, so that the norm
+    is at most ``|K|`` times the square root of this number: 2 for 4 x 4 kernels of stride 2 with
+    orthonormal ``K``, and attained if its columns are orthonormal. Zero or circular padding.
+
+    Parameters
+    ----------
+    kernel
+        Shape ``(c_out, c_in, k_1, k_2)``.
+    stride
+        ``s``. For circular padding it must divide the sides of the image.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    sides = _check_kernel(kernel)
+    _check_positive("stride", stride)
+    patches = math.prod(math.ceil(side / stride) for side in sides)
+    return math.sqrt(patches) * torch.linalg.matrix_norm(kernel.flatten(1), 2)
+
+
+def convolution_matrix(
+    kernel: Tensor, size: int | tuple[int, int], stride: int = 1, padding: str = "circular"
+) -> Tensor:
+    """The dense matrix of a convolution, column by column: the images of the unit vectors.
+
+    For small sizes: it has ``c_in n_1 n_2`` columns. Output pixel ``i`` looks at input pixels from
+    ``s i - floor((k - 1) / 2)`` on, and there are ``ceil(n / s)`` of them along each axis.
+
+    Parameters
+    ----------
+    kernel, size, stride
+        As for `convolution_singular_values`; with zero padding, sides need not be multiples of the
+        stride.
+    padding
+        ``"circular"`` or ``"zeros"``.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(c_out ceil(n_1 / s) ceil(n_2 / s), c_in n_1 n_2)``.
+    """
+    height, width = _sides(kernel, size, stride)
+    _check_padding(padding)
+    columns = kernel.shape[1] * height * width
+    units = torch.eye(columns, dtype=kernel.dtype, device=kernel.device)
+    images = units.reshape(columns, -1, height, width)
+    before = [(side - 1) // 2 for side in kernel.shape[2:]]
+    return _convolve(images, kernel, before, padding, stride).flatten(1).mT
+
+
+def power_iteration(
+    kernel: Tensor, size: int | tuple[int, int], steps: int, generator: torch.Generator
+) -> Tensor:
+    """Estimates of the norm of a circular convolution of stride 1, after each of `steps` steps.
+
+    Each is the length ``|A x|`` for a unit vector ``x``, so it never exceeds the norm ``|A|``:
+    dividing by it leaves a norm above 1. To be compared with, not to be certified by. A matrix is
+    a kernel of shape ``(m, n, 1, 1)`` on an image of one pixel.
+
+    Parameters
+    ----------
+    kernel, size
+        As for `convolution_singular_values`.
+    steps
+        Number of multiplications with ``A^T A``.
+    generator
+        Of the random start.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(steps,)``.
+    """
+    height, width = _sides(kernel, size, 1)
+    _check_positive("steps", steps)
+    before = [(side - 1) // 2 for side in kernel.shape[2:]]
+    after = [side // 2 for side in kernel.shape[2:]]
+    adjoint = kernel.transpose(0, 1).flip(2, 3)
+    shape = (1, kernel.shape[1], height, width)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64).to(kernel)
+    estimates = []
+    for _ in range(steps):
+        x = _convolve(_convolve(x, kernel, before), adjoint, after)
+        x = x / x.norm()
+        estimates.append(_convolve(x, kernel, before).norm())
+    return torch.stack(estimates)
+
+
+def symmetric_projector(weight: Tensor, iterations: int = 15) -> Tensor:
+    """The projector ``R R^T`` onto the span of the columns, with ``R`` from `orthogonal.bjorck`.
+
+    Short of convergence the eigenvalues lie in [0, 1] (up to rounding), which is all that
+    `block_orthogonal_kernel` needs to be safe.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(..., c, r)``, ``r <= c``: the rank is ``r`` for independent columns.
+    iterations
+        Of Björck's iteration.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(..., c, c)``.
+    """
+    basis = orthogonal.bjorck(weight, iterations)
+    return basis @ basis.mT
+
+
+def block_orthogonal_kernel(base: Tensor, projectors: Tensor) -> Tensor:
+    """Kernel of an orthogonal convolution: factors ``Q + (I - Q) S``, ``S`` a shift by one pixel.
+
+    If ``Q`` is a symmetric projector, each factor is orthogonal, for at every frequency
+    ``(Q + (I - Q) z)(Q + (I - Q) z)^* = I``, ``|z| = 1``. The factors shift along the two axes in
+    turn, ``k - 1`` times each, and a matrix with orthonormal rows or columns is applied at one end
+    (block convolutions, BCOP; Li et al. 2019). On every torus all singular values are 1. If only
+    ``0 <= Q <= I`` and ``|base| <= 1``, the norm is still at most 1.
+
+    Parameters
+    ----------
+    base
+        Shape ``(..., c_out, c_in)``: orthonormal rows or columns, say by `orthogonal.bjorck`.
+    projectors
+        Shape ``(..., 2 (k - 1), c, c)`` with ``c = max(c_out, c_in)``, say by
+        `symmetric_projector`; even positions shift along the first axis, odd ones along the second.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(..., c_out, c_in, k, k)``, differentiable in both arguments.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+    """
+    out_channels, in_channels = base.shape[-2:]
+    channels = max(out_channels, in_channels)
+    if projectors.shape[-2:] != (channels, channels) or projectors.shape[-3] % 2:
+        raise ValueError(
+            f"A base of shape {tuple(base.shape)} needs projectors of shape (..., 2 (k - 1), "
+            f"{channels}, {channels}), an even number of them, got {tuple(projectors.shape)}."
+        )
+    identity = torch.eye(channels, dtype=base.dtype, device=base.device)
+    blocks = identity.expand(*base.shape[:-2], 1, 1, channels, channels)
+    for position, projector in enumerate(projectors.unbind(-3)):
+        projector = projector[..., None, None, :, :]
+        # Pixels are dimensions -4 and -3; the pads are for the last dimension first.
+        vertical = position % 2 == 0
+        later, earlier = ((0, 1), (1, 0))
+        stay, move = (
+            functional.pad(blocks, (0, 0, 0, 0, 0, 0, *p) if vertical else (0, 0, 0, 0, *p))
+            for p in (later, earlier)
+        )
+        blocks = stay @ projector + move @ (identity - projector)
+    base = base[..., None, None, :, :]
+    kernel = base @ blocks if in_channels == channels else blocks @ base
+    return kernel.movedim((-4, -3), (-2, -1))
+
+
+def random_block_orthogonal_kernel(
+    out_channels: int,
+    in_channels: int,
+    kernel_size: int,
+    generator: torch.Generator,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """A random kernel by `block_orthogonal_kernel`, with projectors of rank ``c // 2``.
+
+    Parameters
+    ----------
+    out_channels, in_channels, kernel_size
+        Of the kernel, positive.
+    generator
+        Of the random matrices.
+    dtype
+        Default: torch's default.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(out_channels, in_channels, kernel_size, kernel_size)``.
+    """
+    _check_positive("out_channels, in_channels, kernel_size", out_channels, in_channels)
+    _check_positive("kernel_size", kernel_size)
+
+    def orthonormal(*shape: int) -> Tensor:
+        return torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
+
+    channels = max(out_channels, in_channels)
+    narrow = orthonormal(channels, min(out_channels, in_channels))
+    bases = orthonormal(2 * (kernel_size - 1), channels, channels // 2)
+    base = narrow if out_channels >= in_channels else narrow.mT
+    kernel = block_orthogonal_kernel(base, bases @ bases.mT)
+    return kernel.to(dtype or torch.get_default_dtype())
+
+
+def strided_kernel(kernel: Tensor, stride: int) -> Tensor:
+    """One strided kernel that does what `kernel` does after space-to-depth.
+
+    Space-to-depth (``torch.nn.functional.pixel_unshuffle``) moves the ``s x s`` pixels of a block
+    into channels. It permutes entries, hence is an isometry: an orthogonal convolution of stride 1
+    after it gives an orthogonal convolution of stride ``s``.
+
+    Parameters
+    ----------
+    kernel
+        Shape ``(c_out, s^2 c_in, t_1, t_2)``.
+    stride
+        ``s``.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(c_out, c_in, s t_1, s t_2)``, to be used with stride ``s``.
+
+    Raises
+    ------
+    ValueError
+        If the number of input channels is no multiple of ``s^2``.
+    """
+    _check_kernel(kernel)
+    _check_positive("stride", stride)
+    if kernel.shape[1] % stride**2:
+        raise ValueError(
+            f"With stride {stride} the number of input channels must be a multiple of "
+            f"{stride**2}, got {kernel.shape[1]}."
+        )
+    return functional.pixel_shuffle(kernel, stride)
+
+
+def _convolve(
+    images: Tensor, kernel: Tensor, before: list[int], padding: str = "circular", stride: int = 1
+) -> Tensor:
+    """Convolution with `before` pixels of padding at the start of each axis, rest at the end."""
+    after = [side - 1 - first for side, first in zip(kernel.shape[2:], before, strict=True)]
+    pads = (before[1], after[1], before[0], after[0])
+    mode = "circular" if padding == "circular" else "constant"
+    return functional.conv2d(functional.pad(images, pads, mode=mode), kernel, stride=stride)
+
+
+def _sides(kernel: Tensor, size: int | tuple[int, int], stride: int) -> tuple[int, int]:
+    kernel_sides = _check_kernel(kernel)
+    height, width = _pair(size)
+    _check_positive("stride", stride)
+    if height < kernel_sides[0] or width < kernel_sides[1]:
+        raise ValueError(
+            f"The kernel, {kernel_sides[0]} x {kernel_sides[1]}, is larger than the image, "
+            f"{height} x {width}."
+        )
+    return height, width
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2:
+        raise ValueError(f"size is one side or a pair of sides, got {size!r}.")
+    _check_positive("size", *sides)
+    return sides
+
+
+def _check_kernel(kernel: Tensor) -> tuple[int, int]:
+    if kernel.dim() != 4 or not kernel.numel():
+        raise ValueError(
+            f"A kernel has shape (c_out, c_in, k_1, k_2), none zero, got {tuple(kernel.shape)}."
+        )
+    return kernel.shape[2], kernel.shape[3]
+
+
+def _check_padding(padding: str) -> None:
+    if padding not in PADDINGS:
+        raise ValueError(f"Unknown padding {padding!r}; choose 'circular' or 'zeros'.")
+
+
+def _check_positive(name: str, *values: int) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be positive integers, got {value!r}.")

@@ -1,0 +1,305 @@
+"""The checks as an experiment: records that keep every figure, and the pages that show them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lipsplines.checks import CHECKS, Check, Measurement
+from lipsplines.checks.base import at_least, at_most, check, close, observed
+from lipsplines.cli import main
+from lipsplines.experiments import ExperimentError, run, status
+from lipsplines.experiments import theory_tables as tables
+from lipsplines.experiments.theory import EXPERIMENT, held, measurements
+from lipsplines.records import Record, Store
+
+
+@pytest.fixture
+def registered(monkeypatch, tmp_path: Path) -> Callable:
+    """Register a check that is gone after the test, run it, and return its record."""
+
+    def register(measure, name: str = "C9.9", page: str = "nowhere") -> Record:
+        monkeypatch.setitem(CHECKS, name, Check(name, "A check of | a bar", page, 1.0, measure))
+        return run_one(name, tmp_path)
+
+    return register
+
+
+def run_one(name: str, folder: Path) -> Record:
+    only = {"check": name}
+    (record,) = run(EXPERIMENT, "smoke", Store(folder), only=only, jobs=1, progress=False)
+    return record
+
+
+def fixed(*measured: Measurement) -> Callable:
+    """A check with the given figures."""
+
+    def measure(profile: str, seed: int) -> list[Measurement]:
+        """Figures that are known, with `code*` and a * sign."""
+        return list(measured)
+
+    return measure
+
+
+ODD = [
+    at_most("not a number", math.nan, 1),
+    at_most("infinite", math.inf, 1),
+    at_least("minus infinity", -math.inf, math.nan),
+    close("third", 1 / 3, 1 / 3, 0),
+    observed("tensor", torch.tensor(2.5)),
+    at_most("no limit at all", 3, math.inf),
+]
+
+
+def test_records_keep_every_figure(registered, tmp_path: Path) -> None:
+    record = registered(fixed(*ODD))
+    (path,) = tmp_path.rglob("*.json")
+    json.loads(path.read_text(), parse_constant=pytest.fail)
+    again = Store(tmp_path).get(record.settings)
+    for before, after in zip(ODD, measurements(again), strict=True):
+        assert repr(before) == repr(after)  # NaN does not equal itself
+    assert not held(again)
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        ([at_most("a", 1, 2), observed("b", 5)], True),
+        ([at_most("a", 1, 2), at_least("b", 1, 2)], False),
+        ([at_most("a", 1, 2), observed("b", math.nan)], False),
+        ([observed("b", 5)], False),  # decides nothing
+        ([], False),
+    ],
+)
+def test_a_check_holds_if_figures_decide_and_all_hold(registered, measured, verdict) -> None:
+    record = registered(fixed(*measured))
+    assert held(record) == record.metrics["held"] == verdict
+    assert ("✓ held" in tables.check_text(record)) == verdict
+    assert ("✗ did not hold" in tables.check_text(record)) != verdict
+    assert tables.summary_table([record]).count("**✗**") == (not verdict)
+
+
+def test_a_failing_check_is_shown_as_failing(registered, tmp_path: Path) -> None:
+    good = run_one("C2.1", tmp_path)
+    bad = registered(fixed(at_most("small", 1e-3, 2e-3), at_most("a|b", 1.0, 1 - 1e-9)))
+    assert "**1 of 2 checks held** (4 figures); not C9.9." in tables.verdict_text([good, bad])
+    assert "**1 of 1 checks held** (2 figures)." in tables.verdict_text([good])
+    table = tables.summary_table([bad, good])
+    row = next(line for line in table.splitlines() if "C9.9" in line)
+    assert "a\\|b; 1 more" in row
+    assert "1 ≤\N{NO-BREAK SPACE}1\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}1e-9" in row
+    assert "**✗**" in row
+    assert "✓" in next(line for line in table.splitlines() if "C2.1" in line)
+
+
+def test_the_text_of_a_check_has_verdict_figures_and_code(registered) -> None:
+    text = tables.check_text(registered(fixed(at_most("|x|", 0.5, 1), observed("y", 7.25))))
+    first, table, code = text.split("\n\n", 2)
+    assert first == (
+        "**Check C9.9. A check of | a bar: ✓ held.** "
+        "Figures that are known, with `code*` and a \\* sign."
+    )
+    assert "| \\|x\\|      |      0.5 |        ≤ 1 |  ✓ |" in table
+    assert "| y          |     7.25 |          – |  – |" in table
+    title, _, rest = code.partition("\n")
+    assert title == "````{dropdown} The code of this check, in test_theory.py"
+    assert "`" not in title[4:]
+    assert rest.startswith("```python\n    def measure(profile: str, seed: int)")
+    assert rest.count("```") == 3  # the source, and the end of the dropdown
+    assert rest.endswith("[test](project:#checks-tests).\n````")
+
+
+def test_the_code_of_a_check_comes_with_its_helpers(tmp_path: Path) -> None:
+    text = tables.check_text(run_one("C5.t", tmp_path))
+    helpers = ("def two_points", "def _maximise", "def _maximum_norm_network", "class _UnitRows")
+    places = [text.index(helper) for helper in helpers[:1] + helpers[1:2]]
+    assert places == sorted(places)
+    assert all(text.count(helper) == 1 for helper in helpers)
+    assert "def _dual_programme" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (14.0, "14"),
+        (-3.5, "-3.5"),
+        (1 / 3, "0.333333"),
+        (1e-12, "1e-12"),
+        (2.34e-9, "2.3e-9"),
+        (1.2e7, "1.2e7"),
+        (0.5 + 1e-9, "0.5 + 1e-9"),
+        (1 - 5e-7, "1 − 5e-7"),
+        (1.0 + 2**-52, "1"),
+        (math.nan, "NaN"),
+        (math.inf, "∞"),
+        (-math.inf, "-∞"),
+    ],
+)
+def test_numbers(value: float, text: str) -> None:
+    assert tables.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("measurement", "text"),
+    [
+        (at_most("x", 0, 1e-12), "≤ 1e-12"),
+        (at_least("x", 0, 2), "≥ 2"),
+        (close("x", 0, 19, 1e-12), "19 ± 1e-12"),
+        (close("x", 0, 1, 0.0975), "1 ± 0.0975"),
+        (close("x", 0, 0, 1e-9), "0 ± 1e-9"),
+        (close("x", 0, 1 / 3, 1e-12), "0.333333 ± 1e-12"),
+        (close("x", 0, 19 + 4e-14, 1e-12), "19 ± 1e-12"),
+        (close("x", 0, 3, 0), "= 3"),
+        (observed("x", 0), "–"),
+        (at_most("x", 0, math.nan), "≤ NaN"),
+        (close("x", 0, math.nan, 1), "from NaN to NaN"),
+        (close("x", 0, 1, math.inf), "from -∞ to ∞"),
+    ],
+)
+def test_limits(measurement: Measurement, text: str) -> None:
+    assert tables.limits(measurement) == text
+
+
+finite = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
+limit = st.none() | finite
+
+
+@given(finite, limit, limit)
+def test_the_allowance_is_used_up_where_a_check_fails(value, low, high) -> None:
+    if low is not None and high is not None:
+        low, high = min(low, high), max(low, high)
+    measurement = Measurement("x", value, low, high)
+    used = tables.allowance(measurement)
+    assert used >= 0
+    if abs(used - 1) > 1e-9:  # at a limit, rounding may go either way
+        assert (used < 1) == measurement.holds
+
+
+def test_allowances() -> None:
+    assert tables.allowance(at_most("x", 1, 4)) == 0.25
+    assert tables.allowance(at_least("x", 8, 4)) == 0.5
+    assert tables.allowance(close("x", 3, 2, 4)) == 0.25
+    assert tables.allowance(at_most("x", -1, 4)) == 0
+    assert tables.allowance(at_most("x", -4, -1)) == 0.25
+    assert tables.allowance(at_least("x", 1, 0)) == 0
+    assert tables.allowance(at_most("x", math.nan, 1)) == math.inf
+    assert tables.allowance(observed("x", 1)) == 0
+
+
+def test_the_summary_links_to_chapters_that_are_there(registered, tmp_path, monkeypatch) -> None:
+    record = registered(fixed(at_most("x", 0, 1)), page="why_activations")
+    monkeypatch.chdir(tmp_path)
+    assert "**Why activations**" in tables.summary_table([record])
+    cell = {"cell_type": "markdown", "source": ["# Why *activations* decide\n", "Text."]}
+    Path("why_activations.ipynb").write_text(json.dumps({"cells": [cell]}))
+    link = "**[Why *activations* decide](why_activations.ipynb)**"
+    assert link in tables.summary_table([record])
+
+
+def test_chapters_and_checks_are_in_order(monkeypatch) -> None:
+    def record(name: str, page: str) -> Record:
+        monkeypatch.setitem(CHECKS, name, Check(name, "t", page, 1.0, fixed()))
+        return Record({"check": name}, {"measurements": []}, {}, {})
+
+    records = [
+        record("C9.1", "checks"),
+        record("C8.2", "learning_splines"),
+        record("C8.1", "learning_splines"),
+        record("C9.0", "why_activations"),
+    ]
+    names = [r.settings["check"] for r in tables.in_order(records)]
+    assert names == ["C9.0", "C8.1", "C8.2", "C9.1"]
+
+
+def test_verdicts_of_other_code_are_not_reused(tmp_path: Path) -> None:
+    """Not at the profile ``paper`` either: a verdict is that of the present code and limits."""
+    only, store = {"check": "C2.1"}, Store(tmp_path)
+    (record,) = run(EXPERIMENT, "paper", store, only=only, jobs=1, progress=False)
+    assert status(EXPERIMENT, "paper", store)[0] == [record]
+    store.put(dataclasses.replace(record, provenance={**record.provenance, "code": "0" * 16}))
+    assert status(EXPERIMENT, "paper", store)[0] == []
+    tables.report("C2.1", "paper", 0, store)
+    assert status(EXPERIMENT, "paper", store)[0] != []
+
+
+def test_a_check_cannot_depend_on_the_random_state(registered) -> None:
+    draw = lambda profile, seed: [at_most("x", torch.rand(()), 1)]  # noqa: E731
+    before = torch.get_rng_state()
+    first = registered(draw, "C9.8")
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(123)
+    assert measurements(registered(draw, "C9.9")) == measurements(first)
+
+
+def failing(error: Exception) -> Callable:
+    def measure(profile: str, seed: int) -> list[Measurement]:
+        raise error
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ImportError("The optimum needs cvxpy; install the extra."),
+            "C9.9: The optimum needs cvxpy",
+        ),
+        (
+            ZeroDivisionError("division by zero"),
+            r"C9.9: ZeroDivisionError in \w+.py, line \d+: div",
+        ),
+    ],
+)
+def test_a_check_that_cannot_run_does_not_stop_the_others(
+    error, message, monkeypatch, tmp_path: Path
+) -> None:
+    kept = {name: CHECKS[name] for name in ("C2.1", "C6.a")}
+    kept["C9.9"] = Check("C9.9", "t", "nowhere", 1.0, failing(error))
+    for name in set(CHECKS) - set(kept):
+        monkeypatch.delitem(CHECKS, name)
+    monkeypatch.setitem(CHECKS, "C9.9", kept["C9.9"])
+    with pytest.raises(ExperimentError, match=f"1 of 3 groups .* the others are stored. {message}"):
+        run(EXPERIMENT, "smoke", Store(tmp_path), jobs=1, progress=False)
+    assert len(Store(tmp_path).select("theory", "smoke")) == 2
+
+
+def test_the_command_line_says_what_failed(registered, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setitem(
+        CHECKS, "C9.9", Check("C9.9", "t", "nowhere", 1.0, failing(ImportError("It needs POT.")))
+    )
+    command = ["run", "theory", "--profile", "smoke", "--results", str(tmp_path)]
+    assert main([*command, "--only", "check=C9.9", "--jobs", "1"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert (
+        "error: 1 of 1 groups of runs failed; the others are stored. C9.9: It needs POT." in errors
+    )
+    assert not any("Traceback" in line for line in errors)
+
+
+def test_the_command_line_runs_one_check(tmp_path: Path, capsys) -> None:
+    command = ["run", "theory", "--profile", "smoke", "--results", str(tmp_path)]
+    assert main([*command, "--only", "check=C2.1"]) == 0
+    out = capsys.readouterr().out
+    assert "Three formulas of a spline agree" in out
+    assert f"1 records in {tmp_path / 'theory' / 'smoke'}" in out
+    assert main([*command, "--only", "check=C99"]) == 2
+    message = "No run of theory at profile smoke has check=C99; choose one of"
+    assert message in capsys.readouterr().err
+
+
+def test_a_cost_must_be_positive() -> None:
+    with pytest.raises(
+        ValueError, match=r"cost of C9\.9 must be a positive number of seconds, got 0"
+    ):
+        check("C9.9", "t", page="nowhere", cost=0)(fixed())
+    assert "C9.9" not in CHECKS
