@@ -1,0 +1,163 @@
+"""Each check of the splines fails when the piece that it checks is broken."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from lipsplines import splines
+from lipsplines.activations import LinearSpline
+from lipsplines.checks import CHECKS
+from lipsplines.checks.projections import least_squares_projection, masked_jacobians, random_walks
+
+right = splines.project_slopes
+evaluate = splines.evaluate
+
+
+def failures(name: str) -> list[str]:
+    """What does not hold in a check, at the smallest size."""
+    return [m.what for m in CHECKS[name].measure("smoke", 0) if not m.holds]
+
+
+def normalised(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+    """Divided by the Lipschitz constant instead of projected."""
+    return splines.normalize_slopes(c, spacing)
+
+
+def anchored(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+    """Slopes clipped, but the first value kept in place of the mean."""
+    projected = right(c, spacing, slope_bounds)
+    return projected - projected[..., :1] + c[..., :1]
+
+
+def straight_through(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+    """The right values with the gradient of the identity."""
+    return c + (right(c, spacing, slope_bounds) - c).detach()
+
+
+def dead_at_the_bounds(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+    """The right values, without a gradient for slopes at a bound."""
+    differences = c.diff(dim=-1)
+    inside = differences.abs() < spacing * (1 - 1e-9)
+    clipped = torch.where(inside, differences, differences.clamp(-spacing, spacing).detach())
+    total = torch.nn.functional.pad(clipped, (1, 0)).cumsum(-1)
+    return total + (c.mean(-1, keepdim=True) - total.mean(-1, keepdim=True))
+
+
+def symmetric(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+    """The slope bounds forgotten."""
+    return right(c, spacing)
+
+
+def steeper(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+    """Slopes too large by five units in the sixth digit."""
+    return right(c, spacing, slope_bounds) * (1 + 5e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "seen"),
+    [
+        ("C2.3", normalised, "mean"),
+        ("C2.3", anchored, "mean"),
+        ("C2.3", anchored, "minimiser"),
+        ("C2.3", straight_through, "Jacobian"),
+        ("C2.3", steeper, "largest slope"),
+        ("C2.3e", normalised, "SplineProj"),
+        ("C2.3e", straight_through, "all patterns"),
+        ("C2.g", straight_through, "constant vector"),
+        ("C2.g", dead_at_the_bounds, "start at the bounds"),
+        ("C2.g", normalised, "all beyond"),
+        ("C2.5", symmetric, "(0, 1)"),
+        ("C2.5", symmetric, "(0.4, 1)"),
+        ("C2.5", symmetric, "inverse"),
+        ("C2.5", steeper, "(0, 1)"),
+        ("C2.f", steeper, "K = 21"),
+    ],
+)
+def test_a_broken_projection_is_noticed(monkeypatch, name: str, broken, seen: str) -> None:
+    assert not failures(name)
+    monkeypatch.setattr(splines, "project_slopes", broken)
+    assert any(seen in what for what in failures(name)), failures(name)
+
+
+def test_the_wrong_distance_is_noticed(monkeypatch) -> None:
+    """The Euclidean projection keeps the mean and the bounds; the programme tells it apart."""
+
+    def euclidean(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
+        found = least_squares_projection(c.detach(), spacing, slope_bounds)
+        return found + 0 * c
+
+    monkeypatch.setattr(splines, "project_slopes", euclidean)
+    assert any("minimiser" in what for what in failures("C2.3"))
+
+
+def test_a_clamped_input_is_noticed(monkeypatch) -> None:
+    """Constant instead of linear extrapolation."""
+    monkeypatch.setattr(
+        splines, "evaluate", lambda x, c, range_: evaluate(x.clamp(-range_, range_), c, range_)
+    )
+    assert "derivative − slope of the cell" in failures("C2.1")
+    assert any("values" in what or "TV2" in what for what in failures("C2.4"))
+
+
+def test_a_derivative_of_the_wrong_cell_is_noticed(monkeypatch) -> None:
+    monkeypatch.setattr(
+        splines, "evaluate", lambda x, c, range_: evaluate(x - 1e-3, c, range_) + 1e-3
+    )
+    assert failures("C2.1")
+
+
+@pytest.mark.parametrize("broken", ["undivided", "unscaled"])
+def test_a_wrong_scale_is_noticed(monkeypatch, broken: str) -> None:
+    """``s(alpha x)`` without the division, and ``s(x) / alpha``."""
+
+    def forward(self: LinearSpline, x: Tensor) -> Tensor:
+        inner = x * self.scale if broken == "undivided" else x
+        value = splines.evaluate(inner, self.projected_coefficients, self.range_)
+        return value if broken == "undivided" else value / self.scale
+
+    monkeypatch.setattr(LinearSpline, "forward", forward)
+    found = failures("C2.4")
+    assert any("Lipschitz" in what for what in found)
+
+
+def test_a_wrong_total_variation_is_noticed(monkeypatch) -> None:
+    monkeypatch.setattr(
+        splines, "second_order_tv", lambda c, spacing: c.diff(n=2, dim=-1).abs().sum(-1)
+    )
+    assert any("TV2" in what for what in failures("C2.4"))
+
+
+def test_least_squares_projection_by_hand() -> None:
+    """``(0, 0, 3)`` to ``(0, 1, 2)``, slopes in the bounds alone; feasible rows stay."""
+    rows = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.5, 0.0], [2.0, 1.0, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.0, 1, 2], [0, 0.5, 0], [2, 1, 0]], dtype=torch.float64)
+    torch.testing.assert_close(least_squares_projection(rows, 1.0), expected, atol=1e-6, rtol=0)
+    isotonic = least_squares_projection(rows[2:], 1.0, (0.0, 1.0))
+    torch.testing.assert_close(isotonic, torch.ones_like(isotonic), atol=1e-6, rtol=0)
+
+
+def test_least_squares_projection_is_optimal() -> None:
+    """The variational inequality ``<c - p, q - p> <= 0`` for feasible ``q``."""
+    walks = random_walks(20, 11, 0.2, 0)
+    nearest = least_squares_projection(walks, 0.2)
+    assert float(splines.slopes(nearest, 0.2).abs().max()) <= 1 + 1e-9
+    feasible = right(random_walks(300, 11, 0.2, 1), 0.2)
+    products = torch.einsum("nk,nmk->nm", walks - nearest, feasible - nearest.unsqueeze(1))
+    assert float(products.max()) <= 1e-6
+
+
+def test_without_cvxpy_the_error_says_what_to_do(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "cvxpy", None)
+    with pytest.raises(ImportError, match=r"needs cvxpy; install the extra: pip install"):
+        CHECKS["C2.3"].measure("smoke", 0)
+
+
+def test_masked_jacobians_by_hand() -> None:
+    """``(0, 0, 3)`` with its second slope clipped: ``1 1^T / 3 + D^+ diag(1, 0) D``."""
+    corner = torch.tensor([[0.0, 0.0, 3.0]], dtype=torch.float64)
+    expected = torch.tensor([[3.0, -1, 1], [0, 2, 1], [0, 2, 1]], dtype=torch.float64) / 3
+    torch.testing.assert_close(masked_jacobians(corner, 1.0)[0], expected)
