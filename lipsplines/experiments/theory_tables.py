@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
@@ -46,15 +48,15 @@ def check_text(record: Record) -> str:
     """The verdict of one check, its figures and its code, as Markdown for MyST."""
     check = _check(record)
     verdict = "✓ held" if held(record) else "✗ did not hold"
-    summary = (inspect.getdoc(check.measure) or "").partition("\n")[0]
+    summary, _, rest = _plain(inspect.getdoc(check.measure) or "").partition("\n")
     rows = [[_cell(m.what), number(m.value), limits(m), _mark(m)] for m in measurements(record)]
     module = inspect.getmodule(check.measure).__name__.replace(".", "/")
     return "\n\n".join(
         [
-            f"**Check {check.name}. {check.title}: {verdict}.** {_plain(summary)}",
+            f"**Check {check.name}. {check.title}: {verdict}.** {summary}",
             markdown_table(["measured", "figure", "required", ""], rows),
-            f"````{{dropdown}} The code of this check, in {module}.py\n"
-            f"```python\n{_source(check)}\n```\n"
+            f"````{{dropdown}} What exactly is computed: {module}.py\n"
+            f"{rest.strip()}\n\n```python\n{_source(check)}\n```\n"
             f"`pytest tests/checks -k {check.name}` runs it as a [test](project:#checks-tests).\n"
             "````",
         ]
@@ -167,7 +169,8 @@ def _summary(record: Record) -> list[str]:
     pair = first.low is not None and first.high is not None and first.low < first.high
     # A line may break between the two halves only, so that the column is narrow on a phone.
     halves = number(first.value), f"= {limits(first)}" if pair else limits(first)
-    relation = " ".join(half.replace(" ", "\N{NO-BREAK SPACE}") for half in halves)
+    unbroken = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
+    relation = " ".join(half.translate(unbroken) for half in halves)
     more = f"; {len(deciding) - 1} more" if len(deciding) > 1 else ""
     figure = _cell(f"{check.title} ({first.what}{more})")
     return [check.name, figure, relation, HELD if held(record) else FAILED]
@@ -205,13 +208,14 @@ def _plain(text: str) -> str:
 
 
 def _source(check: Check) -> str:
-    """Source of a check and of the helpers in its module that it uses, in their order there."""
+    """Source of a check, less its docstring, and of its helpers, in the order of its module."""
     module = inspect.getmodule(check.measure)
     found, queue = {}, [check.measure]
     while queue:
         thing = queue.pop()
         if thing not in found:
-            found[thing] = inspect.getsourcelines(thing)
+            lines, number = inspect.getsourcelines(thing)
+            found[thing] = number, lines if thing is not check.measure else _undocumented(lines)
             names = itertools.chain.from_iterable(_names(code) for code in _codes(thing))
             things = (getattr(module, name, None) for name in names)
             queue += [
@@ -219,8 +223,17 @@ def _source(check: Check) -> str:
                 for t in things
                 if (inspect.isfunction(t) or inspect.isclass(t)) and t.__module__ == module.__name__
             ]
-    parts = ["".join(lines) for lines, _ in sorted(found.values(), key=lambda part: part[1])]
+    parts = ["".join(lines) for _, lines in sorted(found.values())]
     return "\n\n".join(parts).rstrip("\n")
+
+
+def _undocumented(lines: list[str]) -> list[str]:
+    """Source lines of a function without its docstring."""
+    (function,) = ast.parse(textwrap.dedent("".join(lines))).body
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines[: docstring.lineno - 1] + lines[docstring.end_lineno :]
 
 
 def _codes(thing) -> list[CodeType]:
