@@ -131,8 +131,12 @@ def fits_and_bounds(profile: str, seed: int) -> list[Measurement]:
         measured += [
             at_least(f"{name}: limited ReLU, mean squared error", square, optimum),
             at_least(f"{name}: limited ReLU, largest error", largest, (1 - 1 / legs) / legs),
-            at_most(f"{name}: {which} other activation", required(others), optimum / 2),
-            observed(f"{name}: deep ReLU, 2-norm", deep),
+            at_most(
+                f"{name}: {which} other activation, mean squared error",
+                required(others),
+                optimum / 2,
+            ),
+            observed(f"{name}: deep ReLU, 2-norm, mean squared error", deep),
         ]
         if legs == 2:
             measured.append(
@@ -189,7 +193,7 @@ def _random_variation(
     return float(slope_variation(x.numpy(), state.squeeze(1).numpy()).max())
 
 
-@check("C0.6", "ReLU networks of width 2 that approach |x|", page="why_activations")
+@check("C0.6", "ReLU networks of width 2 that approach abs(x)", page="why_activations")
 def rotating_networks(profile: str, seed: int) -> list[Measurement]:
     """The construction with up to 1000 hidden layers: weights, slopes, distance to |x|.
 
@@ -211,7 +215,7 @@ def rotating_networks(profile: str, seed: int) -> list[Measurement]:
         measured.append((layers, slope[200:].min()))
     constants = (0.0, 0.125, 0.25, 0.634541, 0.952307, 0.995082)
     return [
-        at_most("slopes − (−1 and c)", max(slopes), 1e-6),
+        at_most("left slope − (−1), right slope − c", max(slopes), 1e-6),
         at_most("weights, distance from orthonormal", max(orthogonality), 1e-14),
         at_most("distance to abs(x) − (1 − c)/2", max(excess), 1e-6),
         *(
