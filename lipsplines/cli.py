@@ -15,6 +15,9 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 (a run failed) or 2 (bad input)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # tables have signs that not every terminal knows
+            stream.reconfigure(errors="replace")
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -101,7 +104,10 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(
             f"Unknown experiment {options.experiment!r}; choose one of {', '.join(EXPERIMENTS)}."
         )
-    only = dict(_only(text) for text in options.only)
+    pairs = [_only(text) for text in options.only]
+    only = dict(pairs)
+    if len(only) < len(pairs):
+        raise ValueError("--only takes each setting once; run the values one after the other.")
     experiment = EXPERIMENTS[options.experiment]
     store = Store(options.results)
     records = run(

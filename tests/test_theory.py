@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -298,10 +301,26 @@ def test_the_command_line_runs_one_check(tmp_path: Path, capsys) -> None:
     assert main([*command, "--only", "check=C2.1"]) == 0
     out = capsys.readouterr().out
     assert "Three formulas of a spline agree" in out
+    assert "**1 of 1 checks held** (2 figures)." in out
     assert f"1 records in {tmp_path / 'theory' / 'smoke'}" in out
     assert main([*command, "--only", "check=C99"]) == 2
     message = "No run of theory at profile smoke has check=C99; choose one of"
     assert message in capsys.readouterr().err
+
+
+def test_a_setting_given_twice_is_refused(tmp_path: Path, capsys) -> None:
+    only = ["--only", "check=C2.1", "--only", "check=C5.2"]
+    assert main(["run", "theory", "--results", str(tmp_path), *only]) == 2
+    assert "error: --only takes each setting once" in capsys.readouterr().err
+
+
+def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lipsplines", "run", "theory", "--profile", "smoke"]
+    command += ["--only", "check=C2.1", "--results", str(tmp_path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Three formulas of a spline agree" in done.stdout
 
 
 def test_a_cost_must_be_positive() -> None:

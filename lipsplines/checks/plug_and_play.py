@@ -21,7 +21,7 @@ Map = Callable[[Tensor], Tensor]
 ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 
 
-@check("C6.1", "Averaged iterations converge at the stated rate", page="checks", cost=5)
+@check("C6.1", "Averaged iterations converge at the stated rate", page="checks", cost=3)
 def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
     """Fifty random problems with averaged, clipped networks; a drift; a rotation.
 
@@ -58,7 +58,7 @@ def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C6.a", "The composition of averaged maps", page="checks", cost=1)
+@check("C6.a", "The composition of averaged maps", page="checks", cost=0.5)
 def composition(profile: str, seed: int) -> list[Measurement]:
     """The formula for the constant of a composition, for 500 random pairs of maps of the plane.
 
@@ -127,7 +127,7 @@ def stability(profile: str, seed: int) -> list[Measurement]:
     return [*measured, close("part 2, id, α = 0.5: ratio", limit.abs(), 1, 1e-12)]
 
 
-@check("C6.s", "Steps for Fourier sampling and tomography", page="checks", cost=4)
+@check("C6.s", "Steps for Fourier sampling and tomography", page="checks", cost=2)
 def step_sizes(profile: str, seed: int) -> list[Measurement]:
     """Norms of a masked Fourier transform and of a tomography matrix, and what estimates them.
 

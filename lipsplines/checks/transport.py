@@ -65,7 +65,7 @@ def two_programmes(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C5.b", "Samples overestimate the distance", page="checks", cost=3)
+@check("C5.b", "Samples overestimate the distance", page="checks", cost=1)
 def samples_overestimate(profile: str, seed: int) -> list[Measurement]:
     """Samples of two standard normal laws in ten dimensions, whose means are at distance 1.
 
@@ -91,7 +91,7 @@ def samples_overestimate(profile: str, seed: int) -> list[Measurement]:
     return [*reversed(measured), close(what, sum(critic) / total, 1, 5 * error)]
 
 
-@check("C5.c", "A critic stays below its certificate", page="checks", cost=15)
+@check("C5.c", "A critic stays below its certificate", page="checks", cost=8)
 def critics(profile: str, seed: int) -> list[Measurement]:
     """Critics 2-16-16-1 with orthogonal layers tell a Gaussian blob from a ring around it.
 
@@ -126,7 +126,7 @@ def critics(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C5.t", "ReLU critics reach half of a distance", page="checks", cost=12)
+@check("C5.t", "ReLU critics reach half of a distance", page="checks", cost=6)
 def two_points(profile: str, seed: int) -> list[Measurement]:
     """Critics of 0 against the two points ±1, at distance 1.
 
