@@ -127,12 +127,12 @@ def test_the_text_of_a_check_has_verdict_figures_and_code(registered) -> None:
     assert last.endswith("[test](project:#checks-tests).\n````")
 
 
-def test_the_code_of_a_check_comes_with_its_helpers(tmp_path: Path) -> None:
+def test_the_code_of_a_check_comes_with_the_functions_it_uses(tmp_path: Path) -> None:
     text = tables.check_text(run_one("C5.t", tmp_path))
-    helpers = ("def two_points", "def _maximise", "def _maximum_norm_network", "class _UnitRows")
-    places = [text.index(helper) for helper in helpers[:1] + helpers[1:2]]
+    parts = ("def two_points", "def _maximise", "def _maximum_norm_network", "class _UnitRows")
+    places = [text.index(part) for part in parts[:2]]
     assert places == sorted(places)
-    assert all(text.count(helper) == 1 for helper in helpers)
+    assert all(text.count(part) == 1 for part in parts)
     assert "def _dual_programme" not in text
 
 

@@ -208,7 +208,7 @@ def _plain(text: str) -> str:
 
 
 def _source(check: Check) -> str:
-    """Source of a check, less its docstring, and of its helpers, in the order of its module."""
+    """Source of a check, less its docstring, and of the functions of its module that it uses."""
     module = inspect.getmodule(check.measure)
     found, queue = {}, [check.measure]
     while queue:
