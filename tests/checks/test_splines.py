@@ -13,13 +13,10 @@ from lipsplines.activations import LinearSpline
 from lipsplines.checks import CHECKS
 from lipsplines.checks.projections import least_squares_projection, masked_jacobians, random_walks
 
+from .outcome import failures
+
 right = splines.project_slopes
 evaluate = splines.evaluate
-
-
-def failures(name: str) -> list[str]:
-    """What does not hold in a check, at the smallest size."""
-    return [m.what for m in CHECKS[name].measure("smoke", 0) if not m.holds]
 
 
 def normalised(c: Tensor, spacing: float, slope_bounds=(-1.0, 1.0)) -> Tensor:
