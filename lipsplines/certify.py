@@ -89,10 +89,13 @@ def layer_constants(model: nn.Module) -> tuple[nn.Module, dict[nn.Module, float]
 def matrix_norm_bound(weight: Tensor) -> float:
     """Rigorous upper bound of the spectral norm of a matrix, without trust in the SVD.
 
-    With the computed factors ``U S V^T``, ``q >= r`` the sides and ``e = 4 q r u``,
+    With the computed factors ``U S V^T``, ``s_1`` the largest absolute entry of ``S``, ``q >= r``
+    the sides and ``e = 4 q r u``,
     ``s_1 sqrt((1 + |I - U^T U|_F + e) (1 + |I - V^T V|_F + e)) + |W - U S V^T|_F + e s_1``,
     enlarged by 1e-12. The triangle inequality gives the terms, ``e`` covers the rounding of the
-    products. It exceeds the norm by about 1e-12 for 8x8 matrices and 1e-9 for 1024x784.
+    products. It exceeds the norm by about 1e-12 for 8x8 matrices and 1e-9 for 1024x784. If the
+    factors are so far from a decomposition that ``e`` need not suffice, the bound is the Frobenius
+    norm, enlarged likewise.
 
     Parameters
     ----------
@@ -113,7 +116,9 @@ def matrix_norm_bound(weight: Tensor) -> float:
     left = torch.linalg.matrix_norm(identity - u.mT @ u).item()
     right = torch.linalg.matrix_norm(identity - vh @ vh.mT).item()
     residual = torch.linalg.matrix_norm(matrix - (u * s) @ vh).item()
-    top = s[0].item()
+    top = s.abs().max().item()
+    if not (left <= 0.5 and right <= 0.5 and residual <= top):  # true of NaN
+        return (1 + 1e-12) * (1 + rounding) * torch.linalg.matrix_norm(matrix).item()
     factor = math.sqrt((1 + left + rounding) * (1 + right + rounding))
     return (1 + 1e-12) * (top * factor + residual + rounding * top)
 

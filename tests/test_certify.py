@@ -108,6 +108,27 @@ def test_norm_bound_does_not_trust_the_svd(monkeypatch: pytest.MonkeyPatch) -> N
     assert norm <= matrix_norm_bound(weight) <= norm * 1.2
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda u, s, vh: (u.flip(1), s.flip(0), vh.flip(0)),
+        lambda u, s, vh: (-u, -s, vh),
+        lambda u, s, vh: (0 * u, s, vh),
+        lambda u, s, vh: (1e9 * u, 1e-9 * s, vh),
+        lambda u, s, vh: (u, 1e-3 * s, vh),
+        lambda u, s, vh: (u, math.nan * s, vh),
+    ],
+    ids=["order", "signs", "zeros", "scale", "too small", "NaN"],
+)
+def test_norm_bound_of_useless_factors(spoil, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the routine returns, the bound is one, and at most about the Frobenius norm."""
+    weight = draw(1, 6, 9)
+    norm = float(torch.linalg.matrix_norm(weight, 2))
+    svd = torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda w, full_matrices: spoil(*svd(w, full_matrices)))
+    assert norm <= matrix_norm_bound(weight) <= (1 + 1e-11) * float(weight.norm())
+
+
 def test_norm_bound_out_of_domain() -> None:
     """One finite matrix."""
     assert matrix_norm_bound(torch.zeros(3, 4)) == 0.0

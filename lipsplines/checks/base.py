@@ -9,9 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-__all__ = ["CHECKS", "Check", "Measurement", "at_least", "at_most", "check", "close", "observed"]
+import numpy as np
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Measurement",
+    "at_least",
+    "at_most",
+    "check",
+    "close",
+    "largest",
+    "observed",
+    "smallest",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +36,7 @@ class Measurement:
     what
         What was measured, a phrase.
     value
-        The figure. NaN lies in no interval.
+        The figure. NaN and infinity lie in no interval: they are no result of a measurement.
     low, high
         Limits, both included; None is no limit. Without either the figure is only reported.
     """
@@ -40,11 +53,21 @@ class Measurement:
 
     @property
     def holds(self) -> bool:
-        """Whether the figure is a number within its limits."""
-        if math.isnan(self.value):
+        """Whether the figure is a finite number within its limits."""
+        if not math.isfinite(self.value):
             return False
         above = self.low is None or self.value >= self.low
         return above and (self.high is None or self.value <= self.high)
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest of some figures, at least one; NaN if one is NaN, which ``max`` may pass over."""
+    return float(np.max([float(value) for value in values]))
+
+
+def smallest(values: Iterable[float]) -> float:
+    """The smallest of some figures, at least one; NaN if one is NaN."""
+    return float(np.min([float(value) for value in values]))
 
 
 def at_most(what: str, value: float, limit: float) -> Measurement:

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from lipsplines import decomposition, expressivity
 from lipsplines.activations import GroupSort, Householder, LinearSpline
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+    smallest,
+)
 from lipsplines.expressivity import best_approximation, sawtooth, slope_variation
 from lipsplines.models import MLP
 from lipsplines.piecewise import PiecewiseLinear
@@ -123,14 +132,14 @@ def fits_and_bounds(profile: str, seed: int) -> list[Measurement]:
         limited = [fits[kind, legs] for kind in LIMITED]
         x, target = limited[0].x.squeeze(1), limited[0].target
         optimum, _ = best_approximation(x, target, criterion="mean square")
-        square = min(error for fit in limited for error in fit.mean_square)
-        largest = min(error for fit in limited for error in fit.largest)
-        others = [min(fits[kind, legs].mean_square) for kind in FREE]
-        required, which = (max, "every") if legs == 2 else (min, "the best")
-        deep = min(fits[DEEP_RELU, legs].mean_square)
+        square = smallest(error for fit in limited for error in fit.mean_square)
+        farthest = smallest(error for fit in limited for error in fit.largest)
+        others = [smallest(fits[kind, legs].mean_square) for kind in FREE]
+        required, which = (largest, "every") if legs == 2 else (smallest, "the best")
+        deep = smallest(fits[DEEP_RELU, legs].mean_square)
         measured += [
             at_least(f"{name}: limited ReLU, mean squared error", square, optimum),
-            at_least(f"{name}: limited ReLU, largest error", largest, (1 - 1 / legs) / legs),
+            at_least(f"{name}: limited ReLU, largest error", farthest, (1 - 1 / legs) / legs),
             at_most(
                 f"{name}: {which} other activation, mean squared error",
                 required(others),
@@ -157,12 +166,12 @@ def slope_variation_of_relu(profile: str, seed: int) -> list[Measurement]:
     relu, leaky = (3, 2) if profile == "smoke" else (60, 40)
     generator = torch.Generator().manual_seed(seed)
     x = torch.linspace(-1, 1, 4001, dtype=torch.float64)
-    largest = {
-        name: max(_random_variation(x, 50, 1 + i % 6, slope, generator) for i in range(batches))
+    variation = {
+        name: largest(_random_variation(x, 50, 1 + i % 6, slope, generator) for i in range(batches))
         for name, batches, slope in (("ReLU", relu, 0.0), ("leaky ReLU", leaky, None))
     }
     measured = [
-        at_most(f"largest variation of {50 * batches} {name} networks", largest[name], 2 + 1e-6)
+        at_most(f"largest variation of {50 * batches} {name} networks", variation[name], 2 + 1e-6)
         for name, batches in (("ReLU", relu), ("leaky ReLU", leaky))
     ]
     grid = np.linspace(-1, 1, 201)
@@ -215,9 +224,9 @@ def rotating_networks(profile: str, seed: int) -> list[Measurement]:
         measured.append((layers, slope[200:].min()))
     constants = (0.0, 0.125, 0.25, 0.634541, 0.952307, 0.995082)
     return [
-        at_most("left slope − (−1), right slope − c", max(slopes), 1e-6),
-        at_most("weights, distance from orthonormal", max(orthogonality), 1e-14),
-        at_most("distance to abs(x) − (1 − c)/2", max(excess), 1e-6),
+        at_most("left slope − (−1), right slope − c", largest(slopes), 1e-6),
+        at_most("weights, distance from orthonormal", largest(orthogonality), 1e-14),
+        at_most("distance to abs(x) − (1 − c)/2", largest(excess), 1e-6),
         *(
             close(f"right slope, N = {layers}", slope, constant, 1e-6)
             for (layers, slope), constant in zip(measured, constants, strict=True)
@@ -241,19 +250,19 @@ def decompositions(profile: str, seed: int) -> list[Measurement]:
     """
     trials = 200 if profile == "smoke" else 2000
     generator = np.random.default_rng(seed)
-    error, regions, steepest, factors = 0.0, 0, 0.0, 0
+    errors, steepest, regions, factors = [], [], 0, 0
     for _ in range(trials):
         spline = _random_spline(generator)
         parts = decomposition.decompose(spline)
         x = generator.uniform(-6, 6, 100)
-        error = max(error, np.abs(decomposition.compose(parts, x) - spline(x)).max())
+        errors.append(np.abs(decomposition.compose(parts, x) - spline(x)).max())
         regions = max(regions, *(part.knots().size + 1 for part in parts))
-        steepest = max(steepest, *(part.lipschitz_constant for part in parts))
+        steepest += [part.lipschitz_constant for part in parts]
         factors = max(factors, len(parts))
     return [
-        at_most(f"composition − spline, {trials} splines", error, 1e-10),
+        at_most(f"composition − spline, {trials} splines", largest(errors), 1e-10),
         at_most("regions of a factor", regions, 3),
-        at_most("largest slope of a factor − 1", steepest - 1, 1e-10),
+        at_most("largest slope of a factor − 1", largest(steepest) - 1, 1e-10),
         observed("factors of one spline, at most", factors),
     ]
 

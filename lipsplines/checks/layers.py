@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from lipsplines import convolutions, orthogonal
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+    smallest,
+)
 
 PAGE = "layers_and_training"
 
@@ -35,13 +44,13 @@ def bjorck_iteration(profile: str, seed: int) -> list[Measurement]:
     ones = torch.full((8, 8), 2.5, dtype=torch.float64)
     steps = 5 if profile == "smoke" else 40
     return [
-        at_most("norm − 1, largest of all steps", max(map(_norm, iterates)) - 1, 1e-14),
-        at_most("residual − its recursion, at every step", max(errors), 1e-12),
+        at_most("norm − 1, largest of all steps", largest(map(_norm, iterates)) - 1, 1e-14),
+        at_most("residual − its recursion, at every step", largest(errors), 1e-12),
         observed("last residual above 1e-12", min(s for s in sizes if s > 1e-12)),
         at_most("residual after 24 steps", sizes[-1], 1e-12),
         at_most(
             "norm − 1 from a start of norm 2, largest of all steps",
-            max(_norm(_steps(from_two.mT, k)) for k in range(1, steps)) - 1,
+            largest(_norm(_steps(from_two.mT, k)) for k in range(1, steps)) - 1,
             1e-14,
         ),
         at_most(
@@ -62,7 +71,7 @@ def _scalar_map() -> list[Measurement]:
     positive_limit = _bisect(lambda s: _singular_value(s, 100) > 0.5, 1.5, 1.9)
     bounded = _bisect(lambda s: abs(_singular_value(s, 60)) < 3, 2.1, 2.5)
     beyond = torch.linspace(1.74, 2, 50, dtype=torch.float64)
-    wrong_sign = max(abs(_singular_value(s, 60) + 1) for s in beyond.tolist())
+    wrong_sign = largest(abs(_singular_value(s, 60) + 1) for s in beyond.tolist())
     start = 1 / math.sqrt(1024 * 784)
     return [
         close("end of the interval of convergence to 1", positive_limit, math.sqrt(3), 1e-9),
@@ -100,7 +109,7 @@ def all_singular_values(profile: str, seed: int) -> list[Measurement]:
         matrix = convolutions.convolution_matrix(kernel, size, stride)
         values = convolutions.convolution_singular_values(kernel, size, stride)
         errors.append((values - torch.linalg.svdvals(matrix)).abs().max())
-    return [at_most("Fourier formula − dense SVD, all singular values", max(errors), 1e-10)]
+    return [at_most("Fourier formula − dense SVD, all singular values", largest(errors), 1e-10)]
 
 
 @check("C3.2c", "Zero padding is bounded on a larger torus", page=PAGE, cost=1)
@@ -126,8 +135,8 @@ def zero_padding(profile: str, seed: int) -> list[Measurement]:
     difference = torch.tensor([[[[1.0, -2.0, 1.0]]]], dtype=torch.float64)
     norm, bound, circular = _zero_padded(difference, (1, 5))
     return [
-        at_most(f"zero-padded norm − bound, largest of {trials} kernels", max(excess), 1e-12),
-        at_most("the same with stride 2", max(strided_excess), 1e-12),
+        at_most(f"zero-padded norm − bound, largest of {trials} kernels", largest(excess), 1e-12),
+        at_most("the same with stride 2", largest(strided_excess), 1e-12),
         observed("kernels whose zero-padded norm exceeds the circular one", above_circular),
         close("[1, −2, 1] on 5 pixels, zero padding", norm, 2 + math.sqrt(3), 1e-12),
         close("circular, 5 pixels", circular, 2 + 2 * math.cos(math.pi / 5), 1e-12),
@@ -157,8 +166,8 @@ def strided_kernels(profile: str, seed: int) -> list[Measurement]:
     constant = torch.full((1, 1, 4, 4), 0.25, dtype=torch.float64)
     over_bound = [norms[c] - convolutions.patch_norm_bound(kernels[c], 2).item() for c in channels]
     return [
-        at_most("largest norm − 2", max(norms.values()) - 2, 1e-12),
-        at_most("norm − patch bound", max(over_bound), 1e-12),
+        at_most("largest norm − 2", largest(norms.values()) - 2, 1e-12),
+        at_most("norm − patch bound", largest(over_bound), 1e-12),
         *(close(f"1 to {c} channels (tall)", norms[c, 1], 2, 1e-12) for c in (16, 64)),
         close("1 to 16 channels, zero padding", _norm(padded), 2, 1e-12),
         close("constant kernel 1/4", _circular_norm(constant, 2), 2, 1e-12),
@@ -169,7 +178,7 @@ def strided_kernels(profile: str, seed: int) -> list[Measurement]:
             1e-12,
         ),
         *(observed(f"{b} to {a} channels", norms[a, b]) for a, b in ((1, 1), (4, 1), (64, 16))),
-        at_most("largest norm of the three remedies, less 1", max(remedies) - 1, 1e-12),
+        at_most("largest norm of the three remedies, less 1", largest(remedies) - 1, 1e-12),
     ]
 
 
@@ -181,7 +190,7 @@ def block_orthogonal(profile: str, seed: int) -> list[Measurement]:
     bases have seen 3 steps of Björck's iteration only.
     """
     sizes = ((4, 2), (2, 4)) if profile == "smoke" else ((4, 4), (6, 3), (3, 6))
-    off, largest, smallest, unconverged = 0.0, 0.0, 1.0, 0.0
+    off, above, below, unconverged = [], [], [], []
     for side in (3, 4, 5):
         for out, into in sizes:
             generator = torch.Generator().manual_seed(seed + side)
@@ -189,21 +198,22 @@ def block_orthogonal(profile: str, seed: int) -> list[Measurement]:
                 out, into, side, generator, torch.float64
             )
             values = convolutions.convolution_singular_values(kernel, 6)
-            off = max(off, (values - 1).abs().max().item())
+            off.append((values - 1).abs().max())
             padded = torch.linalg.svdvals(convolutions.convolution_matrix(kernel, 6, 1, "zeros"))
-            largest, smallest = max(largest, padded[0].item()), min(smallest, padded[-1].item())
+            above.append(padded[0])
+            below.append(padded[-1])
             width = max(out, into)
             weights = _randn(seed, 2 * (side - 1), width, width // 2)
             kernel = convolutions.block_orthogonal_kernel(
                 orthogonal.bjorck(_randn(seed, out, into), 3),
                 convolutions.symmetric_projector(weights, 3),
             )
-            unconverged = max(unconverged, _circular_norm(kernel))
+            unconverged.append(_circular_norm(kernel))
     return [
-        at_most("distance of singular values from 1, circular", off, 1e-10),
-        at_most("largest singular value − 1, zero padding", largest - 1, 1e-10),
-        observed("smallest singular value, zero padding", smallest),
-        at_most("norm − 1, unconverged bases", unconverged - 1, 1e-10),
+        at_most("distance of singular values from 1, circular", largest(off), 1e-10),
+        at_most("largest singular value − 1, zero padding", largest(above) - 1, 1e-10),
+        observed("smallest singular value, zero padding", smallest(below)),
+        at_most("norm − 1, unconverged bases", largest(unconverged) - 1, 1e-10),
     ]
 
 

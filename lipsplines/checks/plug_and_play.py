@@ -12,7 +12,15 @@ from torch.nn.utils import parametrize
 from lipsplines import orthogonal
 from lipsplines.activations import LinearSpline
 from lipsplines.certify import lipschitz_bounds, matrix_norm_bound
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+)
 from lipsplines.layers import OrthogonalLinear
 from lipsplines.models import MLP
 from lipsplines.training import build_models
@@ -49,8 +57,8 @@ def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
         return _iterate(_step(denoiser, nothing, 0 * mask, 1.0), mask, 200)[-1].norm()
 
     return [
-        at_most("largest squared residual / bound", max(ratio), 1),
-        at_most("largest growth of the residual", max(growth), 1e-12),
+        at_most("largest squared residual / bound", largest(ratio), 1),
+        at_most("largest growth of the residual", largest(growth), 1e-12),
         close("drift: first coordinate after 100 steps", drift[0], 1, 1e-12),
         close("drift: second coordinate after 100 steps", drift[1], 5, 1e-12),
         close("rotation: norm after 200 steps", norm_after(lambda x: turn @ x), 1, 1e-12),
@@ -88,7 +96,7 @@ def composition(profile: str, seed: int) -> list[Measurement]:
         quotients.append((torch.pdist(inner) / torch.pdist(x)).max().item())
     return [
         at_most("matrices: largest norm − 1", linear.max() - 1, 1e-9),
-        at_most("networks: largest quotient − 1", max(quotients) - 1, 1e-9),
+        at_most("networks: largest quotient − 1", largest(quotients) - 1, 1e-9),
     ]
 
 
@@ -154,7 +162,7 @@ def step_sizes(profile: str, seed: int) -> list[Measurement]:
     power = _power_iteration(matrix, 100, generator)
     return [
         at_least("tomography: bound of Schur − norm", schur - norm, 0),
-        at_least("tomography: norm − power iteration, smallest", norm - max(power), 0),
+        at_least("tomography: norm − power iteration, smallest", norm - largest(power), 0),
         observed("tomography: norm", norm),
         observed("tomography: bound of Schur", schur),
         observed("tomography: power iteration after 2 steps", power[1]),

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from lipsplines import splines
 from lipsplines.activations import LinearSpline
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+)
 from lipsplines.checks.projections import (
     jacobians_of_patterns,
     least_squares_projection,
@@ -271,12 +279,12 @@ def _inverse_of(module: LinearSpline, x: Tensor) -> tuple[float, float]:
         return math.inf, math.inf
     knots = splines.knots(module.num_coefficients, module.range_, dtype=torch.float64)
     pairs = zip(module.projected_coefficients, module(x).mT, x.mT, strict=True)
-    error, constant = 0.0, 0.0
+    errors, constants = [], []
     for coefficients, values, points in pairs:
         inverse = interpolant(coefficients, knots)
-        error = max(error, np.abs(inverse(values) - points.numpy()).max())
-        constant = max(constant, inverse.lipschitz_constant)
-    return error, constant
+        errors.append(np.abs(inverse(values) - points.numpy()).max())
+        constants.append(inverse.lipschitz_constant)
+    return largest(errors), largest(constants)
 
 
 def _distance(first: Tensor, second: Tensor) -> float:

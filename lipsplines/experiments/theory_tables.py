@@ -128,10 +128,11 @@ def allowance(measurement: Measurement) -> float:
     """The part of what its limits allow that a figure uses: above 1 it lies outside them.
 
     With one limit the quotient of figure and limit (or of limit and figure); with two, the
-    distance from their middle in units of half their distance. Infinite for NaN.
+    distance from their middle in units of half their distance. Infinite if the figure is not
+    finite.
     """
     value, low, high = measurement.value, measurement.low, measurement.high
-    if math.isnan(value):
+    if not math.isfinite(value):
         return math.inf
     if low is not None and high is not None:
         middle, half = (low + high) / 2, (high - low) / 2

@@ -7,7 +7,16 @@ import math
 import pytest
 
 from lipsplines.checks import CHECKS
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+    smallest,
+)
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -29,8 +38,19 @@ def test_limits_are_inclusive_and_nan_fails() -> None:
     assert not at_most("x", math.nan, 1.0).holds
     assert not observed("x", math.nan).holds
     assert not Measurement("x", math.inf, high=1e300).holds
+    assert not at_most("x", -math.inf, 1.0).holds
+    assert not at_least("x", math.inf, 1.0).holds
     assert observed("x", 3.0).holds
     assert not observed("x", 3.0).decides
+
+
+def test_extremes_do_not_pass_over_nan() -> None:
+    assert largest(iter([0.0, 2.0, 1.0])) == 2
+    assert smallest([0.5, 2.0]) == 0.5
+    assert math.isnan(largest([0.0, math.nan]))
+    assert math.isnan(smallest([0.0, math.nan]))
+    with pytest.raises(ValueError, match="zero-size"):
+        largest([])
 
 
 def test_names_are_unique() -> None:
