@@ -81,38 +81,6 @@ def test_regions_are_those_of_the_changed_model() -> None:
             assert torch.equal((jumps > 1e-12).sum(1) + 1, regions[name])
 
 
-def test_fewest_regions_by_enumeration() -> None:
-    """No other choice of knots with the bound within the tolerance has fewer."""
-    torch.manual_seed(0)
-    model = MLP((2, 2, 2, 1), "spline-relu", activation_options={"num_coefficients": 6}).double()
-    splines = [m for m in model if isinstance(m, LinearSpline)]
-    for module in splines:
-        with torch.no_grad():
-            module.coefficients += 0.3 * torch.randn_like(module.coefficients)
-            module.log_scale += torch.tensor([0.4, -0.7], dtype=torch.float64)
-    gains = [1.0, 1.0]  # the layers above are 1-Lipschitz
-    choices = []  # for each activation: (regions, change) of every subset of inner nodes
-    for module in splines:
-        for values, scale in zip(module.projected_coefficients.detach(), module.scale, strict=True):
-            values = values.numpy()
-            ways = []
-            for size in range(3):
-                for middle in itertools.combinations((2, 3), size):
-                    new = np.interp(
-                        np.arange(6), [0, 1, *middle, 4, 5], values[[0, 1, *middle, 4, 5]]
-                    )
-                    ways.append((3 + size, np.abs(new - values).max() / scale.item()))
-            choices.append(ways)
-    for tolerance in (0.05, 0.1, 0.2, 0.4, 0.8):
-        best = math.inf
-        for ways in itertools.product(*choices):
-            change = [math.hypot(ways[0][1], ways[1][1]), math.hypot(ways[2][1], ways[3][1])]
-            if sum(g * c for g, c in zip(gains, change, strict=True)) <= tolerance * (1 - 1e-9):
-                best = min(best, sum(count for count, _ in ways))
-        regions = sparsify(copy.deepcopy(model), tolerance)
-        assert sum(int(kept.sum()) for kept in regions.values()) == best
-
-
 def test_more_tolerance_fewer_regions() -> None:
     model = rough_model(3, coefficients=51)
     totals = []
