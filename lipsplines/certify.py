@@ -202,6 +202,8 @@ def _as_used(module: nn.Module, name: str = "model") -> nn.Module:
             f"No Lipschitz bound is known for {type(module).__name__} ({name}); known are "
             "nn.Sequential chains of linear layers and the activations of this library."
         )
+    if 0 in (getattr(module, "dim", 1), getattr(module, "start_dim", 1)):
+        raise TypeError(f"{name} mixes the samples of a batch: let it act on dimension 1 or later.")
     if is_linear:
         plain = nn.Linear(module.in_features, module.out_features, device="meta")
         plain.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)

@@ -115,7 +115,8 @@ def _run(options: argparse.Namespace) -> int:
     )
     if experiment.table is not None:
         print(experiment.table(records))
-    print(f"{len(records)} records in {store.root / experiment.name / options.profile}")
+    folder = store.root / experiment.name / options.profile
+    print(f"{len(records)} record{'s' if len(records) != 1 else ''} in {folder}")
     return 0
 
 

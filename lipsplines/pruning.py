@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -72,11 +73,24 @@ def sparsify(
     Raises
     ------
     ValueError
-        If the tolerance is negative or not finite, or the input shape cannot be inferred.
+        If the tolerance is negative or not finite, the input shape cannot be inferred or does not
+        fit the model, or two modules share their coefficients.
     TypeError
-        If the model contains a module whose Lipschitz constant is not known.
+        If an argument is of another type, the splines are not in float32 or float64, or the model
+        contains a module whose Lipschitz constant is not known.
+
+    Notes
+    -----
+    Movements of several calls add up: two calls with tolerance ``t`` may move the output by ``2 t``
+    from where it was at first.
     """
-    if isinstance(tolerance, bool) or not (math.isfinite(tolerance) and tolerance >= 0):
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"sparsify takes a model, an nn.Module, got {type(model).__name__}.")
+    if isinstance(tolerance, Tensor) and tolerance.numel() == 1:
+        tolerance = tolerance.item()
+    if isinstance(tolerance, bool) or not isinstance(tolerance, numbers.Real):
+        raise TypeError(f"tolerance must be a number, got {tolerance!r}.")
+    if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance must be a non-negative number, got {tolerance!r}.")
     layers = _spline_layers(model, input_shape)
     if not layers:
@@ -233,6 +247,7 @@ def _spline_layers(model: nn.Module, input_shape: Sequence[int] | None) -> dict[
     names = {id(m): name for name, m in model.named_modules() if isinstance(m, LinearSpline)}
     if not names:
         return {}
+    _refuse_unfit_splines(model)
     positions = _positions(frozen, input_shape)
     layers: dict[str, _Layer] = {}
     above = 1.0
@@ -263,11 +278,38 @@ def _positions(frozen: nn.Module, input_shape: Sequence[int] | None) -> dict[nn.
         found[module] = output[0, 0].numel()
 
     hooks = [m.register_forward_hook(note) for m in frozen.modules() if isinstance(m, LinearSpline)]
-    with torch.no_grad():
-        frozen(certify._probe_points(frozen, input_shape, 1))
-    for hook in hooks:
-        hook.remove()
+    if isinstance(input_shape, int):
+        input_shape = (input_shape,)
+    probe = certify._probe_points(frozen, input_shape, 1)
+    try:
+        with torch.no_grad():
+            frozen(probe)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"The model does not accept inputs of shape {tuple(probe.shape[1:])}, without the "
+            f"batch dimension; give input_shape. ({error})"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
     return found
+
+
+def _refuse_unfit_splines(model: nn.Module) -> None:
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LinearSpline):
+            if module.coefficients.dtype not in (torch.float32, torch.float64):
+                raise TypeError(
+                    f"The splines of {name} are in {module.coefficients.dtype}; convert the model "
+                    "with .float() or .double() first."
+                )
+            other = owners.setdefault(id(module.coefficients), name)
+            if other != name:
+                raise ValueError(
+                    f"{other} and {name} share their coefficients: use one module in both places, "
+                    "or give each its own."
+                )
 
 
 def _fewest_regions(layers: list[_Layer], tolerance: float) -> list[np.ndarray]:

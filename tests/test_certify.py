@@ -473,3 +473,9 @@ def test_radius_out_of_domain(logits: Tensor, lipschitz: float, message: str) ->
     """In words."""
     with pytest.raises(ValueError, match=message):
         certified_radius(logits, lipschitz)
+
+
+@pytest.mark.parametrize("module", [GroupSort(2, dim=0), nn.Flatten(0)])
+def test_modules_that_mix_samples_are_refused(module: nn.Module) -> None:
+    with pytest.raises(TypeError, match="mixes the samples of a batch"):
+        lipschitz_bounds(nn.Sequential(nn.Linear(2, 2), module))

@@ -209,10 +209,40 @@ def test_models_without_splines() -> None:
     assert regions.bound == 0.0
 
 
-@pytest.mark.parametrize("tolerance", [-1e-9, math.nan, math.inf, True])
-def test_tolerance_must_be_a_number(tolerance) -> None:
+@pytest.mark.parametrize("tolerance", [-1e-9, math.nan, math.inf, torch.tensor(-0.1)])
+def test_tolerance_must_not_be_negative(tolerance) -> None:
     with pytest.raises(ValueError, match="tolerance must be a non-negative number"):
         sparsify(rough_model(0), tolerance)
+
+
+@pytest.mark.parametrize("tolerance", [True, None, "0.1", torch.tensor([0.1, 0.2]), [0.1]])
+def test_tolerance_must_be_a_number(tolerance) -> None:
+    with pytest.raises(TypeError, match="tolerance must be a number, got"):
+        sparsify(rough_model(0), tolerance)
+
+
+@pytest.mark.parametrize("tolerance", [1, np.float32(0.5), torch.tensor(0.5)])
+def test_numbers_of_other_types(tolerance) -> None:
+    assert 0 < sparsify(rough_model(0), tolerance).bound <= float(tolerance)
+
+
+def test_input_shapes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"does not accept inputs of shape \(4,\)"):
+        sparsify(rough_model(0), 0.1, input_shape=4)
+    with pytest.raises(ValueError, match="give input_shape"):
+        sparsify(nn.Sequential(LinearSpline(3), nn.Flatten(), nn.Linear(48, 2)), 0.1)
+    assert sparsify(rough_model(0), 0.1, input_shape=3).bound > 0
+
+
+def test_shared_coefficients_and_other_dtypes_are_refused() -> None:
+    model = rough_model(0)
+    model[3].coefficients = model[1].coefficients
+    with pytest.raises(ValueError, match="1 and 3 share their coefficients"):
+        sparsify(model, 0.1)
+    with pytest.raises(TypeError, match=r"in torch\.bfloat16; convert the model"):
+        sparsify(nn.Sequential(LinearSpline(2, dtype=torch.bfloat16)), 0.1, input_shape=(2,))
+    with pytest.raises(TypeError, match="sparsify takes a model"):
+        sparsify([LinearSpline(2)], 0.1)
 
 
 def test_unknown_modules_and_shapes_are_refused() -> None:

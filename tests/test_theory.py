@@ -97,7 +97,7 @@ def test_a_failing_check_is_shown_as_failing(registered, tmp_path: Path) -> None
     good = run_one("C2.1", tmp_path)
     bad = registered(fixed(at_most("small", 1e-3, 2e-3), at_most("a|b", 1.0, 1 - 1e-9)))
     assert "**1 of 2 checks held** (4 figures); not C9.9." in tables.verdict_text([good, bad])
-    assert "**1 of 1 checks held** (2 figures)." in tables.verdict_text([good])
+    assert "**1 of 1 check held** (2 figures)." in tables.verdict_text([good])
     table = tables.summary_table([bad, good])
     row = next(line for line in table.splitlines() if "C9.9" in line)
     assert "a\\|b; 1 more" in row
@@ -301,8 +301,8 @@ def test_the_command_line_runs_one_check(tmp_path: Path, capsys) -> None:
     assert main([*command, "--only", "check=C2.1"]) == 0
     out = capsys.readouterr().out
     assert "Three formulas of a spline agree" in out
-    assert "**1 of 1 checks held** (2 figures)." in out
-    assert f"1 records in {tmp_path / 'theory' / 'smoke'}" in out
+    assert "**1 of 1 check held** (2 figures)." in out
+    assert f"1 record in {tmp_path / 'theory' / 'smoke'}" in out
     assert main([*command, "--only", "check=C99"]) == 2
     message = "No run of theory at profile smoke has check=C99; choose one of"
     assert message in capsys.readouterr().err

@@ -87,7 +87,8 @@ def verdict_text(records: list[Record]) -> str:
     """How many checks held, in a sentence that names those that did not."""
     failed = [record.settings["check"] for record in records if not held(record)]
     figures = sum(m.decides for record in records for m in measurements(record))
-    text = f"**{len(records) - len(failed)} of {len(records)} checks held** ({figures} figures)"
+    checks = "check" if len(records) == 1 else "checks"
+    text = f"**{len(records) - len(failed)} of {len(records)} {checks} held** ({figures} figures)"
     return text + (f"; not {', '.join(failed)}." if failed else ".")
 
 
