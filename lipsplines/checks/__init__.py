@@ -2,6 +2,7 @@
 
 from lipsplines.checks import (  # each registers its checks
     certificates,
+    composition,
     expressivity,
     layers,
     plug_and_play,
@@ -17,6 +18,7 @@ __all__ = [
     "Check",
     "Measurement",
     "certificates",
+    "composition",
     "expressivity",
     "layers",
     "plug_and_play",
