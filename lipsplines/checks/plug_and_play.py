@@ -21,6 +21,7 @@ from lipsplines.checks.base import (
     largest,
     observed,
 )
+from lipsplines.convolutions import power_iteration
 from lipsplines.layers import OrthogonalLinear
 from lipsplines.models import MLP
 from lipsplines.training import build_models
@@ -159,7 +160,8 @@ def step_sizes(profile: str, seed: int) -> list[Measurement]:
     # For a matrix without negative entries these are its row and column sums.
     projection, back = matrix.sum(1), matrix.sum(0)
     schur = math.sqrt(projection.max() * back.max())
-    power = _power_iteration(matrix, 100, generator)
+    as_kernel = matrix[:, :, None, None]  # on an image of one pixel
+    power = power_iteration(as_kernel, 1, 100, generator).tolist()
     return [
         at_least("tomography: bound of Schur − norm", schur - norm, 0),
         at_least("tomography: norm − power iteration, smallest", norm - largest(power), 0),
@@ -317,14 +319,3 @@ def _tomography(size: int, angles: int) -> Tensor:
         matrix[index, lower.long(), pixel] = 1 - (place - lower)
         matrix[index, lower.long() + 1, pixel] += place - lower
     return matrix.flatten(0, 1)
-
-
-def _power_iteration(matrix: Tensor, steps: int, generator: torch.Generator) -> list[float]:
-    """Estimates ``|H v|`` of the norm along a power iteration from a random start."""
-    vector = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64)
-    estimates = []
-    for _ in range(steps):
-        vector = matrix.mT @ (matrix @ vector) if estimates else vector
-        vector /= vector.norm()
-        estimates.append((matrix @ vector).norm().item())
-    return estimates
