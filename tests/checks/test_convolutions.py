@@ -36,17 +36,16 @@ def test_cayley_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) 
     assert failures("C3.t")
 
 
-def test_cayley_of_the_square_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """C3.c, C3.o: without ``V^T V`` square matrices are right, and no others."""
+def test_cayley_with_half_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C3.c, C3.o: with ``V^T V / 2`` square matrices are right, and no others."""
+    exact = orthogonal.cayley
 
     def wrong(weight):
         if weight.shape[-2] < weight.shape[-1]:
             return wrong(weight.mT).mT
-        columns = weight.shape[-1]
-        square, rest = weight[..., :columns, :], weight[..., columns:, :]
-        identity = torch.eye(columns, dtype=weight.dtype)
-        inverse = torch.linalg.inv(identity + square - square.mT)
-        return torch.cat((2 * inverse - identity, -2 * rest @ inverse), -2)
+        factor = torch.ones(weight.shape[-2], 1, dtype=weight.dtype)
+        factor[weight.shape[-1] :] = math.sqrt(2)
+        return factor * exact(weight / factor)
 
     monkeypatch.setattr(orthogonal, "cayley", wrong)
     assert failures("C3.c")
