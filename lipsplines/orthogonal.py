@@ -88,8 +88,9 @@ def cayley(weight: Tensor) -> Tensor:
     rows, columns = weight.shape[-2:]
     if rows < columns:
         return cayley(weight.mT).mT
-    norm = torch.linalg.matrix_norm(weight, keepdim=True)
-    weight = weight * (64 / norm.clamp_min(64))
+    weight = weight.clamp(-1e9, 1e9)  # whose squares do not overflow
+    squared_norm = weight.square().sum((-2, -1), keepdim=True)
+    weight = weight * (64**2 / squared_norm.clamp_min(64**2)).sqrt()
     square, rest = weight[..., :columns, :], weight[..., columns:, :]
     identity = torch.eye(columns, dtype=weight.dtype, device=weight.device)
     inverse = torch.linalg.inv(identity + ((square - square.mT) + rest.mT @ rest))
