@@ -139,6 +139,16 @@ def test_parametrizations_of_torch(constrain, plain: nn.Module) -> None:
     assert list(folded.state_dict()) == list(plain.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm:FutureWarning")
+def test_tensors_with_a_history_are_refused() -> None:
+    """The older weight normalization leaves a computed weight, which torch cannot copy."""
+    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2)))
+    with pytest.raises(TypeError, match=r"0 keeps 'weight', .* torch\.nn\.utils\.parametrizations"):
+        fold(model)
+    with pytest.raises(TypeError, match="model keeps 'weight'"):
+        fold(model[0])
+
+
 def test_spectral_norm_in_training() -> None:
     """Power iteration of torch: neither the original nor its copy moves, as in evaluation mode."""
     model = nn.Sequential(parametrizations.spectral_norm(nn.Linear(6, 5)), nn.Dropout(0.5)).train()
