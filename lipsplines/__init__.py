@@ -15,6 +15,7 @@ from lipsplines.activations import (
 )
 from lipsplines.certify import lipschitz_bounds
 from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.folding import fold
 from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
 from lipsplines.pruning import sparsify
 from lipsplines.training import parameter_groups
@@ -32,6 +33,7 @@ __all__ = [
     "Residual",
     "SpectralLinear",
     "__version__",
+    "fold",
     "lipschitz_bounds",
     "parameter_groups",
     "sparsify",
