@@ -54,16 +54,22 @@ def fold(model: nn.Module) -> nn.Module:
         Its numbers are those of the forward pass, bit for bit. No parameter requires a gradient,
         because training it would lose the guarantee: train the model, and fold it again.
 
+    Raises
+    ------
+    TypeError
+        If a module keeps a tensor with its history, which cannot be copied, such as the older
+        ``torch.nn.utils.weight_norm`` leaves.
+
     Notes
     -----
     A parametrization is read in evaluation mode, so that one which moves with every training pass
-    (``torch.nn.utils.parametrizations.spectral_norm``) stands where it is. Constraints that work by
-    forward hooks (the older ``torch.nn.utils.weight_norm``) are hooks, and stay.
+    (``torch.nn.utils.parametrizations.spectral_norm``) stands where it is.
 
     The plain class of a layer is the one that it, or the class whose mere constructor it is, names
     as ``folded_class``; without such a name it is its nearest class that is more than a constructor
     of another. A layer with a forward method of its own hence keeps its class.
     """
+    _refuse_histories(model)
     folded = copy.deepcopy(model)
     modules = [(module, module.training) for module in folded.modules()]
     folded.eval()
@@ -77,6 +83,17 @@ def fold(model: nn.Module) -> nn.Module:
     return folded.requires_grad_(False)
 
 
+def _refuse_histories(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                raise TypeError(
+                    f"{name or 'model'} keeps {key!r}, a tensor with the history of its "
+                    "computation, which cannot be copied; constrain it with "
+                    "torch.nn.utils.parametrizations, or detach it."
+                )
+
+
 def _computed(module: nn.Module) -> dict[str, tuple[Tensor, bool]]:
     """Tensors that the parametrizations of a module yield, and whether each is a parameter."""
     if not parametrize.is_parametrized(module):
@@ -84,7 +101,7 @@ def _computed(module: nn.Module) -> dict[str, tuple[Tensor, bool]]:
     # Not `getattr(module, name)`, which may find another module's tensor in `parametrize.cached()`.
     return {
         name: (
-            chain().clone(memory_format=torch.contiguous_format),
+            chain().clone(),
             any(True for _ in chain.parameters(recurse=False)),
         )
         for name, chain in module.parametrizations.items()
