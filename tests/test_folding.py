@@ -414,7 +414,7 @@ def test_gradients_of_inputs() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("activation", ["relu", "groupsort-5", "householder", "spline-maxmin"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_certificates_agree(activation: str) -> None:
     """The certificate of the folded model is that of the model."""
     model = MLP((3, 10, 10, 2), activation)
