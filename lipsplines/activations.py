@@ -84,9 +84,9 @@ class LinearSpline(nn.Module):
 
     Notes
     -----
-    Slopes are differences of coefficients, so that float32 coefficients that are large beside the
-    range, by a mean of 1000, say, leave slopes up to 1e-3 above the bound; a bias does better there.
-    `certify.lipschitz_bounds` counts what the stored numbers give.
+    Slopes are differences of coefficients. In float32, coefficients of a size far above the range,
+    with a mean of 1000, say, leave slopes up to 1e-3 above the bound; a bias of the next layer does
+    better there. `certify.lipschitz_bounds` counts what the stored numbers give.
     """
 
     def __init__(
