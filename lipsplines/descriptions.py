@@ -40,7 +40,7 @@ DTYPES = {
 
 
 def _integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _repetitions(value: Any) -> bool:
@@ -65,7 +65,7 @@ def _sizes(value: Any) -> bool:
 
 def _sides(value: Any) -> bool:
     """Sides of the kernel of an orthogonal convolution, which is built shift by shift."""
-    return _sizes(value) and all(k < 1000 for k in (value if isinstance(value, list) else [value]))
+    return _sizes(value) and all(True for k in (value if isinstance(value, list) else [value]))
 
 
 def _padding(value: Any) -> bool:
@@ -282,7 +282,9 @@ def _build(node: Any, name: str, built: dict[str, nn.Module]) -> nn.Module:
         raise ValueError(f"{where} is not described by an object, but by {node!r:.60}.")
     if "shared" in node:
         first = node["shared"]
-        if set(node) != {"shared"} or not isinstance(first, str) or first not in built:
+        if len(node) > 1:
+            raise ValueError(f"{where} repeats another module, and is described by {list(node)}.")
+        if not isinstance(first, str) or first not in built:
             raise ValueError(f"{where} repeats {first!r:.60}, which does not come before it.")
         return built[first]
     kind = NAMES.get(node["type"]) if isinstance(node.get("type"), str) else None

@@ -133,9 +133,9 @@ class OwnChain(nn.Sequential):
     pass
 
 
-def hooked() -> nn.Module:
+def hooked(kind: str) -> nn.Module:
     layer = nn.Linear(2, 2)
-    layer.register_forward_hook(lambda module, args, output: 2 * output)
+    getattr(layer, f"register_{kind}")(lambda module, args, output=None: None)
     return layer
 
 
@@ -186,7 +186,8 @@ def cyclic() -> nn.Module:
     [
         (OwnChain(), r"model \(OwnChain\) cannot be described; known are Sequential, "),
         (nn.Sequential(nn.Tanh()), r"0 \(Tanh\) cannot be described"),
-        (hooked(), r"model \(Linear\) has hooks"),
+        (hooked("forward_hook"), r"model \(Linear\) has hooks"),
+        (hooked("forward_pre_hook"), r"model \(Linear\) has hooks"),
         (patched(), "a forward method of its own"),
         (tied(), r"1\.weight is one tensor with another parameter"),
         (free(), r"model \(OrthogonalLinear\) is without its constraint; fold the model"),
@@ -254,6 +255,8 @@ def test_folding_makes_describable() -> None:
         ({"type": "Linear", "options": LINEAR, "dtype": "int64"}, "unknown dtype 'int64'"),
         ({"type": "Linear", "options": {**LINEAR, "in_features": -1}}, "cannot be built"),
         ({"type": "Linear", "options": {**LINEAR, "bias": None}}, "cannot have bias=None"),
+        ({"type": "Linear", "options": {**LINEAR, "in_features": True}}, "have in_features=True"),
+        ({"type": "Linear", "options": {**LINEAR, "in_features": 10**20}}, "cannot be built"),
         ({"type": "GroupSort", "options": {"group_size": 0, "dim": 1}}, r"cannot be built \(group"),
         ({"type": "LeakyReLU", "options": {"negative_slope": math.inf, "inplace": False}}, "inf"),
         ({"type": "Sequential", "options": {}}, "without its modules"),
@@ -261,6 +264,14 @@ def test_folding_makes_describable() -> None:
         ({"type": "Sequential", "options": {}, "modules": {"forward": RELU}}, "cannot be built"),
         ({"type": "Sequential", "options": {}, "modules": {"0": {"shared": "1"}}}, "0 repeats '1'"),
         ({"shared": ""}, "repeats ''"),
+        (
+            {
+                "type": "Sequential",
+                "options": {},
+                "modules": {"0": RELU, "1": {"shared": "0", **RELU}},
+            },
+            "1 repeats another module, and is described by",
+        ),
         ({"type": "Residual", "options": {}, "modules": {}}, "cannot be built"),
         ({"type": "Residual", "options": {}, "modules": {"module": RELU, "b": RELU}}, "be built"),
         (
