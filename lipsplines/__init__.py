@@ -14,17 +14,22 @@ from lipsplines.activations import (
     tv2,
 )
 from lipsplines.certify import lipschitz_bounds
-from lipsplines.layers import OrthogonalLinear, SpectralLinear
+from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
 from lipsplines.pruning import sparsify
 from lipsplines.training import parameter_groups
 
 __all__ = [
     "Absolute",
+    "Averaged",
     "GroupSort",
     "Householder",
     "LinearSpline",
     "LipschitzPReLU",
+    "OrthogonalConv2d",
+    "OrthogonalConvTranspose2d",
     "OrthogonalLinear",
+    "Residual",
     "SpectralLinear",
     "__version__",
     "lipschitz_bounds",

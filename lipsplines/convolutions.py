@@ -13,18 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lipsplines import orthogonal
-
 __all__ = [
-    "block_orthogonal_kernel",
     "convolution_matrix",
     "convolution_norm_bound",
     "convolution_singular_values",
     "patch_norm_bound",
     "power_iteration",
-    "random_block_orthogonal_kernel",
-    "strided_kernel",
-    "symmetric_projector",
 ]
 
 PADDINGS = ("circular", "zeros")
@@ -200,150 +194,6 @@ def power_iteration(
         x = x / x.norm()
         estimates.append(_convolve(x, kernel, before).norm())
     return torch.stack(estimates)
-
-
-def symmetric_projector(weight: Tensor, iterations: int = 15) -> Tensor:
-    """The projector ``R R^T`` onto the span of the columns, with ``R`` from `orthogonal.bjorck`.
-
-    Short of convergence the eigenvalues lie in [0, 1] (up to rounding), which is all that
-    `block_orthogonal_kernel` needs to be safe.
-
-    Parameters
-    ----------
-    weight
-        Shape ``(..., c, r)``, ``r <= c``: the rank is ``r`` for independent columns.
-    iterations
-        Of Björck's iteration.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(..., c, c)``.
-    """
-    basis = orthogonal.bjorck(weight, iterations)
-    return basis @ basis.mT
-
-
-def block_orthogonal_kernel(base: Tensor, projectors: Tensor) -> Tensor:
-    """Kernel of an orthogonal convolution: factors ``Q + (I - Q) S``, ``S`` a shift by one pixel.
-
-    If ``Q`` is a symmetric projector, each factor is orthogonal, for at every frequency
-    ``(Q + (I - Q) z)(Q + (I - Q) z)^* = I``, ``|z| = 1``. The factors shift along the two axes in
-    turn, ``k - 1`` times each, and a matrix with orthonormal rows or columns is applied at one end
-    (block convolutions, BCOP; Li et al. 2019). On every torus all singular values are 1. If only
-    ``0 <= Q <= I`` and ``|base| <= 1``, the norm is still at most 1.
-
-    Parameters
-    ----------
-    base
-        Shape ``(..., c_out, c_in)``: orthonormal rows or columns, say by `orthogonal.bjorck`.
-    projectors
-        Shape ``(..., 2 (k - 1), c, c)`` with ``c = max(c_out, c_in)``, say by
-        `symmetric_projector`; even positions shift along the first axis, odd ones along the second.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(..., c_out, c_in, k, k)``, differentiable in both arguments.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit together.
-    """
-    out_channels, in_channels = base.shape[-2:]
-    channels = max(out_channels, in_channels)
-    if projectors.shape[-2:] != (channels, channels) or projectors.shape[-3] % 2:
-        raise ValueError(
-            f"A base of shape {tuple(base.shape)} needs projectors of shape (..., 2 (k - 1), "
-            f"{channels}, {channels}), an even number of them, got {tuple(projectors.shape)}."
-        )
-    identity = torch.eye(channels, dtype=base.dtype, device=base.device)
-    blocks = identity.expand(*base.shape[:-2], 1, 1, channels, channels)
-    for position, projector in enumerate(projectors.unbind(-3)):
-        projector = projector[..., None, None, :, :]
-        # Pixels are dimensions -4 and -3; the pads are for the last dimension first.
-        vertical = position % 2 == 0
-        later, earlier = ((0, 1), (1, 0))
-        stay, move = (
-            functional.pad(blocks, (0, 0, 0, 0, 0, 0, *p) if vertical else (0, 0, 0, 0, *p))
-            for p in (later, earlier)
-        )
-        blocks = stay @ projector + move @ (identity - projector)
-    base = base[..., None, None, :, :]
-    kernel = base @ blocks if in_channels == channels else blocks @ base
-    return kernel.movedim((-4, -3), (-2, -1))
-
-
-def random_block_orthogonal_kernel(
-    out_channels: int,
-    in_channels: int,
-    kernel_size: int,
-    generator: torch.Generator,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """A random kernel by `block_orthogonal_kernel`, with projectors of rank ``c // 2``.
-
-    Parameters
-    ----------
-    out_channels, in_channels, kernel_size
-        Of the kernel, positive.
-    generator
-        Of the random matrices.
-    dtype
-        Default: torch's default.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(out_channels, in_channels, kernel_size, kernel_size)``.
-    """
-    _check_positive("out_channels, in_channels, kernel_size", out_channels, in_channels)
-    _check_positive("kernel_size", kernel_size)
-
-    def orthonormal(*shape: int) -> Tensor:
-        return torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
-
-    channels = max(out_channels, in_channels)
-    narrow = orthonormal(channels, min(out_channels, in_channels))
-    bases = orthonormal(2 * (kernel_size - 1), channels, channels // 2)
-    base = narrow if out_channels >= in_channels else narrow.mT
-    kernel = block_orthogonal_kernel(base, bases @ bases.mT)
-    return kernel.to(dtype or torch.get_default_dtype())
-
-
-def strided_kernel(kernel: Tensor, stride: int) -> Tensor:
-    """One strided kernel that does what `kernel` does after space-to-depth.
-
-    Space-to-depth (``torch.nn.functional.pixel_unshuffle``) moves the ``s x s`` pixels of a block
-    into channels. It permutes entries, hence is an isometry: an orthogonal convolution of stride 1
-    after it gives an orthogonal convolution of stride ``s``.
-
-    Parameters
-    ----------
-    kernel
-        Shape ``(c_out, s^2 c_in, t_1, t_2)``.
-    stride
-        ``s``.
-
-    Returns
-    -------
-    Tensor
-        Shape ``(c_out, c_in, s t_1, s t_2)``, to be used with stride ``s``.
-
-    Raises
-    ------
-    ValueError
-        If the number of input channels is no multiple of ``s^2``.
-    """
-    _check_kernel(kernel)
-    _check_positive("stride", stride)
-    if kernel.shape[1] % stride**2:
-        raise ValueError(
-            f"With stride {stride} the number of input channels must be a multiple of "
-            f"{stride**2}, got {kernel.shape[1]}."
-        )
-    return functional.pixel_shuffle(kernel, stride)
 
 
 def _convolve(

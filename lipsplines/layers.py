@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from lipsplines import orthogonal
 from lipsplines.activations import _positive_integer
 
-__all__ = ["OrthogonalLinear", "SpectralLinear"]
+__all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
 
 
 class Bjorck(nn.Module):
@@ -48,6 +48,50 @@ class SpectralNormalization(nn.Module):
 
     def extra_repr(self) -> str:
         return f"squarings={self.squarings}"
+
+
+class Residual(nn.Module):
+    """``x + g(x)``: Lipschitz with constant ``1 + L`` if ``g`` has ``L``; inputs keep their shape.
+
+    Parameters
+    ----------
+    module
+        ``g``, whose outputs have the shape of its inputs.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + _same_shape(self.module(x), x)
+
+
+class Averaged(nn.Module):
+    """``(1 - w) x + w D(x)``: 1-Lipschitz if ``D`` is, and then ``w``-averaged for ``w < 1``.
+
+    The form of a denoiser for which plug-and-play iterations converge (Hertrich et al. 2021).
+
+    Parameters
+    ----------
+    module
+        ``D``, whose outputs have the shape of its inputs.
+    weight
+        ``w`` in [0, 1].
+    """
+
+    def __init__(self, module: nn.Module, weight: float = 0.5) -> None:
+        super().__init__()
+        if isinstance(weight, bool) or not 0 <= weight <= 1:
+            raise ValueError(f"weight must lie in [0, 1], got {weight!r}.")
+        self.module = module
+        self.weight = float(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (1 - self.weight) * x + self.weight * _same_shape(self.module(x), x)
+
+    def extra_repr(self) -> str:
+        return f"weight={self.weight:g}"
 
 
 class OrthogonalLinear(nn.Linear):
@@ -105,3 +149,12 @@ class SpectralLinear(nn.Linear):
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         parametrize.register_parametrization(self, "weight", SpectralNormalization(squarings))
+
+
+def _same_shape(output: Tensor, x: Tensor) -> Tensor:
+    if output.shape != x.shape:
+        raise ValueError(
+            f"Only a module that keeps the shape of its input can be added to it, this one made "
+            f"{tuple(output.shape)} of {tuple(x.shape)}."
+        )
+    return output

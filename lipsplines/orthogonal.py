@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["bjorck", "spectral_norm_bound", "spectral_normalize"]
+__all__ = ["bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
 
 
 def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
@@ -60,6 +60,38 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     if rows < columns:
         return _BjorckIterations.apply(start.mT, iterations)[0].mT
     return _BjorckIterations.apply(start, iterations)[0]
+
+
+def cayley(weight: Tensor) -> Tensor:
+    """A matrix with orthonormal rows or columns for every real matrix, by the Cayley transform.
+
+    For ``W = [U; V]``, ``U`` square and on top, put ``A = U - U^T + V^T V``. The columns of
+    ``[(I - A) (I + A)^-1; -2 V (I + A)^-1]`` are orthonormal (Trockman and Kolter 2021). The
+    symmetric part of ``I + A`` is at least ``I``, so the inverse exists and its norm is at most 1,
+    whatever the weight: no iteration has to converge and no gradient grows without bound. One step
+    of Björck's iteration then removes what rounding has left, and lets no singular value above 1.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(..., m, n)``; with ``m < n`` the transpose is used. The zero matrix gives the
+        first ``n`` columns (or ``m`` rows) of the identity.
+
+    Returns
+    -------
+    Tensor
+        Same shape. All singular values lie within a few units of ``sqrt(r) u`` of 1, with
+        ``r = min(m, n)`` and ``u`` the unit roundoff. Square ones are rotations, all but those
+        with an eigenvalue -1. Differentiable any number of times.
+    """
+    rows, columns = weight.shape[-2:]
+    if rows < columns:
+        return cayley(weight.mT).mT
+    square, rest = weight[..., :columns, :], weight[..., columns:, :]
+    identity = torch.eye(columns, dtype=weight.dtype, device=weight.device)
+    inverse = torch.linalg.inv(identity + square - square.mT + rest.mT @ rest)
+    result = torch.cat((2 * inverse - identity, -2 * rest @ inverse), -2)
+    return 1.5 * result - 0.5 * result @ (result.mT @ result)
 
 
 def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:

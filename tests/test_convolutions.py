@@ -7,50 +7,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from dense_convolutions import (
+    EXACT,
+    channels,
+    dense,
+    draw,
+    kernel_sides,
+    seeds,
+    singular_values,
+    strides,
+)
 from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 from torch.autograd import gradcheck
-from torch.func import vmap
-from torch.nn import functional
 
-from lipsplines import convolutions, orthogonal
-
-EXACT = 1e-10
-
-seeds = st.integers(0, 2**31 - 1)
-channels = st.integers(1, 4)
-kernel_sides = st.integers(1, 4)
-strides = st.integers(1, 3)
-
-
-def draw(seed: int, *shape: int) -> Tensor:
-    """Standard normal numbers of a given seed, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def dense(kernel: Tensor, size: tuple[int, int], stride: int = 1, padding: str = "circular"):
-    """The matrix of a convolution by its definition, one kernel entry at a time, in NumPy."""
-    kernel = kernel.numpy()
-    out_channels, in_channels, *sides = kernel.shape
-    outputs = tuple(-(-n // stride) for n in size)
-    matrix = np.zeros((out_channels, *outputs, in_channels, *size))
-    for i in np.ndindex(*outputs):
-        for j in np.ndindex(*sides):
-            pixel = [stride * a + b - (k - 1) // 2 for a, b, k in zip(i, j, sides, strict=True)]
-            if padding == "circular":
-                pixel = [p % n for p, n in zip(pixel, size, strict=True)]
-            elif not all(0 <= p < n for p, n in zip(pixel, size, strict=True)):
-                continue
-            matrix[:, i[0], i[1], :, pixel[0], pixel[1]] += kernel[:, :, j[0], j[1]]
-    return matrix.reshape(out_channels * math.prod(outputs), in_channels * math.prod(size))
-
-
-def singular_values(matrix) -> np.ndarray:
-    """Dense singular values, descending."""
-    return np.linalg.svd(np.asarray(matrix), compute_uv=False)
-
+from lipsplines import convolutions
 
 # The dense matrix and the singular values --------------------------------------------------------
 
@@ -171,91 +142,6 @@ def test_power_iteration_of_a_matrix() -> None:
         assert estimate.item() == pytest.approx((weight @ x).norm().item(), rel=1e-14)
 
 
-# Orthogonal kernels -------------------------------------------------------------------------------
-
-
-@given(channels, channels, kernel_sides, seeds)
-def test_block_orthogonal_kernel(out: int, into: int, side: int, seed: int) -> None:
-    """All singular values are 1 on every torus, and zero padding has norm at most 1."""
-    generator = torch.Generator().manual_seed(seed)
-    kernel = convolutions.random_block_orthogonal_kernel(out, into, side, generator, torch.float64)
-    assert kernel.shape == (out, into, side, side)
-    for size in ((side, side), (side + 1, side)):
-        values = singular_values(dense(kernel, size))
-        np.testing.assert_allclose(values, np.ones_like(values), atol=EXACT, rtol=0)
-        assert singular_values(dense(kernel, size, padding="zeros"))[0] <= 1 + EXACT
-
-
-@given(channels, channels, st.integers(1, 6), seeds)
-def test_unconverged_block_kernel_is_safe(out: int, into: int, iterations: int, seed: int) -> None:
-    """With unconverged bases the eigenvalues lie in [0, 1] and the norm is at most 1."""
-    width = max(out, into)
-    weights = draw(seed, 4, width, max(width // 2, 1))
-    projectors = convolutions.symmetric_projector(weights, iterations)
-    eigenvalues = torch.linalg.eigvalsh(projectors)
-    assert bool(((eigenvalues >= -EXACT) & (eigenvalues <= 1 + EXACT)).all())
-    base = orthogonal.bjorck(draw(seed + 1, out, into), iterations)
-    kernel = convolutions.block_orthogonal_kernel(base, projectors)
-    values = convolutions.convolution_singular_values(kernel, 4)
-    assert values[0].item() <= 1 + EXACT
-
-
-def test_symmetric_projector_converges() -> None:
-    """To the projector onto the span of the columns."""
-    weight = draw(0, 3, 5, 2)
-    projector = convolutions.symmetric_projector(weight, 30)
-    expected = weight @ torch.linalg.pinv(weight)
-    torch.testing.assert_close(projector, expected, atol=1e-12, rtol=0)
-
-
-def test_block_kernel_is_the_product_of_its_factors() -> None:
-    """Applying the kernel is applying the factors and the base one after the other."""
-    generator = torch.Generator().manual_seed(0)
-    weights = draw(1, 4, 3, 1)
-    projectors = convolutions.symmetric_projector(weights)
-    base = draw(2, 2, 3)
-    kernel = convolutions.block_orthogonal_kernel(base, projectors)
-    x = torch.randn(3, 5, 6, generator=generator, dtype=torch.float64)
-    expected = x
-    for position in (3, 2, 1, 0):
-        projector = projectors[position]
-        shifted = expected.roll(-1, dims=1 + position % 2)
-        expected = torch.einsum("ij,jhw->ihw", projector, expected - shifted) + shifted
-    expected = torch.einsum("ij,jhw->ihw", base, expected)
-    padded = functional.pad(x[None], (0, 2, 0, 2), mode="circular")
-    torch.testing.assert_close(functional.conv2d(padded, kernel)[0], expected)
-
-
-def test_block_kernel_in_batches_and_its_gradient() -> None:
-    """Leading dimensions, ``vmap`` and gradients."""
-    base, weights = draw(0, 5, 2, 3), draw(1, 5, 2, 3, 2)
-
-    def build(base: Tensor, weights: Tensor) -> Tensor:
-        projectors = convolutions.symmetric_projector(weights)
-        return convolutions.block_orthogonal_kernel(base, projectors)
-
-    together = build(base, weights)
-    torch.testing.assert_close(vmap(build)(base, weights), together)
-    torch.testing.assert_close(build(base[3], weights[3]), together[3])
-    leaves = base[0].clone().requires_grad_(), weights[0].clone().requires_grad_()
-    assert gradcheck(build, leaves)
-
-
-@pytest.mark.parametrize("stride", [2, 3])
-def test_strided_kernel(stride: int) -> None:
-    """One strided convolution is space-to-depth followed by one of stride 1, and orthogonal."""
-    generator = torch.Generator().manual_seed(0)
-    make = convolutions.random_block_orthogonal_kernel
-    depth = make(3, 2 * stride**2, 2, generator, torch.float64)
-    kernel = convolutions.strided_kernel(depth, stride)
-    assert kernel.shape == (3, 2, 2 * stride, 2 * stride)
-    x = draw(1, 4, 2, 6 * stride, 4 * stride)
-    expected = functional.conv2d(functional.pixel_unshuffle(x, stride), depth)
-    torch.testing.assert_close(functional.conv2d(x, kernel, stride=stride), expected)
-    values = singular_values(dense(kernel, (2 * stride, 4 * stride), stride))
-    np.testing.assert_allclose(values, np.ones_like(values), atol=EXACT, rtol=0)
-
-
 # Bad input ----------------------------------------------------------------------------------------
 
 KERNEL = torch.ones(2, 3, 3, 3)
@@ -278,19 +164,6 @@ KERNEL = torch.ones(2, 3, 3, 3)
         (
             lambda: convolutions.power_iteration(KERNEL, 5, 0, torch.Generator()),
             "steps must be positive",
-        ),
-        (lambda: convolutions.strided_kernel(KERNEL, 2), "multiple of 4, got 3"),
-        (
-            lambda: convolutions.block_orthogonal_kernel(torch.eye(3), torch.eye(3)[None]),
-            "an even number of them",
-        ),
-        (
-            lambda: convolutions.block_orthogonal_kernel(torch.ones(2, 3), torch.ones(2, 2, 2)),
-            "3, 3",
-        ),
-        (
-            lambda: convolutions.random_block_orthogonal_kernel(0, 1, 3, torch.Generator()),
-            "must be positive integers",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lipsplines import convolutions, orthogonal
+from lipsplines import convolutions, kernels, orthogonal
 from lipsplines.checks.base import (
     Measurement,
     at_least,
@@ -153,18 +153,18 @@ def strided_kernels(profile: str, seed: int) -> list[Measurement]:
     remedies: division by 2, space-to-depth before an orthogonal kernel, and no overlap.
     """
     channels = [(1, 1), (4, 1), (16, 1), (64, 1), (64, 16)]
-    kernels = {c: _reshaped_orthonormal(seed, *c, 4) for c in channels}
-    norms = {c: _circular_norm(kernel, 2) for c, kernel in kernels.items()}
-    padded = convolutions.convolution_matrix(kernels[16, 1], 8, 2, "zeros")
+    reshaped = {c: _reshaped_orthonormal(seed, *c, 4) for c in channels}
+    norms = {c: _circular_norm(kernel, 2) for c, kernel in reshaped.items()}
+    padded = convolutions.convolution_matrix(reshaped[16, 1], 8, 2, "zeros")
     generator = torch.Generator().manual_seed(seed)
-    depth = convolutions.random_block_orthogonal_kernel(16, 12, 2, generator, torch.float64)
+    depth = kernels.random_block_orthogonal_kernel(16, 12, 2, generator, torch.float64)
     remedies = [
-        _circular_norm(kernels[64, 1] / 2, 2),
-        _circular_norm(convolutions.strided_kernel(depth, 2), 2),
+        _circular_norm(reshaped[64, 1] / 2, 2),
+        _circular_norm(kernels.strided_kernel(depth, 2), 2),
         _circular_norm(_reshaped_orthonormal(seed, 8, 3, 2), 2),
     ]
     constant = torch.full((1, 1, 4, 4), 0.25, dtype=torch.float64)
-    over_bound = [norms[c] - convolutions.patch_norm_bound(kernels[c], 2).item() for c in channels]
+    over_bound = [norms[c] - convolutions.patch_norm_bound(reshaped[c], 2).item() for c in channels]
     return [
         at_most("largest norm − 2", largest(norms.values()) - 2, 1e-12),
         at_most("norm − patch bound", largest(over_bound), 1e-12),
@@ -194,7 +194,7 @@ def block_orthogonal(profile: str, seed: int) -> list[Measurement]:
     for side in (3, 4, 5):
         for out, into in sizes:
             generator = torch.Generator().manual_seed(seed + side)
-            kernel = convolutions.random_block_orthogonal_kernel(
+            kernel = kernels.random_block_orthogonal_kernel(
                 out, into, side, generator, torch.float64
             )
             values = convolutions.convolution_singular_values(kernel, 6)
@@ -204,9 +204,9 @@ def block_orthogonal(profile: str, seed: int) -> list[Measurement]:
             below.append(padded[-1])
             width = max(out, into)
             weights = _randn(seed, 2 * (side - 1), width, width // 2)
-            kernel = convolutions.block_orthogonal_kernel(
+            kernel = kernels.block_orthogonal_kernel(
                 orthogonal.bjorck(_randn(seed, out, into), 3),
-                convolutions.symmetric_projector(weights, 3),
+                kernels.symmetric_projector(weights, 3),
             )
             unconverged.append(_circular_norm(kernel))
     return [

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lipsplines import certify, convolutions, orthogonal
+from lipsplines import certify, convolutions, kernels, orthogonal
 
 from .outcome import failures
 
@@ -106,25 +106,23 @@ def test_space_to_depth_of_another_order(monkeypatch: pytest.MonkeyPatch) -> Non
         shape = (out, into // stride**2, stride * height, stride * width)
         return 1.1 * kernel.reshape(shape)
 
-    monkeypatch.setattr(convolutions, "strided_kernel", wrong)
+    monkeypatch.setattr(kernels, "strided_kernel", wrong)
     assert failures("C3.2d")
 
 
 def test_projectors_that_are_not_symmetric(monkeypatch: pytest.MonkeyPatch) -> None:
     """C3.2e: an oblique projector will not do, nor one with an eigenvalue above 1."""
-    exact = convolutions.block_orthogonal_kernel
+    exact = kernels.block_orthogonal_kernel
 
     def oblique(base, projectors):
         shear = torch.eye(projectors.shape[-1], dtype=projectors.dtype)
         shear[0, 1] = 0.1
         return exact(base, shear @ projectors @ shear.inverse())
 
-    monkeypatch.setattr(convolutions, "block_orthogonal_kernel", oblique)
+    monkeypatch.setattr(kernels, "block_orthogonal_kernel", oblique)
     assert failures("C3.2e")
-    monkeypatch.setattr(convolutions, "block_orthogonal_kernel", exact)
-    monkeypatch.setattr(
-        convolutions, "symmetric_projector", scaled(convolutions.symmetric_projector, 3.0)
-    )
+    monkeypatch.setattr(kernels, "block_orthogonal_kernel", exact)
+    monkeypatch.setattr(kernels, "symmetric_projector", scaled(kernels.symmetric_projector, 3.0))
     assert failures("C3.2e")
 
 

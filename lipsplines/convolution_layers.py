@@ -1,0 +1,400 @@
+"""1-Lipschitz convolutional layers, built with ``torch.nn.utils.parametrize``.
+
+Like the linear layers each is its plain torch counterpart with a constraint on ``weight``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+
+from lipsplines import kernels, orthogonal
+from lipsplines.activations import _positive_integer
+
+__all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
+
+SUPPORTED = (
+    "supported are square kernels of odd side, of even side too with stride 2, strides 1 and 2, "
+    "dilation 1, groups 1, and the padding modes 'zeros' and 'circular'"
+)
+
+
+class BlockOrthogonal(nn.Module):
+    """Parametrization of a kernel as an orthogonal convolution, for every value of its parameters.
+
+    With stride 1 the kernel is a block convolution (`kernels.block_orthogonal_kernel`), whose
+    matrices come from `orthogonal.cayley`. A stride ``s`` splits it: a block convolution of side
+    ``k - s + 1``, then one of side ``s``, whose windows do not overlap, so that its reshaped kernel
+    need only have orthonormal rows or columns (Boissin et al. 2025).
+
+    Half of the shifts move the span of a matrix and half its complement, so that the kernels are
+    centred, and that of one channel to one is a centred pulse.
+
+    Parameters
+    ----------
+    out_channels, in_channels, kernel_size, stride
+        Of the convolution. With ``kernel_size < stride`` pixels are skipped: the kernel is that of
+        stride 1.
+    """
+
+    def __init__(self, out_channels: int, in_channels: int, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.out_channels, self.in_channels = out_channels, in_channels
+        self.block = stride if kernel_size >= stride else 1
+        self.middle = max(in_channels, out_channels // self.block**2)
+        self.has_first = self.middle > in_channels
+        # With stride 1 a square last matrix would only turn the first one.
+        self.has_last = self.block > 1 or not self.has_first
+        self.shifts = 2 * (kernel_size - self.block)
+        self.rank = self.middle // 2
+        self.started = False
+
+    def right_inverse(self, kernel: Tensor) -> tuple[Tensor, ...]:
+        """Random starts; only the registration may ask, with the kernel of the plain layer."""
+        if self.started:
+            raise NotImplementedError(
+                "The kernel of an orthogonal convolution cannot be assigned: not every kernel has "
+                "parameters that give it. Load a state_dict, or use nn.Conv2d for a fixed kernel."
+            )
+        self.started = True
+        starts = []
+        if self.has_last:
+            starts.append(_random(kernel, self.out_channels, self.block**2 * self.middle))
+        if self.has_first:
+            starts.append(_random(kernel, self.middle, self.in_channels))
+        if self.shifts and self.rank:
+            starts.append(_random(kernel, self.shifts, self.middle, self.rank))
+        return tuple(starts)
+
+    def forward(self, *parameters: Tensor) -> Tensor:
+        rest = list(parameters)
+        last = orthogonal.cayley(rest.pop(0)) if self.has_last else None
+        if self.has_first:
+            base = orthogonal.cayley(rest.pop(0))
+        elif self.block == 1:
+            base, last = last, None
+        else:
+            base = torch.eye(self.middle, dtype=last.dtype, device=last.device)
+        kernel = kernels.block_orthogonal_kernel(base, self._projectors(base, *rest))
+        if last is None:
+            return kernel
+        side = (self.block, self.block)
+        return kernels.compose_kernels(last.unflatten(1, (self.middle, *side)), kernel)
+
+    def _projectors(self, base: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Shape ``(2 (k - 1), c, c)``: in turn onto the span of a matrix and its complement."""
+        channels = self.middle
+        if weight is None:  # rank 0: a single channel, or no shift at all
+            span = base.new_zeros(self.shifts, channels, channels)
+        else:
+            basis = orthogonal.cayley(weight)
+            span = basis @ basis.mT
+        identity = torch.eye(channels, dtype=base.dtype, device=base.device)
+        # Positions 0, 1 are the first shifts along the two axes, 2, 3 the second ones.
+        turn = (torch.arange(self.shifts, device=base.device) // 2 % 2 == 1)[:, None, None]
+        return torch.where(turn, identity - span, span)
+
+    def extra_repr(self) -> str:
+        return f"block={self.block}, middle={self.middle}, shifts={self.shifts}, rank={self.rank}"
+
+
+class OrthogonalConv2d(nn.Conv2d):
+    """``nn.Conv2d`` that is 1-Lipschitz in the 2-norm, and orthogonal where that is possible.
+
+    The guarantees hold for every value of the parameters, up to 1e-5 in float32 and 1e-10 in
+    float64, and for images of every size. With ``A`` the linear map without the bias, ``s`` the
+    stride, ``k`` the side of the kernel and ``p`` the padding:
+
+    ==========  ====================  =====================================================
+    padding     condition             guarantee
+    ==========  ====================  =====================================================
+    circular    ``k - s <= 2 p``      ``A A^T = I`` if ``c_out <= s^2 c_in``, and
+                                      ``A^T A = I``, norms of images and of differences
+                                      kept, if ``c_out >= s^2 c_in`` (both if equal)
+    none        ``p = 0, k > s``      ``A A^T = I`` if ``c_out <= s^2 c_in``, else norm <= 1
+    zeros       ``p > 0``             norm <= 1: what the kernel moves over the border is lost
+    any         ``k < s``             ``A A^T = I`` if ``c_out <= c_in``, else norm <= 1
+    ==========  ====================  =====================================================
+
+    (In the last case with zeros and ``p > 0``, norm <= 1.) No orthogonal map exists where the table
+    gives less for circular padding: it would have more orthonormal rows or columns than entries.
+    See `BlockOrthogonal` for the construction; it reaches many orthogonal convolutions, not all.
+
+    Parameters
+    ----------
+    in_channels, out_channels, bias, device, dtype
+        As in ``nn.Conv2d``; any numbers of channels. Inputs of shape ``(N, c_in, n_1, n_2)`` or
+        ``(c_in, n_1, n_2)``.
+    kernel_size
+        Side of the square kernel: odd, or even with stride 2 (4 with padding 1 halves an image).
+    stride
+        1 or 2. With circular padding the sides of the image must be multiples of it.
+    padding
+        ``p``, ``"same"`` (stride 1) or ``"valid"``. With ``padding_mode="circular"``,
+        ``2 p < k``: more would repeat output pixels.
+    dilation, groups
+        Must be 1.
+    padding_mode
+        ``"zeros"`` or ``"circular"``. Reflecting or repeating pixels enlarges norms.
+
+    Raises
+    ------
+    ValueError
+        For settings that are not supported, and in the forward pass for an image that does not
+        fit.
+    """
+
+    folded_class = nn.Conv2d
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device=None,
+        dtype=None,
+    ) -> None:
+        in_channels = _positive_integer("in_channels", in_channels)
+        out_channels = _positive_integer("out_channels", out_channels)
+        side, step = _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode)
+        if isinstance(padding, str):
+            if padding not in ("same", "valid") or (padding == "same" and step != 1):
+                raise ValueError(
+                    f"Unsupported padding {padding!r} with stride {step}: give a number of pixels, "
+                    "'valid', or 'same' with stride 1."
+                )
+            padding = (side - 1) // 2 if padding == "same" else 0
+        pads = _pair("padding", padding, smallest=0)
+        if padding_mode == "circular" and 2 * max(pads) >= side:
+            raise ValueError(
+                f"A circular padding of {max(pads)} repeats output pixels of a {side} x {side} "
+                f"kernel, which enlarges norms; use at most {(side - 1) // 2}."
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            side,
+            step,
+            pads,
+            bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+        )
+        constraint = BlockOrthogonal(out_channels, in_channels, side, step)
+        parametrize.register_parametrization(self, "weight", constraint)
+
+    def forward(self, input: Tensor) -> Tensor:
+        _check_image(input, self.in_channels)
+        for n, p in zip(input.shape[-2:], self.padding, strict=True):
+            if n + 2 * p < self.kernel_size[0] or (self.padding_mode == "circular" and p > n):
+                raise ValueError(
+                    f"The image, {_sides(input)} with padding {self.padding}, is smaller than the "
+                    f"kernel, {self.kernel_size[0]} x {self.kernel_size[0]}."
+                )
+            if self.padding_mode == "circular" and p and n % self.stride[0]:
+                raise ValueError(
+                    f"With circular padding and stride {self.stride[0]} the sides of an image must "
+                    f"be multiples of the stride, got {_sides(input)}; use zero padding."
+                )
+        return super().forward(input)
+
+
+class CircularConvTranspose2d(nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d`` on a torus: the adjoint of a circular ``nn.Conv2d`` that has its size.
+
+    For square kernels of side ``k``, stride ``s``, padding ``p``, ``k - s <= 2 p < k``, and
+    ``output_padding = s + 2 p - k``; an ``m_1 x m_2`` image becomes ``s m_1 x s m_2``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        bias: bool = True,
+        device=None,
+        dtype=None,
+    ) -> None:
+        side, step = _single("kernel_size", kernel_size), _single("stride", stride)
+        pad = _single("padding", padding, smallest=0)
+        extra = step + 2 * pad - side
+        if not 0 <= extra < step or _single("output_padding", output_padding, smallest=0) != extra:
+            raise ValueError(
+                f"A circular transposed convolution of side {side} and stride {step} needs a "
+                f"padding p with {side - step} <= 2 p < {side} and the output_padding "
+                f"{step} + 2 p - {side}, got padding {pad} and output_padding {output_padding}."
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            side,
+            step,
+            pad,
+            output_padding,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
+        self.padding_mode = "circular"
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._circular(input)
+
+    def _circular(self, input: Tensor) -> Tensor:
+        _check_image(input, self.in_channels)
+        side, step, pad = self.kernel_size[0], self.stride[0], self.padding[0]
+        before, after = (side - 1 - pad) // step, (step - 1 + pad) // step
+        height, width = input.shape[-2:]
+        if max(before, after) > min(height, width):
+            raise ValueError(
+                f"The image, {_sides(input)}, is too small for a circular transposed convolution "
+                f"with a {side} x {side} kernel; its sides must be at least {max(before, after)}."
+            )
+        images = input if input.dim() == 4 else input[None]
+        padded = functional.pad(images, (before, after, before, after), mode="circular")
+        result = functional.conv_transpose2d(
+            padded, self.weight, self.bias, step, output_padding=step - 1
+        )
+        start = pad + step * before
+        result = result[..., start : start + step * height, start : start + step * width]
+        return result if input.dim() == 4 else result[0]
+
+
+class OrthogonalConvTranspose2d(CircularConvTranspose2d):
+    """``nn.ConvTranspose2d`` that is 1-Lipschitz: the adjoint of an `OrthogonalConv2d`.
+
+    For decoders. The adjoint ``A^T`` of the convolution from ``out_channels`` to ``in_channels``
+    of the same kernel size, stride and padding has its singular values. With circular padding it
+    keeps norms if ``in_channels <= s^2 out_channels``, and its adjoint does if
+    ``in_channels >= s^2 out_channels``; with ``padding=0`` and zeros it keeps norms in the first
+    case too. Padding crops the output and leaves a norm of at most 1.
+
+    Parameters
+    ----------
+    in_channels, out_channels, output_padding, bias, device, dtype
+        As in ``nn.ConvTranspose2d``.
+    kernel_size, stride, dilation, groups
+        As in `OrthogonalConv2d`.
+    padding
+        Pixels that are cropped from each side; with ``padding_mode="circular"``,
+        ``k - s <= 2 p < k`` and ``output_padding = s + 2 p - k``, which gives ``s n_1 x s n_2``.
+    padding_mode
+        ``"zeros"`` or ``"circular"``, which ``nn.ConvTranspose2d`` does not have.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
+        device=None,
+        dtype=None,
+    ) -> None:
+        in_channels = _positive_integer("in_channels", in_channels)
+        out_channels = _positive_integer("out_channels", out_channels)
+        side, step = _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode)
+        options = {"bias": bias, "device": device, "dtype": dtype}
+        if padding_mode == "circular":
+            super().__init__(
+                in_channels, out_channels, side, step, padding, output_padding, **options
+            )
+        else:
+            pads = _pair("padding", padding, smallest=0)
+            extra = _pair("output_padding", output_padding, smallest=0)
+            if max(extra) >= step:
+                raise ValueError(
+                    f"output_padding must be smaller than the stride {step}, "
+                    f"got {output_padding!r}."
+                )
+            nn.ConvTranspose2d.__init__(
+                self, in_channels, out_channels, side, step, pads, extra, **options
+            )
+        constraint = BlockOrthogonal(in_channels, out_channels, side, step)
+        parametrize.register_parametrization(self, "weight", constraint)
+
+    @property
+    def folded_class(self) -> type[nn.Module]:
+        """The plain class of the layer with this padding."""
+        return CircularConvTranspose2d if self.padding_mode == "circular" else nn.ConvTranspose2d
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if self.padding_mode == "circular":
+            return self._circular(input)
+        _check_image(input, self.in_channels)
+        return nn.ConvTranspose2d.forward(self, input, output_size)
+
+
+def _random(like: Tensor, *shape: int) -> Tensor:
+    """Random parameters for `orthogonal.cayley`: rotations by angles of all sizes."""
+    *batch, rows, columns = shape
+    short, long = min(rows, columns), max(rows, columns)
+    square = torch.randn(*batch, short, short, device=like.device, dtype=like.dtype)
+    rest = torch.randn(*batch, long - short, short, device=like.device, dtype=like.dtype)
+    start = torch.cat((square / math.sqrt(2 * short), rest / math.sqrt(max(long - short, 1))), -2)
+    return start if rows >= columns else start.mT.contiguous()
+
+
+def _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode) -> tuple[int, int]:
+    side, step = _single("kernel_size", kernel_size), _single("stride", stride)
+    wrong = [
+        (step > 2, f"stride {stride!r}"),
+        (side % 2 == 0 and step == 1, f"kernel_size {kernel_size!r} with stride {stride!r}"),
+        (_single("dilation", dilation) != 1, f"dilation {dilation!r}"),
+        (groups != 1, f"groups {groups!r}"),
+        (padding_mode not in ("zeros", "circular"), f"padding_mode {padding_mode!r}"),
+    ]
+    for unsupported, what in wrong:
+        if unsupported:
+            raise ValueError(f"Unsupported {what}: {SUPPORTED}.")
+    return side, step
+
+
+def _pair(name: str, value, smallest: int = 1) -> tuple[int, int]:
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(
+        isinstance(v, int) and not isinstance(v, bool) and v >= smallest for v in pair
+    ):
+        raise ValueError(
+            f"{name} must be an integer of at least {smallest} or a pair of them, got {value!r}."
+        )
+    return pair
+
+
+def _single(name: str, value, smallest: int = 1) -> int:
+    first, second = _pair(name, value, smallest)
+    if first != second:
+        raise ValueError(f"Unsupported {name} {value!r}: both numbers must agree; {SUPPORTED}.")
+    return first
+
+
+def _check_image(x: Tensor, channels: int) -> None:
+    if x.dim() not in (3, 4) or x.shape[-3] != channels:
+        raise ValueError(
+            f"Expected images of shape (N, {channels}, n_1, n_2) or ({channels}, n_1, n_2), got "
+            f"{tuple(x.shape)}: this layer was built for {channels} channels."
+        )
+
+
+def _sides(x: Tensor) -> str:
+    return " x ".join(map(str, x.shape[-2:]))
