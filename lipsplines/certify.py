@@ -8,50 +8,104 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from lipsplines import splines
-from lipsplines.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
+from lipsplines.attained import steepest_pair
+from lipsplines.folding import fold
+from lipsplines.layer_bounds import BOUNDS, linear_parts
+from lipsplines.layers import Averaged, Residual
+from lipsplines.norms import UNIT_ROUNDOFF, matrix_norm_bound
 
-__all__ = ["certified_radius", "layer_constants", "lipschitz_bounds", "matrix_norm_bound"]
+__all__ = [
+    "LipschitzBounds",
+    "certified_radius",
+    "gains_above",
+    "input_shapes",
+    "layer_constants",
+    "lipschitz_bounds",
+    "matrix_norm_bound",
+    "unfold_chain",
+]
 
-UNIT_ROUNDOFF = 2.0**-53
+MOST_PROBES = 256
+PROBE_ENTRIES = 2**18
+
+
+class LipschitzBounds(tuple):
+    """The pair ``(lower, upper)`` with what proves its parts.
+
+    Attributes
+    ----------
+    lower, upper
+        The two numbers.
+    points
+        Two inputs, shape ``(2, *input_shape)``, float64: their difference quotient, less its
+        rounding error, is `lower`.
+    layers
+        Upper bound for each layer, by its name in the model.
+    """
+
+    def __new__(
+        cls, lower: float, upper: float, points: Tensor, layers: dict[str, float]
+    ) -> LipschitzBounds:
+        bounds = super().__new__(cls, (lower, upper))
+        bounds.points, bounds.layers = points, layers
+        return bounds
+
+    def __getnewargs__(self) -> tuple:
+        return self.lower, self.upper, self.points, self.layers
+
+    @property
+    def lower(self) -> float:
+        """The first of the pair."""
+        return self[0]
+
+    @property
+    def upper(self) -> float:
+        """The second of the pair."""
+        return self[1]
 
 
 def lipschitz_bounds(
     model: nn.Module,
     input_shape: Sequence[int] | None = None,
-    probes: int | Tensor = 256,
-) -> tuple[float, float]:
+    probes: int | Tensor | None = None,
+) -> LipschitzBounds:
     """Bounds ``lower <= Lip(model) <= upper`` of the Lipschitz constant in the 2-norm.
 
     Parameters
     ----------
     model
-        A chain (``nn.Sequential``, nested or not) of linear layers, plain or constrained, and
-        activations of this library or ``nn.ReLU``, ``nn.LeakyReLU``, ``nn.Identity``,
-        ``nn.Flatten``. It is not changed.
+        Built of ``nn.Sequential``, `layers.Residual` (``x + g(x)``) and `layers.Averaged`
+        (``(1 - w) x + w D(x)``), nested as you like, from layers of this library, their plain
+        torch counterparts (linear, convolutions with zero or circular padding, strides, groups,
+        dilation, transposed), pooling, ``nn.Flatten``, ``nn.PixelUnshuffle`` and activations: all
+        of `layer_bounds.BOUNDS`. It is not changed.
     input_shape
         Shape of one input, without the batch dimension. Taken from `probes` or from the first
-        linear layer if not given.
+        layer, if that is linear, when not given.
     probes
-        Points at which the lower bound looks for the steepest direction: their number (standard
-        normal, the same at every call) or a tensor of shape ``(P, *input_shape)``.
+        Points at which the lower bound begins its search: their number (standard normal, the same
+        at every call) or a tensor of shape ``(P, *input_shape)``. By default 256, fewer for inputs
+        of more than 1024 entries.
 
     Returns
     -------
-    lower
-        The largest difference quotient ``|f(x) - f(y)| / |x - y|`` found, less its rounding error.
-        It is attained by a pair of points, not extrapolated from a derivative.
-    upper
-        Product of the norms of the layers and of the largest slopes, a rigorous bound in float64
-        with every rounding error counted (`matrix_norm_bound`). For a network of 1-Lipschitz
-        layers stored in float32 ``upper - 1`` is of the order of 1e-6, with splines of up to
-        ``3 K u`` for each (1e-5 for three of 101 coefficients); in float64, 1e-12.
+    LipschitzBounds
+        The pair ``(lower, upper)``, with the points at which `lower` is attained.
+
+        ``lower`` is the largest difference quotient ``|f(x) - f(y)| / |x - y|`` found, by power
+        iteration along the steepest direction and gradient ascent on the place, less its rounding
+        error. It is attained by a pair of points, not extrapolated from a derivative.
+
+        ``upper`` is the product of the norms of the layers and of the largest slopes, sums where
+        branches add up: a rigorous bound in float64 with every rounding error counted
+        (`norms.matrix_norm_bound`, `norms.kernel_norm_bound`). For a network of 1-Lipschitz layers
+        stored in float32 ``upper - 1`` is of the order of 1e-6 for each layer, with splines of up
+        to ``3 K u``; in float64, 1e-12, and 1e-11 for a convolution.
 
     Raises
     ------
@@ -59,68 +113,88 @@ def lipschitz_bounds(
         If the model contains a module whose Lipschitz constant is not known here, or hooks.
     ValueError
         If a parameter is NaN or infinite, the bound overflows, the probes are no finite points, or
-        the input shape cannot be inferred.
+        the input shape cannot be inferred or does not fit the model.
     """
-    frozen, constants = layer_constants(model)
-    upper = math.prod(constants.values()) * (1 + 2 * len(constants) * UNIT_ROUNDOFF)
+    frozen, constants, points = _prepare(model, input_shape, probes)
+    upper = _constant(frozen, constants)
     if not math.isfinite(upper):
         raise ValueError(f"The Lipschitz bound is {upper}: a slope is NaN or the weights overflow.")
-    lower = _lower(frozen, constants, _probe_points(frozen, input_shape, probes))
-    return lower, upper
+    lower, pair = steepest_pair(frozen, constants, points)
+    names = (name for _, name in unfold_chain(model))
+    return LipschitzBounds(lower, upper, pair, dict(zip(names, constants.values(), strict=True)))
 
 
-def layer_constants(model: nn.Module) -> tuple[nn.Module, dict[nn.Module, float]]:
-    """Copy of a chain as its forward pass uses it, in float64, and a bound for each of its layers.
+def layer_constants(
+    model: nn.Module, input_shape: Sequence[int] | None = None
+) -> tuple[nn.Module, dict[nn.Module, float], Tensor]:
+    """Copy of a model as its forward pass uses it, in float64, and a bound for each of its layers.
 
-    The layers come in the order of their application, one that is applied twice as two.
+    The layers come in the order of their application, one that is applied twice as two. The last
+    value is a point of the model's domain, shape ``(1, *input_shape)``.
 
     Raises
     ------
     TypeError, ValueError
         As `lipschitz_bounds`.
     """
-    _refuse_non_finite(model)
-    frozen = _as_used(model).double()
-    # `frozen` holds every layer as often as the model applies it, and no two share a parameter.
-    layers = [m for m in frozen.modules() if type(m).forward is not nn.Sequential.forward]
-    return frozen, {layer: _BOUNDS[type(layer).forward](layer) for layer in layers}
+    return _prepare(model, input_shape, 1)
 
 
-def matrix_norm_bound(weight: Tensor) -> float:
-    """Rigorous upper bound of the spectral norm of a matrix, without trust in the SVD.
+def unfold_chain(module: nn.Module, name: str = "model") -> Iterator[tuple[nn.Module, str]]:
+    """The layers of nested containers with their names, in the order of their application."""
+    children = _children(module)
+    if children is None:
+        yield module, name
+        return
+    for key, child in children:
+        yield from unfold_chain(child, f"{name}.{key}")
 
-    With the computed factors ``U S V^T``, ``s_1`` the largest absolute entry of ``S``, ``q >= r``
-    the sides and ``e = 4 q r u``,
-    ``s_1 sqrt((1 + |I - U^T U|_F + e) (1 + |I - V^T V|_F + e)) + |W - U S V^T|_F + e s_1``,
-    enlarged by 1e-12. The triangle inequality gives the terms, ``e`` covers the rounding of the
-    products. It exceeds the norm by about 1e-12 for 8x8 matrices and 1e-9 for 1024x784. If the
-    factors are so far from a decomposition that ``e`` need not suffice, the bound is the Frobenius
-    norm, enlarged likewise.
+
+def input_shapes(frozen: nn.Module, point: Tensor) -> dict[nn.Module, torch.Size]:
+    """Shape of one input of each layer, when the model is applied to a point ``(1, *shape)``."""
+    shapes: dict[nn.Module, torch.Size] = {}
+    layers = [layer for layer, _ in unfold_chain(frozen)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda m, inputs: shapes.update({m: inputs[0].shape[1:]}))
+        for layer in layers
+    ]
+    try:
+        with torch.no_grad():
+            frozen(point)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"The model does not accept inputs of shape {tuple(point.shape[1:])}, without the "
+            f"batch dimension; give input_shape. ({error})"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def gains_above(module: nn.Module, constants: dict[nn.Module, float]) -> dict[nn.Module, float]:
+    """For each layer a bound of how much a change of its output can change that of the model.
 
     Parameters
     ----------
-    weight
-        Shape ``(m, n)``, finite; computed in float64.
+    module, constants
+        The model and the bounds of `layer_constants`.
     """
-    matrix = weight.detach().double()
-    if matrix.dim() != 2:
-        raise ValueError(f"matrix_norm_bound takes one matrix, got shape {tuple(matrix.shape)}.")
-    if not bool(matrix.isfinite().all()):
-        raise ValueError("matrix_norm_bound needs finite entries.")
-    if not bool(matrix.any()):
-        return 0.0
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    largest, smallest = max(matrix.shape), min(matrix.shape)
-    rounding = 4 * largest * smallest * UNIT_ROUNDOFF
-    identity = torch.eye(smallest, dtype=matrix.dtype, device=matrix.device)
-    left = torch.linalg.matrix_norm(identity - u.mT @ u).item()
-    right = torch.linalg.matrix_norm(identity - vh @ vh.mT).item()
-    residual = torch.linalg.matrix_norm(matrix - (u * s) @ vh).item()
-    top = s.abs().max().item()
-    if not (left <= 0.5 and right <= 0.5 and residual <= top):  # true of NaN
-        return (1 + 1e-12) * (1 + rounding) * torch.linalg.matrix_norm(matrix).item()
-    factor = math.sqrt((1 + left + rounding) * (1 + right + rounding))
-    return (1 + 1e-12) * (top * factor + residual + rounding * top)
+    gains: dict[nn.Module, float] = {}
+
+    def descend(module: nn.Module, above: float) -> None:
+        children = _children(module)
+        if children is None:
+            gains[module] = above
+        elif isinstance(module, Averaged):
+            descend(module.module, above * module.weight)
+        else:
+            for _, child in reversed(children):
+                descend(child, above)
+                above *= _constant(child, constants) * (1 + 4 * UNIT_ROUNDOFF)
+
+    descend(module, 1.0)
+    return gains
 
 
 def certified_radius(logits: Tensor, lipschitz: float) -> Tensor:
@@ -150,133 +224,93 @@ def certified_radius(logits: Tensor, lipschitz: float) -> Tensor:
     return (first - second) / (math.sqrt(2) * lipschitz)
 
 
-def _spline_bound(module: LinearSpline) -> float:
-    constant = splines.lipschitz_constant(module.projected_coefficients, module.spacing)
-    return constant.max().item() * (1 + 8 * UNIT_ROUNDOFF)
-
-
-def _prelu_bound(module: nn.Module) -> float:
-    slopes = module.slope if isinstance(module, LipschitzPReLU) else module.negative_slope
-    largest = torch.as_tensor(slopes, dtype=torch.float64).abs().max().item()
-    return largest if math.isnan(largest) else max(1.0, largest)
-
-
-def _one(module: nn.Module) -> float:
-    return 1.0
-
-
-# A module is known by the function that its forward pass runs, so that a subclass which overrides
-# `forward` is refused rather than mistaken for its parent.
-_BOUNDS: dict[Callable, Callable[[nn.Module], float]] = {
-    nn.Linear.forward: lambda module: matrix_norm_bound(module.weight),
-    LinearSpline.forward: _spline_bound,
-    LipschitzPReLU.forward: _prelu_bound,
-    nn.LeakyReLU.forward: _prelu_bound,
-    GroupSort.forward: _one,
-    Householder.forward: _one,
-    Absolute.forward: _one,
-    nn.ReLU.forward: _one,
-    nn.Identity.forward: _one,
-    nn.Flatten.forward: _one,
-}
-
-
-def _as_used(module: nn.Module, name: str = "model") -> nn.Module:
-    """Copy whose parameters are the tensors that the forward pass of the model uses.
-
-    Constrained linear layers become plain ones. They are built anew: removing a parametrization
-    from a copy would also take it from the original, because both share their class.
-    """
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise TypeError(f"{name} has forward hooks, which may change its output; remove them.")
-    if "forward" in vars(module):
-        raise TypeError(f"{name} has a forward method beside that of its class; remove it.")
+def _children(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+    """Names and members of a container, None for a layer."""
     forward = type(module).forward
     if forward is nn.Sequential.forward:
-        # Not `named_children`, which leaves repetitions out.
-        children = module._modules.items()
-        return nn.Sequential(*(_as_used(child, f"{name}.{key}") for key, child in children))
-    is_linear = forward is nn.Linear.forward
-    if forward not in _BOUNDS or (parametrize.is_parametrized(module) and not is_linear):
-        raise TypeError(
-            f"No Lipschitz bound is known for {type(module).__name__} ({name}); known are "
-            "nn.Sequential chains of linear layers and the activations of this library."
-        )
-    if 0 in (getattr(module, "dim", 1), getattr(module, "start_dim", 1)):
+        return list(module._modules.items())  # not `named_children`, which leaves repetitions out
+    if forward in (Residual.forward, Averaged.forward):
+        return [("module", module.module)]
+    return None
+
+
+def _prepare(
+    model: nn.Module, input_shape: Sequence[int] | None, probes: int | Tensor | None
+) -> tuple[nn.Module, dict[nn.Module, float], Tensor]:
+    """The frozen model, the bound of each of its layers, and the points."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinite values: no Lipschitz bound exists.")
+    _refuse_unknown(model)
+    frozen = _apart(fold(model).eval()).double()
+    points = _probe_points(frozen, input_shape, probes)
+    shapes = input_shapes(frozen, points[:1])
+    constants = {}
+    for (layer, _), (_, own) in zip(unfold_chain(frozen), unfold_chain(model), strict=True):
+        try:
+            constants[layer] = BOUNDS[type(layer).forward](layer, shapes[layer])
+        except TypeError as error:
+            raise TypeError(f"{own}: {error}") from None
+    return frozen, constants, points
+
+
+def _refuse_unknown(model: nn.Module, name: str = "model") -> None:
+    """A sentence for whatever might compute something else than its class says."""
+    if model._forward_hooks or model._forward_pre_hooks:
+        raise TypeError(f"{name} has forward hooks, which may change its output; remove them.")
+    if "forward" in vars(model):
+        raise TypeError(f"{name} has a forward method beside that of its class; remove it.")
+    children = _children(model)
+    if children is not None:
+        for key, child in children:
+            _refuse_unknown(child, f"{name}.{key}")
+    elif 0 in (getattr(model, "dim", 1), getattr(model, "start_dim", 1)):
         raise TypeError(f"{name} mixes the samples of a batch: let it act on dimension 1 or later.")
-    if is_linear:
-        plain = nn.Linear(module.in_features, module.out_features, device="meta")
-        plain.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
-        bias = module.bias
-        plain.bias = None if bias is None else nn.Parameter(bias.detach().clone(), False)
-        return plain
-    copied = copy.deepcopy(module).requires_grad_(False).eval()
-    if hasattr(copied, "inplace"):
-        copied.inplace = False  # the same function, which leaves its input for others to read
-    if isinstance(copied, LinearSpline):
-        copied.coefficients.copy_(copied.projected_coefficients)
-        copied.constraint = None
-    return copied
 
 
-def _lower(model: nn.Module, constants: dict[nn.Module, float], points: Tensor) -> float:
-    """Largest difference quotient along the steepest directions at the given points."""
-    with torch.enable_grad():
-        inputs = points.clone().requires_grad_()
-        outputs = model(inputs).flatten(1).sum(0)
-        # No module mixes the points of a batch: the gradient of a sum is that of each point.
-        rows = [torch.autograd.grad(out, inputs, retain_graph=True)[0] for out in outputs]
-    jacobians = torch.stack(rows, 1).flatten(2)
-    directions = torch.linalg.svd(jacobians, full_matrices=False).Vh[:, 0]
-    directions = directions.reshape(points.shape)
-    # Relative rounding error of a quotient of two norms of differences.
-    relative = (points[0].numel() + len(outputs) + 8) * UNIT_ROUNDOFF
-    best = 0.0
-    for step in (1e-2, 1e-3, 1e-4):
-        ahead, behind = points + step * directions, points - step * directions
-        error = 2 * _forward_error(model, constants, torch.cat((ahead, behind)))
-        distance = (ahead - behind).flatten(1).norm(dim=1)
-        change = (model(ahead) - model(behind)).flatten(1).norm(dim=1)
-        quotient = (change - error) / distance * (1 - relative)
-        best = max(best, quotient.max().item())
-    return best
+def _apart(module: nn.Module, name: str = "model") -> nn.Module:
+    """Copy in which no two layers are one, so that each place can have its own bound."""
+    children = _children(module)
+    if children is None:
+        if type(module).forward not in BOUNDS:
+            raise TypeError(
+                f"No Lipschitz bound is known for {type(module).__name__} ({name}); known are "
+                "nn.Sequential, Residual and Averaged of linear and convolutional layers, pooling "
+                "and the activations of this library."
+            )
+        layer = copy.deepcopy(module)
+        if hasattr(layer, "inplace"):
+            layer.inplace = False  # the same function, which leaves its input for others to read
+        return layer
+    members = [_apart(child, f"{name}.{key}") for key, child in children]
+    if type(module).forward is nn.Sequential.forward:
+        return nn.Sequential(*members)
+    if type(module).forward is Residual.forward:
+        return Residual(*members)
+    return Averaged(*members, module.weight)
 
 
-def _forward_error(model: nn.Module, constants: dict[nn.Module, float], x: Tensor) -> float:
-    """Bound of the rounding error of a forward pass, in the 2-norm, over all points of the batch.
-
-    Each layer multiplies the error so far by its Lipschitz constant and adds its own: that of inner
-    products for a linear layer, and for a spline that of a position on its grid, ``x + R / alpha``.
-    """
-    total = 0.0
-
-    def add(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        nonlocal total
-        before, after = (t.flatten(1).norm(dim=1).max().item() for t in (inputs[0], output))
-        if isinstance(module, nn.Linear):
-            own = module.weight.norm().item() * before
-            own += 0.0 if module.bias is None else module.bias.norm().item()
-            own *= 2 * (module.in_features + 2)
-        elif isinstance(module, LinearSpline):
-            grid = module.range_ / module.scale.min().item() * math.sqrt(output[0].numel())
-            own = 16 * (1 + constants[module]) * (before + after + grid)
-        else:
-            own = 8 * (before + after)
-        total = total * constants[module] + own * UNIT_ROUNDOFF
-
-    handles = [layer.register_forward_hook(add) for layer in constants]
-    try:
-        model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total
+def _constant(module: nn.Module, constants: dict[nn.Module, float]) -> float:
+    """Bound of a tree from those of its layers, each operation rounded up."""
+    children = _children(module)
+    if children is None:
+        return constants[module]
+    bounds = [_constant(child, constants) for _, child in children]
+    if isinstance(module, Averaged):
+        bound = abs(1 - module.weight) + abs(module.weight) * bounds[0]
+    elif isinstance(module, Residual):
+        bound = 1 + bounds[0]
+    else:
+        bound = math.prod(bounds)
+    return bound * (1 + 4 * max(len(bounds), 1) * UNIT_ROUNDOFF)
 
 
 def _probe_points(
-    model: nn.Module, input_shape: Sequence[int] | None, probes: int | Tensor
+    model: nn.Module, input_shape: Sequence[int] | None, probes: int | Tensor | None
 ) -> Tensor:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if isinstance(input_shape, int):
+        input_shape = (input_shape,)
     if isinstance(probes, Tensor):
         if input_shape is not None and tuple(probes.shape[1:]) != tuple(input_shape):
             raise ValueError(
@@ -289,19 +323,19 @@ def _probe_points(
                 f"got {tuple(probes.shape)} or NaN or infinite values."
             )
         return probes.detach().to(device, torch.float64)
+    if input_shape is None:
+        first = next((m for m, _ in unfold_chain(model) if linear_parts(m) is not None), None)
+        if not isinstance(first, nn.Linear):
+            raise ValueError(
+                "Give input_shape, the shape of one input: the model does not begin with a fully "
+                "connected layer to take it from."
+            )
+        input_shape = (first.in_features,)
+    if probes is None:
+        entries = max(math.prod(input_shape), 1)
+        probes = min(MOST_PROBES, max(PROBE_ENTRIES // entries, 4))
     if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
         raise ValueError(f"probes must be a positive number of points or a tensor, got {probes!r}.")
-    if input_shape is None:
-        first = next((m for m in model.modules() if isinstance(m, nn.Linear)), None)
-        if first is None:
-            raise ValueError("Give input_shape: the model has no linear layer to take it from.")
-        input_shape = (first.in_features,)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn((probes, *input_shape), generator=generator, dtype=torch.float64)
     return points.to(device)
-
-
-def _refuse_non_finite(model: nn.Module) -> None:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name} holds NaN or infinite values: no Lipschitz bound exists.")

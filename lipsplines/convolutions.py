@@ -218,11 +218,11 @@ def _sides(kernel: Tensor, size: int | tuple[int, int], stride: int) -> tuple[in
     return height, width
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def _pair(size: int | tuple[int, int], name: str = "size") -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2:
-        raise ValueError(f"size is one side or a pair of sides, got {size!r}.")
-    _check_positive("size", *sides)
+        raise ValueError(f"{name} is one number or a pair, one for each side, got {size!r}.")
+    _check_positive(name, *sides)
     return sides
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lipsplines import orthogonal
-from lipsplines.convolutions import _check_kernel, _check_positive
+from lipsplines.convolutions import _check_kernel, _check_positive, _pair
 
 __all__ = [
     "block_orthogonal_kernel",
@@ -195,7 +195,7 @@ def strided_kernel(kernel: Tensor, stride: int) -> Tensor:
     return functional.pixel_shuffle(kernel, stride)
 
 
-def polyphase_kernel(kernel: Tensor, stride: int) -> Tensor:
+def polyphase_kernel(kernel: Tensor, stride: int | tuple[int, int]) -> Tensor:
     """The kernel of stride 1 that does after space-to-depth what `kernel` does with a stride.
 
     The inverse of `strided_kernel`, for kernels of any size: one whose sides are no multiples of
@@ -206,14 +206,16 @@ def polyphase_kernel(kernel: Tensor, stride: int) -> Tensor:
     kernel
         Shape ``(c_out, c_in, k_1, k_2)``.
     stride
-        ``s``.
+        ``s``, or the two strides along the axes.
 
     Returns
     -------
     Tensor
-        Shape ``(c_out, s^2 c_in, ceil(k_1 / s), ceil(k_2 / s))``.
+        Shape ``(c_out, s_1 s_2 c_in, ceil(k_1 / s_1), ceil(k_2 / s_2))``.
     """
     sides = _check_kernel(kernel)
-    _check_positive("stride", stride)
-    height, width = (-side % stride for side in sides)
-    return functional.pixel_unshuffle(functional.pad(kernel, (0, width, 0, height)), stride)
+    strides = _pair(stride, "stride")
+    rows, columns = (-side % s for side, s in zip(sides, strides, strict=True))
+    padded = functional.pad(kernel, (0, columns, 0, rows))
+    phases = padded.unflatten(3, (-1, strides[1])).unflatten(2, (-1, strides[0]))
+    return phases.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)

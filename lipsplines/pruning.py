@@ -58,7 +58,7 @@ def sparsify(
     Parameters
     ----------
     model
-        A chain of layers that `certify.lipschitz_bounds` knows; changed in place.
+        Layers that `certify.lipschitz_bounds` knows; changed in place.
     tolerance
         Largest movement of the output, in the 2-norm, over all inputs, the rounding of the forward
         pass aside. With 0 nothing changes, and the regions are counted.
@@ -242,57 +242,21 @@ class _Layer:
 
 
 def _spline_layers(model: nn.Module, input_shape: Sequence[int] | None) -> dict[str, _Layer]:
-    """The splines of a chain by name, each with the Lipschitz constant of what lies above."""
-    frozen, constants = certify.layer_constants(model)
+    """The splines of a model by name, each with the Lipschitz constant of what lies above."""
+    frozen, constants, point = certify.layer_constants(model, input_shape)
     names = {id(m): name for name, m in model.named_modules() if isinstance(m, LinearSpline)}
     if not names:
         return {}
     _refuse_unfit_splines(model)
-    positions = _positions(frozen, input_shape)
+    shapes = certify.input_shapes(frozen, point)
+    above = certify.gains_above(frozen, constants)
     layers: dict[str, _Layer] = {}
-    above = 1.0
-    for own, copied in reversed(list(zip(_chain(model), constants, strict=True))):
+    chains = zip(certify.unfold_chain(model), certify.unfold_chain(frozen), strict=True)
+    for (own, _), (copied, _) in chains:
         if isinstance(copied, LinearSpline):
-            name = names[id(own)]
-            if name not in layers:
-                layers[name] = _Layer(own)
-            layers[name].gain += above * math.sqrt(positions[copied])
-        above *= constants[copied] * (1 + 4 * certify.UNIT_ROUNDOFF)
-    return dict(reversed(layers.items()))
-
-
-def _chain(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested ``nn.Sequential`` modules in the order of their application."""
-    if type(model).forward is not nn.Sequential.forward:
-        yield model
-        return
-    for child in model._modules.values():
-        yield from _chain(child)
-
-
-def _positions(frozen: nn.Module, input_shape: Sequence[int] | None) -> dict[nn.Module, int]:
-    """How many values each channel of a spline has: 1, or the pixels of an image."""
-    found: dict[nn.Module, int] = {}
-
-    def note(module: LinearSpline, inputs: tuple[Tensor], output: Tensor) -> None:
-        found[module] = output[0, 0].numel()
-
-    hooks = [m.register_forward_hook(note) for m in frozen.modules() if isinstance(m, LinearSpline)]
-    if isinstance(input_shape, int):
-        input_shape = (input_shape,)
-    probe = certify._probe_points(frozen, input_shape, 1)
-    try:
-        with torch.no_grad():
-            frozen(probe)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"The model does not accept inputs of shape {tuple(probe.shape[1:])}, without the "
-            f"batch dimension; give input_shape. ({error})"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+            layer = layers.setdefault(names[id(own)], _Layer(own))
+            layer.gain += above[copied] * math.sqrt(math.prod(shapes[copied][1:]))
+    return layers
 
 
 def _refuse_unfit_splines(model: nn.Module) -> None:

@@ -155,7 +155,7 @@ KERNEL = torch.ones(2, 3, 3, 3)
         (lambda: convolutions.convolution_singular_values(KERNEL, 2), "larger than the image"),
         (lambda: convolutions.convolution_singular_values(KERNEL, 5, 2), "multiples of it"),
         (lambda: convolutions.convolution_singular_values(KERNEL, 4.0), "positive integers"),
-        (lambda: convolutions.convolution_singular_values(KERNEL, (5,)), "a pair of sides"),
+        (lambda: convolutions.convolution_singular_values(KERNEL, (5,)), "one number or a pair"),
         (lambda: convolutions.convolution_norm_bound(KERNEL, 5, 0), "stride must be positive"),
         (lambda: convolutions.convolution_norm_bound(KERNEL, 0), "size must be positive"),
         (lambda: convolutions.convolution_norm_bound(KERNEL, 5, padding="same"), "'same'; choose"),

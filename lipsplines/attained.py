@@ -1,0 +1,173 @@
+"""Lower bounds of a Lipschitz constant: pairs of points, sought where a model is steepest."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lipsplines.activations import LinearSpline
+from lipsplines.layer_bounds import linear_parts
+from lipsplines.layers import Averaged, Residual
+from lipsplines.norms import UNIT_ROUNDOFF
+
+__all__ = ["steepest_pair"]
+
+# Half the distance of the points of a pair, from coarse to fine, and steps of ascent at each.
+RADII = (1e-1, 1e-2, 1e-3, 1e-4)
+ASCENT_STEPS = 6
+MOST_OUTPUTS = 32  # up to here the whole Jacobian is computed
+POWER_STEPS = 8
+
+
+def steepest_pair(
+    model: nn.Module, constants: dict[nn.Module, float], points: Tensor
+) -> tuple[float, Tensor]:
+    """The largest difference quotient found, less its rounding error, and its pair of points.
+
+    At each point the direction of the steepest change is sought: the top right singular vector of
+    the Jacobian, all of it if there are few outputs, else by power iteration. Then midpoint ``x``
+    and direction ``v`` of the pairs ``x + h v``, ``x - h v`` ascend together. With ``g`` and ``g'``
+    the gradients of the distance of the two values in the two points, ``g - g'`` (power iteration
+    with the finite pair in place of the derivative) is the new direction and ``g + g'`` the way of
+    the midpoint, while the best half of the pairs stays and ``h`` shrinks.
+
+    Parameters
+    ----------
+    model
+        Nested ``nn.Sequential``, `Residual` and `Averaged` of known layers, in float64.
+    constants
+        Lipschitz bound of each layer, for the rounding error.
+    points
+        Shape ``(P, *input_shape)``, float64.
+
+    Returns
+    -------
+    lower
+        A quotient ``|f(x) - f(y)| / |x - y|`` that exact arithmetic exceeds.
+    pair
+        The points, shape ``(2, *input_shape)``.
+    """
+    directions = _steepest_directions(model, points)
+    best, pair = 0.0, torch.stack((points[0], points[0]))
+    for radius in RADII:
+        for step in range(ASCENT_STEPS + 1):
+            ahead, behind = points + radius * directions, points - radius * directions
+            quotients = _quotients(model, constants, ahead, behind)
+            top = int(quotients.argmax())
+            if quotients[top] > best:
+                best, pair = quotients[top].item(), torch.stack((ahead[top], behind[top]))
+            if step < ASCENT_STEPS:
+                points, directions = _ascend(model, points, directions, radius, step)
+        kept = quotients.topk(max(len(points) // 2, 1)).indices
+        points, directions = points[kept], directions[kept]
+    return best, pair
+
+
+def _steepest_directions(model: nn.Module, points: Tensor) -> Tensor:
+    """Unit vectors, of the shape of the points."""
+    with torch.enable_grad():
+        inputs = points.clone().requires_grad_()
+        outputs = model(inputs).flatten(1)
+        if outputs.shape[1] <= MOST_OUTPUTS:
+            # No module mixes the points of a batch: the gradient of a sum is that of each point.
+            rows = [
+                torch.autograd.grad(out, inputs, retain_graph=True)[0] for out in outputs.sum(0)
+            ]
+            jacobians = torch.stack(rows, 1).flatten(2)
+            top = torch.linalg.svd(jacobians, full_matrices=False).Vh[:, 0]
+            return top.reshape(points.shape)
+    generator = torch.Generator().manual_seed(1)
+    directions = _unit(
+        torch.randn(points.shape, generator=generator, dtype=points.dtype).to(points)
+    )
+    for _ in range(POWER_STEPS):
+        _, directions = _ascend(model, points, directions, RADII[-1], None)
+    return directions
+
+
+def _ascend(
+    model: nn.Module, points: Tensor, directions: Tensor, radius: float, step: int | None
+) -> tuple[Tensor, Tensor]:
+    """One step of the directions, and of the midpoints unless `step` is None."""
+    with torch.enable_grad():
+        ahead = (points + radius * directions).requires_grad_()
+        behind = (points - radius * directions).requires_grad_()
+        distance = (model(ahead) - model(behind)).flatten(1).norm(dim=1).sum()
+        forwards, backwards = torch.autograd.grad(distance, (ahead, behind))
+    turned = forwards - backwards
+    flat = turned.flatten(1).norm(dim=1) > 0
+    shape = (-1, *[1] * (points.dim() - 1))
+    directions = torch.where(flat.view(shape), _unit(turned), directions)
+    if step is not None:
+        points = points + 2 * radius / (step + 1) * _unit(forwards + backwards)
+    return points, directions
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    norms = vectors.flatten(1).norm(dim=1).view(-1, *[1] * (vectors.dim() - 1))
+    return vectors / torch.where(norms > 0, norms, torch.ones_like(norms))
+
+
+def _quotients(
+    model: nn.Module, constants: dict[nn.Module, float], ahead: Tensor, behind: Tensor
+) -> Tensor:
+    """Difference quotients less their rounding errors, shape ``(P,)``; 0 for equal points."""
+    with torch.no_grad():
+        values, error = _evaluate(model, torch.cat((ahead, behind)), 0.0, constants)
+    first, second = values.flatten(1).chunk(2)
+    distance = (ahead - behind).flatten(1).norm(dim=1)
+    change = (first - second).norm(dim=1)
+    # Relative rounding error of a quotient of two norms of differences.
+    relative = (ahead[0].numel() + first.shape[1] + 8) * UNIT_ROUNDOFF
+    quotient = (change - 2 * error) / distance * (1 - relative)
+    return torch.where(distance > 0, quotient, torch.zeros_like(quotient)).nan_to_num(0.0)
+
+
+def _evaluate(
+    module: nn.Module, x: Tensor, error: float, constants: dict[nn.Module, float]
+) -> tuple[Tensor, float]:
+    """Output, and a bound of its rounding error in the 2-norm, over all points of the batch.
+
+    Each layer multiplies the error so far by its Lipschitz constant and adds its own.
+    """
+    if isinstance(module, nn.Sequential):
+        for child in module:
+            x, error = _evaluate(child, x, error, constants)
+        return x, error
+    if isinstance(module, (Residual, Averaged)):
+        value, inner = _evaluate(module.module, x, error, constants)
+        weight = module.weight if isinstance(module, Averaged) else 1.0
+        keep = 1 - weight if isinstance(module, Averaged) else 1.0
+        own = 4 * (_size(x) + _size(value)) * UNIT_ROUNDOFF
+        return keep * x + weight * value, keep * error + weight * inner + own
+    output = module(x)
+    return output, error * constants[module] + _own_error(module, x, output, constants[module])
+
+
+def _own_error(module: nn.Module, x: Tensor, output: Tensor, constant: float) -> float:
+    """Rounding error of one layer: of inner products, or of a position on the grid of a spline.
+
+    That position, ``x + R / alpha``, rounds by the size of ``R / alpha`` also for small ``x``.
+    """
+    before, after = _size(x), _size(output)
+    linear = linear_parts(module)
+    if linear is not None:
+        weight, windows = linear
+        own = weight.norm().item() * math.sqrt(windows) * before
+        if module.bias is not None:
+            positions = output[0].numel() // module.bias.numel()
+            own += module.bias.norm().item() * math.sqrt(positions)
+        own *= 2 * (weight.numel() // min(weight.shape[:2]) + 2)
+    elif isinstance(module, LinearSpline):
+        grid = module.range_ / module.scale.min().item() * math.sqrt(output[0].numel())
+        own = 16 * (1 + constant) * (before + after + grid)
+    else:
+        pooled = x[0].numel() / max(output[0].numel(), 1)
+        own = 8 * (before + after) * max(pooled, 1.0)
+    return own * UNIT_ROUNDOFF
+
+
+def _size(x: Tensor) -> float:
+    return x.flatten(1).norm(dim=1).max().item() if x.numel() else 0.0
