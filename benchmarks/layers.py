@@ -3,8 +3,8 @@
 ``pip install deel-torchlip orthogonium``, then ``python benchmarks/layers.py``. All layers of a
 case are timed in turn, step by step, in one process, so that a disturbance of the machine meets
 them all. Norms are computed in float64 from the weight that the forward pass used, caught at the
-call of ``linear`` or ``conv2d``: by an SVD of the matrix, of the Fourier transform of the kernel
-(circular padding) or of the dense matrix of the convolution on a small image (zero padding).
+call of ``linear`` or ``conv2d``: by an SVD of the matrix or of the Fourier transform of the kernel
+(circular padding), or from the dense matrix of the convolution on a small image (zero padding).
 Results are stored in ``benchmarks/results/layers.json``.
 """
 
@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from abilities import abilities
 from contenders import Contender, convolutions, linear_layers, versions
+from timing import machine, times_in_turn
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from lipsplines.convolutions import convolution_matrix, convolution_singular_values
+from lipsplines.convolutions import convolution_singular_values
 
-LR, TRAINING_STEPS, WARM_UP, ZEROS_SIDE = 1e-3, 50, 3, 6
+LR, TRAINING_STEPS, ZEROS_SIDE = 1e-3, 50, 6
 RESULT = Path(__file__).parent / "results" / "layers.json"
 
 
@@ -124,7 +123,16 @@ def singular_values(case: Case, weight: Tensor) -> Tensor:
     stride = case.options["stride"]
     if case.options["padding_mode"] == "circular":
         return convolution_singular_values(weight, case.input_shape[-1], stride)
-    return torch.linalg.svdvals(convolution_matrix(weight, ZEROS_SIDE, stride, "zeros"))
+    matrix = _zero_padded_matrix(weight, stride)
+    gram = matrix @ matrix.mT if matrix.shape[0] < matrix.shape[1] else matrix.mT @ matrix
+    return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+
+
+def _zero_padded_matrix(kernel: Tensor, stride: int) -> Tensor:
+    """The dense matrix on a small image: the images of the unit vectors are its columns."""
+    columns = kernel.shape[1] * ZEROS_SIDE**2
+    units = torch.eye(columns, dtype=kernel.dtype).reshape(columns, -1, ZEROS_SIDE, ZEROS_SIDE)
+    return functional.conv2d(units, kernel, stride=stride, padding=1).flatten(1).mT
 
 
 def norms(case: Case, contender: Contender) -> dict[str, list[float]]:
@@ -202,44 +210,26 @@ def memory(case: Case, contender: Contender) -> dict[str, float]:
 
 
 def speed(case: Case, contenders: list[Contender], repeats: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds for a training step and for a forward pass in evaluation mode, layers in turn.
-
-    A layer that has used up `seconds` is left out of further rounds, after 5 of them.
-    """
+    """Milliseconds of a training step and of a forward pass in evaluation mode, layers in turn."""
     x = _inputs(case).requires_grad_()
     target = _teacher(case, x.detach())
-    layers = {c.name: case.build(c) for c in contenders}
-    optimizers = {name: torch.optim.Adam(m.parameters(), lr=LR) for name, m in layers.items()}
-    times: dict[str, dict[str, list[float]]] = {n: {"step": [], "forward": []} for n in layers}
-    for repeat in range(repeats + WARM_UP):
-        for name in _in_turn(list(layers), repeat):
-            entry, layer = times[name], layers[name]
-            if len(entry["step"]) >= 5 and sum(entry["step"]) > 1e3 * seconds:
-                continue
-            x.grad = None
-            start = time.perf_counter()
-            step(layer.train(), optimizers[name], x, target)
-            middle = time.perf_counter()
-            with torch.no_grad():
-                layer.eval()(x)
-            end = time.perf_counter()
-            if repeat >= WARM_UP:
-                entry["step"].append(1e3 * (middle - start))
-                entry["forward"].append(1e3 * (end - middle))
-    return {
-        name: {
-            "repeats": len(entry["step"]),
-            **{f"{k}_min_ms": min(v) for k, v in entry.items()},
-            **{f"{k}_median_ms": statistics.median(v) for k, v in entry.items()},
-        }
-        for name, entry in times.items()
+
+    def once(layer: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        x.grad = None
+        start = time.perf_counter()
+        step(layer.train(), optimizer, x, target)
+        middle = time.perf_counter()
+        with torch.no_grad():
+            layer.eval()(x)
+        end = time.perf_counter()
+        return {"step": 1e3 * (middle - start), "forward": 1e3 * (end - middle)}
+
+    layers = {contender.name: case.build(contender) for contender in contenders}
+    runs = {
+        name: partial(once, layer, torch.optim.Adam(layer.parameters(), lr=LR))
+        for name, layer in layers.items()
     }
-
-
-def _in_turn(names: list[str], repeat: int) -> Iterator[str]:
-    """All names, from another one in each round: nobody always follows the same layer."""
-    first = repeat % len(names)
-    yield from names[first:] + names[:first]
+    return times_in_turn(runs, repeats, seconds)
 
 
 def measure_case(case: Case, threads: list[int], repeats: int, seconds: float) -> dict[str, Any]:
@@ -272,21 +262,13 @@ def _show(case: dict[str, Any], threads: int) -> None:
     print(case["name"])
     for name, row in rows.items():
         largest = max(pair[0] for pair in row["norm"].values())
-        smallest = row["norm"]["evaluation"][1]
         milliseconds = row[f"threads_{threads}"]["step_min_ms"]
         print(
-            f"  {name:30} step {milliseconds:8.2f} ms ({milliseconds / plain:5.1f} x)"
-            f"  norm - 1 {largest - 1:9.1e}  smallest {smallest:.4f}  kept {row['memory']['kept_mib']:7.2f} MiB",
+            f"  {name:30} step {milliseconds:8.2f} ms ({milliseconds / plain:5.1f} x)  "
+            f"norm - 1 {largest - 1:9.1e}  smallest {row['norm']['evaluation'][1]:.4f}  "
+            f"kept {row['memory']['kept_mib']:7.2f} MiB",
             flush=True,
         )
-
-
-def processor() -> str:
-    """Name of the processor, where the system tells."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:
@@ -305,9 +287,7 @@ def main() -> None:
         "training_steps": TRAINING_STEPS,
         "lr": LR,
         "zeros_side": ZEROS_SIDE,
-        "machine": platform.machine(),
-        "processor": processor(),
-        "python": platform.python_version(),
+        **machine(),
         "versions": versions(),
         "abilities": abilities(),
         "cases": [],
