@@ -18,7 +18,8 @@ from contenders import Contender, convolutions, linear_layers, relatives
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-import lipsplines
+from lipsplines import OrthogonalConv2d, OrthogonalLinear, SpectralLinear
+from lipsplines.folding import fold
 
 # How far a norm may exceed 1, and a singular value may lie from 1, to count as kept.
 NORM_TOLERANCE, ORTHOGONAL_TOLERANCE, FLOAT64_TOLERANCE = 1e-4, 1e-3, 1e-10
@@ -286,10 +287,8 @@ def exports(build: Build, shape: tuple[int, ...]) -> tuple[bool, float]:
 
 
 def _exported(layer: nn.Module) -> nn.Module:
-    if type(layer).__module__.startswith("lipsplines") or isinstance(
-        layer, lipsplines.OrthogonalLinear
-    ):
-        return lipsplines.fold(layer)
+    if isinstance(layer, (OrthogonalLinear, SpectralLinear, OrthogonalConv2d)):
+        return fold(layer)
     if hasattr(layer, "vanilla_export"):
         return layer.vanilla_export()
     if parametrize.is_parametrized(layer, "weight"):

@@ -11,6 +11,7 @@ Results are stored in ``benchmarks/results/layers.json``.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from dataclasses import dataclass, field
@@ -146,10 +147,10 @@ def norms(case: Case, contender: Contender) -> dict[str, list[float]]:
     for mode, state in ((True, "fresh training"), (False, "fresh evaluation")):
         layer = case.build(contender).train(mode)
         found[state] = weight_in_use(layer, x)
-    for mode, state in ((False, "evaluation"), (True, "training")):
-        layer = case.build(contender)
-        train(layer, x, _teacher(case, x), TRAINING_STEPS)
-        found[state] = weight_in_use(layer.train(mode), x)
+    layer = case.build(contender)
+    train(layer, x, _teacher(case, x), TRAINING_STEPS)
+    found["evaluation"] = weight_in_use(copy.deepcopy(layer).eval(), x)
+    found["training"] = weight_in_use(layer, x)
     values = {state: singular_values(case, weight) for state, weight in found.items()}
     return {state: [v.max().item(), v.min().item()] for state, v in values.items()}
 
