@@ -15,10 +15,11 @@ from lipsplines.norms import UNIT_ROUNDOFF
 __all__ = ["steepest_pair"]
 
 # Half the distance of the points of a pair, from coarse to fine, and steps of ascent at each.
-RADII = (1e-1, 1e-2, 1e-3, 1e-4)
-ASCENT_STEPS = 6
+RADII = (1e-1, 1e-2, 1e-3)
+ASCENT_STEPS = 4
+MOST_PAIRS = 16  # that ascend; half of them at each finer distance
 MOST_OUTPUTS = 32  # up to here the whole Jacobian is computed
-POWER_STEPS = 8
+POWER_STEPS = 4
 
 
 def steepest_pair(
@@ -31,7 +32,7 @@ def steepest_pair(
     and direction ``v`` of the pairs ``x + h v``, ``x - h v`` ascend together. With ``g`` and ``g'``
     the gradients of the distance of the two values in the two points, ``g - g'`` (power iteration
     with the finite pair in place of the derivative) is the new direction and ``g + g'`` the way of
-    the midpoint, while the best half of the pairs stays and ``h`` shrinks.
+    the midpoint, while the best pairs stay and ``h`` shrinks.
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ def steepest_pair(
     """
     directions = _steepest_directions(model, points)
     best, pair = 0.0, torch.stack((points[0], points[0]))
+    kept = min(MOST_PAIRS, max(len(points) // 2, 1))
     for radius in RADII:
         for step in range(ASCENT_STEPS + 1):
             ahead, behind = points + radius * directions, points - radius * directions
@@ -58,10 +60,12 @@ def steepest_pair(
             top = int(quotients.argmax())
             if quotients[top] > best:
                 best, pair = quotients[top].item(), torch.stack((ahead[top], behind[top]))
+            if step == 0:
+                steepest = quotients.topk(kept).indices
+                points, directions = points[steepest], directions[steepest]
+                kept = max(kept // 2, 1)
             if step < ASCENT_STEPS:
                 points, directions = _ascend(model, points, directions, radius, step)
-        kept = quotients.topk(max(len(points) // 2, 1)).indices
-        points, directions = points[kept], directions[kept]
     return best, pair
 
 

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MOST_PROBES = 256
-PROBE_ENTRIES = 2**18
+PROBE_ENTRIES = 2**13
 
 
 class LipschitzBounds(tuple):
@@ -90,7 +90,7 @@ def lipschitz_bounds(
     probes
         Points at which the lower bound begins its search: their number (standard normal, the same
         at every call) or a tensor of shape ``(P, *input_shape)``. By default 256, fewer for inputs
-        of more than 1024 entries.
+        of more than 32 entries.
 
     Returns
     -------
