@@ -13,8 +13,9 @@ from lipsplines.activations import (
     LipschitzPReLU,
     tv2,
 )
-from lipsplines.certify import lipschitz_bounds
+from lipsplines.certify import certified_radius, lipschitz_bounds
 from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.folding import fold
 from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
 from lipsplines.pruning import sparsify
 from lipsplines.training import parameter_groups
@@ -32,6 +33,8 @@ __all__ = [
     "Residual",
     "SpectralLinear",
     "__version__",
+    "certified_radius",
+    "fold",
     "lipschitz_bounds",
     "parameter_groups",
     "sparsify",

@@ -197,7 +197,7 @@ def gains_above(module: nn.Module, constants: dict[nn.Module, float]) -> dict[nn
     return gains
 
 
-def certified_radius(logits: Tensor, lipschitz: float) -> Tensor:
+def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
     """Radius around each input within which the class cannot change, in the 2-norm.
 
     The difference of two logits of a classifier with Lipschitz constant ``L`` is ``sqrt(2) L``
@@ -209,7 +209,8 @@ def certified_radius(logits: Tensor, lipschitz: float) -> Tensor:
     logits
         Outputs of the classifier, shape ``(N, classes)``, at least two classes.
     lipschitz
-        Upper bound of its Lipschitz constant, positive: the second of `lipschitz_bounds`.
+        Upper bound of its Lipschitz constant, positive: the second of `lipschitz_bounds`. The
+        default is that of 1-Lipschitz layers, up to their rounding.
 
     Returns
     -------

@@ -54,16 +54,22 @@ def fold(model: nn.Module) -> nn.Module:
         Its numbers are those of the forward pass, bit for bit. No parameter requires a gradient,
         because training it would lose the guarantee: train the model, and fold it again.
 
+    Raises
+    ------
+    TypeError
+        If a module keeps a tensor with its history, which cannot be copied, such as the older
+        ``torch.nn.utils.weight_norm`` leaves.
+
     Notes
     -----
     A parametrization is read in evaluation mode, so that one which moves with every training pass
-    (``torch.nn.utils.parametrizations.spectral_norm``) stands where it is. Constraints that work by
-    forward hooks (the older ``torch.nn.utils.weight_norm``) are hooks, and stay.
+    (``torch.nn.utils.parametrizations.spectral_norm``) stands where it is.
 
-    The plain class of a layer is the one that it, or the class whose mere constructor it is, names
-    as ``folded_class``; without such a name it is its nearest class that is more than a constructor
-    of another. A layer with a forward method of its own hence keeps its class.
+    A class that adds no more than a constructor to another one gives way to that one. A class of
+    this library names its plain class as ``folded_class`` where it adds something that is not
+    needed any more. Every other class stays, so that no method or forward pass is lost.
     """
+    _refuse_histories(model)
     folded = copy.deepcopy(model)
     modules = [(module, module.training) for module in folded.modules()]
     folded.eval()
@@ -77,6 +83,17 @@ def fold(model: nn.Module) -> nn.Module:
     return folded.requires_grad_(False)
 
 
+def _refuse_histories(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                raise TypeError(
+                    f"{name or 'model'} keeps {key!r}, a tensor with the history of its "
+                    "computation, which cannot be copied; constrain it with "
+                    "torch.nn.utils.parametrizations, or detach it."
+                )
+
+
 def _computed(module: nn.Module) -> dict[str, tuple[Tensor, bool]]:
     """Tensors that the parametrizations of a module yield, and whether each is a parameter."""
     if not parametrize.is_parametrized(module):
@@ -84,7 +101,7 @@ def _computed(module: nn.Module) -> dict[str, tuple[Tensor, bool]]:
     # Not `getattr(module, name)`, which may find another module's tensor in `parametrize.cached()`.
     return {
         name: (
-            chain().clone(memory_format=torch.contiguous_format),
+            chain().clone(),
             any(True for _ in chain.parameters(recurse=False)),
         )
         for name, chain in module.parametrizations.items()
@@ -92,14 +109,14 @@ def _computed(module: nn.Module) -> dict[str, tuple[Tensor, bool]]:
 
 
 def _replace(module: nn.Module, tensors: dict[str, tuple[Tensor, bool]]) -> None:
-    """Give a parametrized module its plain class and these tensors, ahead of its others.
+    """Give a module its plain class and these tensors, ahead of its others.
 
     Only the module changes: its former class, which holds a property for each of the tensors, is
     that of the original too.
     """
+    module.__class__ = _plain_class(module)
     if not tensors:
         return
-    module.__class__ = _plain_class(module)
     del module._modules["parametrizations"]
     others = dict(module._parameters)
     module._parameters.clear()
@@ -113,22 +130,22 @@ def _replace(module: nn.Module, tensors: dict[str, tuple[Tensor, bool]]) -> None
 
 def _simplify(module: nn.Module) -> None:
     """Put what the forward pass makes of the parameters of an activation in their place."""
-    kind = _plain_class(module)
-    if kind is LinearSpline:
+    if type(module) is LinearSpline:
         # Not `projected_coefficients`, which may find another module's in `project_once()`.
         module.coefficients.copy_(module._project())
         module.constraint = None
-    elif kind is LipschitzPReLU:
+    elif type(module) is LipschitzPReLU:
         module.weight.copy_(module.slope)
         module.init = 0.25  # beside this the two classes have the same attributes
         module.__class__ = nn.PReLU
 
 
 def _plain_class(module: nn.Module) -> type[nn.Module]:
-    """Class of a module without its constraints; its nearest one that does more than construct."""
+    """Class of a module without its constraints, and without mere constructors."""
     kind = parametrize.type_before_parametrizations(module)
     while "folded_class" not in vars(kind):
-        if not set(vars(kind)) <= _CONSTRUCTOR_NAMES or len(kind.__bases__) > 1:
+        is_constructor = set(vars(kind)) <= _CONSTRUCTOR_NAMES and len(kind.__bases__) == 1
+        if kind.__module__.startswith("torch.") or not is_constructor:
             return kind
         (kind,) = kind.__bases__
     return module.folded_class

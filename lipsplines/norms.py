@@ -108,7 +108,7 @@ def kernel_norm_bound(
         factor = math.prod(
             1 / math.cos(math.pi * d / n) for d, n in zip(degrees, grid, strict=True)
         )
-        best = min(best, middle + factor * radius + slack)
+        best = min(best, middle + factor * (radius + slack))
         finer = [2 * n if n > 1 else 1 for n in grid]
         if (factor - 1) * radius <= 2e-6 * best or work * math.prod(finer) > LARGEST_GRID:
             break
@@ -139,7 +139,7 @@ def _spectrum(blocks: Tensor, grid: list[int]) -> tuple[float, float, float]:
     if not bool(gram.isfinite().all()):
         return 0.0, math.inf, 0.0
     values, vectors = torch.linalg.eigh(gram)
-    middle = ((values.max() + values.min()) / 2).clamp_min(0).item()
+    middle = ((values.max() + values.min()) / 2).nan_to_num(0.0).clamp_min(0).item()
     identity = torch.eye(values.shape[-1], dtype=gram.dtype, device=gram.device)
     off = torch.linalg.matrix_norm(identity - vectors.mH @ vectors)
     residual = torch.linalg.matrix_norm(gram - (vectors * values[..., None, :]) @ vectors.mH)

@@ -70,6 +70,7 @@ def cayley(weight: Tensor) -> Tensor:
     symmetric part of ``I + A`` is at least ``I``, so the inverse exists and its norm is at most 1,
     whatever the weight: no iteration has to converge and no gradient grows without bound. One step
     of Björck's iteration then removes what rounding has left, and lets no singular value above 1.
+    A weight of Frobenius norm above 64 is first scaled to 64, lest rounding swallow the ``I``.
 
     Parameters
     ----------
@@ -81,15 +82,18 @@ def cayley(weight: Tensor) -> Tensor:
     -------
     Tensor
         Same shape. All singular values lie within a few units of ``sqrt(r) u`` of 1, with
-        ``r = min(m, n)`` and ``u`` the unit roundoff. Square ones are rotations, all but those
-        with an eigenvalue -1. Differentiable any number of times.
+        ``r = min(m, n)`` and ``u`` the unit roundoff. Square ones are rotations, and come close to
+        every rotation. Differentiable any number of times.
     """
     rows, columns = weight.shape[-2:]
     if rows < columns:
         return cayley(weight.mT).mT
+    weight = weight.clamp(-1e9, 1e9)  # whose squares do not overflow
+    squared_norm = weight.square().sum((-2, -1), keepdim=True)
+    weight = weight * (64**2 / squared_norm.clamp_min(64**2)).sqrt()
     square, rest = weight[..., :columns, :], weight[..., columns:, :]
     identity = torch.eye(columns, dtype=weight.dtype, device=weight.device)
-    inverse = torch.linalg.inv(identity + square - square.mT + rest.mT @ rest)
+    inverse = torch.linalg.inv(identity + ((square - square.mT) + rest.mT @ rest))
     result = torch.cat((2 * inverse - identity, -2 * rest @ inverse), -2)
     return 1.5 * result - 0.5 * result @ (result.mT @ result)
 

@@ -100,9 +100,9 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float) -> Tensor:
     step = spacing(num_coefficients, range_)
     flat = x.movedim(1, 0).reshape(channels, -1) if x.dim() > 2 else x.mT
     position = (flat + range_) / step
-    zero = position.new_zeros(())
-    # fmax and fmin ignore NaN, so that no input can address a coefficient that does not exist.
-    cell = torch.fmin(torch.fmax(position, zero), zero + (num_coefficients - 2)).long()
+    last = num_coefficients - 2
+    # NaN must not address a coefficient that does not exist.
+    cell = position.nan_to_num(0.0, last, 0.0).clamp(0, last).long()
     fraction = position - cell
     left = coefficients.gather(-1, cell)
     right = coefficients.gather(-1, cell + 1)

@@ -43,3 +43,13 @@ def dense(kernel: Tensor, size: tuple[int, int], stride: int = 1, padding: str =
 def singular_values(matrix) -> np.ndarray:
     """Dense singular values, descending."""
     return np.linalg.svd(np.asarray(matrix), compute_uv=False)
+
+
+def dense_layer(layer: torch.nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """The matrix of a linear layer, less its bias, column by column, float64."""
+    dtype = next(layer.parameters()).dtype
+    entries = math.prod(shape)
+    units = torch.eye(entries, dtype=dtype).reshape(entries, *shape)
+    with torch.no_grad():
+        images = layer(units).double() - layer(torch.zeros(1, *shape, dtype=dtype)).double()
+    return images.flatten(1).mT

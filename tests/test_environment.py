@@ -109,7 +109,12 @@ def test_citations_name_the_version() -> None:
     assert f"version = {{{__version__}}}" in (ROOT / "book" / "index.md").read_text()
 
 
-def test_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    exec(example, {})
+def test_readme_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    exec(first, {})
     assert "the Lipschitz constant lies in [" in capsys.readouterr().out
+    names: dict = {}
+    exec(second, names)
+    assert 0 < names["lower"] <= names["upper"] < 1 + 1e-4
+    assert [type(layer).__name__ for layer in names["plain"]][::3] == ["Conv2d", "Linear"]

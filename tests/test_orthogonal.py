@@ -1,4 +1,4 @@
-"""Björck's iteration and the spectral-norm bound against singular values in float64."""
+"""Björck, Cayley and the spectral-norm bound against singular values in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.func import grad, vmap
 
-from lipsplines.orthogonal import bjorck, spectral_norm_bound, spectral_normalize
+from lipsplines.orthogonal import bjorck, cayley, spectral_norm_bound, spectral_normalize
 
 EXACT = 1e-12
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the norm above 1, by rounding
@@ -283,3 +283,69 @@ def test_the_zero_matrix_has_a_finite_gradient(function, shape: tuple[int, int])
     (function(weight) * torch.ones(shape)).sum().backward()
     assert bool(weight.grad.isfinite().all())
     assert bool(weight.grad.any())
+
+
+# The Cayley transform -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [0.0, 1e-20, 1e-3, 1.0, 1e3, 1e8, 1e30])
+@pytest.mark.parametrize("name", MATRICES)
+def test_cayley_is_orthonormal_for_every_weight(name, scale, dtype) -> None:
+    """Rank deficient, ill conditioned, zero, tiny, huge: all singular values are 1."""
+    weight = (scale * MATRICES[name]).to(dtype)
+    result = cayley(weight)
+    assert result.shape == weight.shape
+    assert result.dtype == dtype
+    values = np.linalg.svd(result.double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(values, 1.0, atol=EXCESS[dtype], rtol=0)
+
+
+@given(sides, sides, seeds)
+def test_cayley_without_the_last_step(rows: int, columns: int, seed: int) -> None:
+    """The formula itself, with an explicit inverse; the transposed matrix gives the transpose."""
+    if rows < columns:
+        rows, columns = columns, rows
+    weight = draw(seed, rows, columns)
+    u, v = weight[:columns], weight[columns:]
+    a = u - u.mT + v.mT @ v
+    inverse = torch.linalg.inv(torch.eye(columns) + a)
+    expected = torch.cat(((torch.eye(columns) - a) @ inverse, -2 * v @ inverse))
+    torch.testing.assert_close(cayley(weight), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(cayley(weight.mT), expected.mT, atol=1e-12, rtol=0)
+
+
+def test_cayley_of_zero_and_of_a_column() -> None:
+    """The start of the identity; the stereographic projection for a single column."""
+    torch.testing.assert_close(cayley(torch.zeros(5, 3)), torch.eye(5, 3))
+    v = draw(0, 6, 1)
+    square = float((v[1:] ** 2).sum())
+    expected = torch.cat((torch.full((1, 1), 1 - square, dtype=torch.float64), -2 * v[1:])) / (
+        1 + square
+    )
+    torch.testing.assert_close(cayley(v), expected, atol=1e-14, rtol=0)
+
+
+def test_cayley_reaches_rotations() -> None:
+    """Any rotation without the eigenvalue -1 is the transform of a skew matrix."""
+    q = torch.linalg.qr(draw(0, 7, 7)).Q
+    q = q * torch.linalg.det(q).sign()
+    identity = torch.eye(7, dtype=torch.float64)
+    skew = torch.linalg.solve(identity + q, identity - q)
+    torch.testing.assert_close(cayley(skew / 2), q, atol=1e-10, rtol=0)
+
+
+def test_cayley_in_batches_and_its_gradients() -> None:
+    """Leading dimensions, `vmap`, first and second derivatives."""
+    weights = draw(0, 2, 3, 5, 2)
+    together = cayley(weights)
+    torch.testing.assert_close(together[1, 2], cayley(weights[1, 2]))
+    torch.testing.assert_close(vmap(vmap(cayley))(weights), together)
+    for shape in ((4, 2), (2, 4), (3, 3), (1, 1)):
+        leaf = draw(1, *shape).requires_grad_()
+        assert gradcheck(cayley, leaf)
+        assert torch.autograd.gradgradcheck(cayley, leaf)
+    for scale in (0.0, 100.0):  # where rounding would matter, and where the norm is capped
+        leaf = (scale * draw(1, 4, 2)).requires_grad_()
+        assert gradcheck(cayley, leaf)
+        assert torch.autograd.gradgradcheck(cayley, leaf)

@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lipsplines import LinearSpline, OrthogonalLinear, lipschitz_bounds, pruning, sparsify, tv2
+from lipsplines import (
+    Averaged,
+    LinearSpline,
+    OrthogonalConv2d,
+    OrthogonalLinear,
+    Residual,
+    lipschitz_bounds,
+    pruning,
+    sparsify,
+    tv2,
+)
 from lipsplines.models import MLP
 
 
@@ -257,3 +267,40 @@ def test_gradients_and_training_go_on() -> None:
     sparsify(model, 0.5)
     model(torch.randn(4, 3, dtype=torch.float64)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0])
+@pytest.mark.parametrize("tolerance", [0.05, 0.5])
+def test_convolutions_and_branches(weight: float, tolerance: float) -> None:
+    """Images, an averaged denoiser and a residual block: the bound counts pixels and branches."""
+
+    def spline(channels: int) -> LinearSpline:
+        module = LinearSpline(channels, 31, 1.0, "absolute", dtype=torch.float64)
+        module.coefficients.data += 0.2 * torch.randn_like(module.coefficients)
+        return module
+
+    torch.manual_seed(0)
+    options = {"padding": 1, "padding_mode": "circular", "dtype": torch.float64}
+    denoiser = nn.Sequential(
+        OrthogonalConv2d(1, 4, 3, **options), spline(4), OrthogonalConv2d(4, 1, 3, **options)
+    )
+    block = nn.Sequential(OrthogonalConv2d(4, 4, 3, **options), spline(4))
+    model = nn.Sequential(
+        Averaged(denoiser, weight), OrthogonalConv2d(1, 4, 4, 2, **options), Residual(block)
+    )
+    sparse = copy.deepcopy(model)
+    regions = sparsify(sparse, tolerance, input_shape=(1, 6, 6))
+    assert set(regions) == {"0.module.1", "2.module.1"}
+    assert 0 < regions.bound <= tolerance
+    assert sum(map(torch.sum, regions.values())) < sum(map(torch.sum, regions.before.values()))
+    inputs = torch.randn(300, 1, 6, 6, dtype=torch.float64)
+    moved = max(movement(model, sparse, scale * inputs) for scale in (0.3, 1.0, 3.0))
+    assert 0 < moved <= regions.bound + 1e-9
+    # One spline alone, by hand: its change, sqrt of its pixels, what lies above it.
+    alone = copy.deepcopy(model)
+    alone[0].module[1].coefficients.data.copy_(sparse[0].module[1].coefficients)
+    own, other = model[0].module[1], alone[0].module[1]
+    change = (own.projected_coefficients - other.projected_coefficients).abs().amax(1)
+    by_hand = weight * 2 * math.sqrt(36) * (change / own.scale).detach().norm().item()
+    assert movement(model, alone, inputs) <= by_hand + 1e-9
+    assert by_hand <= regions.bound + 1e-9

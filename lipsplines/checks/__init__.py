@@ -3,6 +3,7 @@
 from lipsplines.checks import (  # each registers its checks
     certificates,
     composition,
+    convolutions,
     expressivity,
     layers,
     plug_and_play,
@@ -20,6 +21,7 @@ __all__ = [
     "Measurement",
     "certificates",
     "composition",
+    "convolutions",
     "expressivity",
     "layers",
     "plug_and_play",

@@ -31,7 +31,13 @@ __all__ = [
     "verdict_text",
 ]
 
-CHAPTERS = ("why_activations", "representer_theorem", "learning_splines", "layers_and_training")
+CHAPTERS = (
+    "why_activations",
+    "representer_theorem",
+    "learning_splines",
+    "layers_and_training",
+    "convolutions",
+)
 HELD, FAILED, NO_VERDICT = "✓", "**✗**", "–"
 
 

@@ -1,0 +1,350 @@
+"""Checks of orthogonal convolutions, of their bounds and certificates, and of folding."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lipsplines import certify, convolutions, folding, kernels, norms, orthogonal
+from lipsplines.activations import GroupSort, LinearSpline, LipschitzPReLU
+from lipsplines.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+    smallest,
+)
+from lipsplines.checks.layers import _norm, _randn
+from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.layers import Averaged, OrthogonalLinear, Residual
+
+PAGE = "convolutions"
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+@check("C3.c", "The Cayley transform of rectangular matrices", page=PAGE, cost=0.3)
+def cayley_transform(profile: str, seed: int) -> list[Measurement]:
+    """Random matrices up to 40 x 40: all singular values of what `cayley` makes of them.
+
+    Standard normal entries times a scale, from 1e-3 to 1e8. The inverse is computed here a second
+    time, for scales up to 1e4: its norm may exceed 1 by rounding only. One step of Björck's
+    iteration maps singular values from 0 to the root of 3 into [0, 1]. A single column is a
+    stereographic projection.
+    """
+    largest_side = 12 if profile == "smoke" else 40
+    sides = (1, 2, 3, 5, largest_side // 2, largest_side)
+    off = {dtype: [] for dtype in TOLERANCES}
+    inverses = []
+    for m, n, power in itertools.product(sides, sides, range(-3, 9)):
+        weight = 10.0**power * _randn(seed + 41 * m + n, m, n)
+        for dtype, found in off.items():
+            values = torch.linalg.svdvals(orthogonal.cayley(weight.to(dtype)).double())
+            found.append((values - 1).abs().max())
+        if m >= n and power <= 4:
+            square, rest = weight[:n], weight[n:]
+            matrix = torch.eye(n, dtype=weight.dtype) + square - square.mT + rest.mT @ rest
+            inverses.append(_norm(torch.linalg.inv(matrix)))
+    point = _randn(seed, 7, 1)
+    square = point[1:].square().sum()
+    stereographic = torch.cat((1 - square.view(1, 1), -2 * point[1:])) / (1 + square)
+    starts = torch.linspace(0, math.sqrt(3), 1001, dtype=torch.float64)
+    step = orthogonal._BjorckIterations.apply(starts[:, None, None], 1)[0].flatten()
+    return [
+        *(
+            at_most(f"distance of singular values from 1, {str(dtype)[6:]}", largest(found), limit)
+            for (dtype, limit), found in zip(TOLERANCES.items(), off.values(), strict=True)
+        ),
+        at_most("norm of the inverse − 1, largest", largest(inverses) - 1, 1e-12),
+        at_most(
+            "one column − stereographic projection",
+            (orthogonal.cayley(point) - stereographic).abs().max(),
+            1e-14,
+        ),
+        at_least("smallest result of the last step, starts 0 to √3", step.min(), -1e-15),
+        at_most("largest result − 1", step.max() - 1, 1e-15),
+    ]
+
+
+# Kernel, stride, padding mode, padding and a size of image for each line of the table of
+# guarantees, and whether rows and columns are orthonormal where the channels admit it.
+CASES = {
+    "circular": (
+        [(1, 1, 0), (3, 1, 1), (5, 1, 2), (2, 2, 0), (3, 2, 1), (4, 2, 1), (5, 2, 2)],
+        "circular",
+        (6, 8),
+    ),
+    "none": ([(3, 1, 0), (5, 1, 0), (3, 2, 0), (4, 2, 0), (5, 2, 0)], "zeros", (7, 6)),
+    "zeros": ([(3, 1, 1), (5, 1, 2), (3, 1, 2), (3, 2, 1), (4, 2, 1), (4, 2, 3)], "zeros", (5, 6)),
+    "k < s": ([(1, 2, 0)], "zeros", (5, 6)),
+}
+
+
+@check("C3.o", "Orthogonal convolutions against their matrices", page=PAGE, cost=1)
+def orthogonal_convolutions(profile: str, seed: int) -> list[Measurement]:
+    """`OrthogonalConv2d` of random channels, at its start and after random changes of parameters.
+
+    All images with a single 1 go through the layer and give the columns of its matrix, whose
+    singular values a dense decomposition finds. "Circular" etc. are the lines of the table of
+    guarantees: kernels of side 1 to 5, strides 1 and 2, 1 to 20 channels (smoke: 1 to 12).
+    """
+    most = 3 if profile == "smoke" else 5
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    measured = []
+    for dtype, limit in TOLERANCES.items():
+        above, lost = [], []
+        for name, (geometries, mode, size) in CASES.items():
+            off = []
+            for (side, step, pad), changed in itertools.product(geometries, (False, True)):
+                draws = torch.randint(1, most + 1, (2, 2), generator=generator).tolist()
+                for (into, out), factor in zip(draws, (step**2, 1), strict=True):
+                    out *= factor
+                    layer = OrthogonalConv2d(
+                        into, out, side, step, pad, bias=False, padding_mode=mode, dtype=dtype
+                    )
+                    if changed:
+                        _disturb(layer, 3.0, generator)
+                    values = torch.linalg.svdvals(_dense(layer, (into, *size)).mT)
+                    above.append(values[0] - 1)
+                    wide = out <= (into if name == "k < s" else step**2 * into)
+                    if name == "circular" or (wide and name != "zeros"):
+                        off.append((values - 1).abs().max())
+                    elif name == "zeros":
+                        lost.append(values[-1])
+            if off:
+                what = f"{name}: distance of singular values from 1, {str(dtype)[6:]}"
+                measured.append(at_most(what, largest(off), limit))
+        measured.append(at_most(f"all: norm − 1, {str(dtype)[6:]}", largest(above), limit))
+        measured.append(
+            observed(f"zeros: smallest singular value, {str(dtype)[6:]}", smallest(lost))
+        )
+    return measured
+
+
+@check("C3.t", "Transposed convolutions are adjoints", page=PAGE, cost=0.3)
+def transposed_twins(profile: str, seed: int) -> list[Measurement]:
+    """The matrices of `OrthogonalConv2d` and `OrthogonalConvTranspose2d` with one state dict.
+
+    Kernels of side 1 to 5, strides 1 and 2, circular and zero padding, random parameters.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    apart, off, above = [], [], []
+    for name in ("circular", "none", "zeros"):
+        geometries, mode, size = CASES[name]
+        for side, step, pad in geometries:
+            for into, out in ((1, 5), (3, 2)):
+                options = {"bias": False, "padding_mode": mode, "dtype": torch.float64}
+                layer = OrthogonalConv2d(into, out, side, step, pad, **options)
+                _disturb(layer, 1.0, generator)
+                outputs = [(n + 2 * pad - side) // step + 1 for n in size]
+                extra = [
+                    n - ((m - 1) * step - 2 * pad + side)
+                    for n, m in zip(size, outputs, strict=True)
+                ]
+                if mode == "circular":
+                    outputs, extra = [n // step for n in size], [step + 2 * pad - side] * 2
+                twin = OrthogonalConvTranspose2d(
+                    out, into, side, step, pad, tuple(extra), **options
+                )
+                twin.load_state_dict(layer.state_dict())
+                matrix, adjoint = _dense(layer, (into, *size)), _dense(twin, (out, *outputs))
+                apart.append((matrix.mT - adjoint).abs().max())
+                values = torch.linalg.svdvals(adjoint)
+                above.append(values[0] - 1)
+                if name == "circular":
+                    off.append((values - 1).abs().max())
+    return [
+        at_most("matrix of the twin − transposed matrix", largest(apart), 1e-12),
+        at_most("distance of singular values from 1, circular", largest(off), 1e-10),
+        at_most("norm − 1, all", largest(above), 1e-10),
+    ]
+
+
+@check("C3.g", "A bound for images of every size", page=PAGE, cost=1)
+def grid_bound(profile: str, seed: int) -> list[Measurement]:
+    """`kernel_norm_bound` against the exact norms on tori of side 4 to 64 (smoke: 32).
+
+    Random kernels of side 1 to 5, 1 to 4 channels, strides 1 and 2, and block-orthogonal ones.
+    Then the lemma: the maximum of a random trigonometric polynomial of degree 1 to 6 on 4096 points
+    against that on N = 2 d + 1 to 6 d points; cos(d t) between the points of a grid attains it.
+    """
+    sizes = range(4, 34 if profile == "smoke" else 66, 2)
+    over, excess, own = [], [], []
+    for position, (side, step) in enumerate(itertools.product((1, 2, 3, 4, 5), (1, 2))):
+        channels = 1 + torch.tensor([seed + position, 3 * position]) % 4
+        kernel = _randn(seed + position, *channels.tolist(), side, side)
+        bound = norms.kernel_norm_bound(kernel, step)
+        fitting = [n for n in sizes if n >= side]
+        exact = [
+            convolutions.convolution_singular_values(kernel, n, step)[0].item() for n in fitting
+        ]
+        over.append(largest(exact) / bound - 1)
+        excess.append(bound / largest(exact) - 1)
+        torus = (fitting[2], fitting[2])
+        own.append(norms.kernel_norm_bound(kernel, step, torus) / exact[2] - 1)
+    generator = torch.Generator().manual_seed(seed)
+    tight = []
+    for side, into, out in ((3, 4, 4), (5, 2, 3), (4, 3, 2)):
+        kernel = kernels.random_block_orthogonal_kernel(out, into, side, generator, torch.float64)
+        tight.append(norms.kernel_norm_bound(kernel) - 1)
+    return [
+        at_most("largest exact norm over bound, less 1", largest(over), 0),
+        at_most("bound over largest exact norm, less 1", largest(excess), 0.05),
+        at_most("distance of bound and norm, torus known", largest(map(abs, own)), 1e-9),
+        at_least("orthogonal kernels: bound − 1, smallest", smallest(tight), -1e-15),
+        at_most("orthogonal kernels: bound − 1, largest", largest(tight), 1e-10),
+        *_between_the_points(seed, 10 if profile == "smoke" else 100),
+    ]
+
+
+def _between_the_points(seed: int, count: int) -> list[Measurement]:
+    """Maximum over that on a grid, times cos(pi d / N): at most 1."""
+    found = []
+    fine = torch.arange(4096, dtype=torch.float64) * (2 * math.pi / 4096)
+    for degree in range(1, 7):
+        cosines, sines = _randn(seed + degree, 2, count, degree + 1)
+        waves = torch.arange(degree + 1, dtype=torch.float64)[:, None]
+
+        def values(t: Tensor, cosines=cosines, sines=sines, waves=waves) -> Tensor:
+            return cosines @ (waves * t).cos() + sines @ (waves * t).sin()
+
+        top = values(fine).abs().amax(1)
+        for points in range(2 * degree + 1, 6 * degree + 1):
+            grid = torch.arange(points, dtype=torch.float64) * (2 * math.pi / points)
+            seen = values(grid).abs().amax(1)
+            found.append((top * math.cos(math.pi * degree / points) / seen).max())
+    degree, points = 3, 24
+    between = (torch.arange(points, dtype=torch.float64) + 0.5) * (2 * math.pi / points)
+    seen = (degree * between).cos().abs().max()
+    return [
+        at_most("lemma: maximum · cos(πd/N) over that of the grid", largest(found), 1),
+        close("the same for cos 3t, N = 24", math.cos(math.pi * degree / points) / seen, 1, 1e-12),
+    ]
+
+
+@check("C4.b", "Certificates of models with branches", page=PAGE, cost=0.5)
+def branches(profile: str, seed: int) -> list[Measurement]:
+    """``x + g(x)``, averages, strided and transposed convolutions, pooling, splines: [lo, hi].
+
+    Against quotients of random pairs at distances 1e-3 to 10, and at the two points that belong to
+    the lower bound. Then two linear models, whose constant a dense decomposition gives, and the
+    identity plus the identity.
+    """
+    model = _model(seed)
+    bounds = certify.lipschitz_bounds(model, (2, 8, 8))
+    count = 50 if profile == "smoke" else 500
+    x, directions = _randn(seed, 2, count, 2, 8, 8)
+    lengths = torch.logspace(-3, 1, count, dtype=torch.float64) / directions.flatten(1).norm(dim=1)
+    sampled = _quotients(model, x, x + lengths.view(-1, 1, 1, 1) * directions)
+    first, second = bounds.points
+    attained = _quotients(model, first[None], second[None]).item()
+    linear = [
+        nn.Sequential(Residual(_plain(seed, 2, 2, 3, 1, 1)), _plain(seed + 1, 2, 3, 4, 2, 1)),
+        Averaged(nn.Sequential(_plain(seed, 2, 3, 3, 1, 1), _plain(seed + 1, 3, 2, 3, 1, 1)), 0.3),
+    ]
+    below, above = [], []
+    for map_ in linear:
+        norm = _norm(_dense(map_, (2, 6, 6)))
+        lower, upper = certify.lipschitz_bounds(map_, (2, 6, 6))
+        below.append(lower / norm)
+        above.append(upper / norm)
+    doubled = certify.lipschitz_bounds(Residual(nn.Identity()), (2, 3, 3))
+    return [
+        at_most("largest sampled quotient − hi", sampled.max() - bounds.upper, 0),
+        at_least("quotient of the returned points − lo", attained - bounds.lower, 0),
+        at_least("lo over the largest sampled quotient", bounds.lower / sampled.max(), 1),
+        observed("lo", bounds.lower),
+        observed("hi", bounds.upper),
+        at_most("linear models: lo over the exact norm, largest", largest(below), 1),
+        at_least("linear models: lo over the exact norm, smallest", smallest(below), 0.8),
+        at_least("linear models: hi over the exact norm, smallest", smallest(above), 1),
+        close("x + x: hi", doubled.upper, 2, 1e-10),
+        close("x + x: lo", doubled.lower, 2, 1e-10),
+    ]
+
+
+@check("C4.f", "Folding keeps the function", page=PAGE, cost=0.5)
+def folded(profile: str, seed: int) -> list[Measurement]:
+    """The model of C4.b in both precisions: outputs, gradients in the input, what is left.
+
+    A module counts as constrained if it has parametrizations, or is a spline with a constraint.
+    """
+    count = 4 if profile == "smoke" else 32
+    measured = []
+    for dtype in TOLERANCES:
+        model = _model(seed).to(dtype)
+        plain = folding.fold(model)
+        x = _randn(seed, count, 2, 8, 8).to(dtype).requires_grad_()
+        before, after = model(x), plain(x)
+        gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (before, after)]
+        apart = [(a - b).detach().abs().max() for a, b in ((before, after), gradients)]
+        bounds = [certify.lipschitz_bounds(m, (2, 8, 8)).upper for m in (model, plain)]
+        name = str(dtype)[6:]
+        measured += [
+            close(f"outputs − outputs folded, {name}", apart[0], 0, 0),
+            at_most(f"the same of gradients, {name}", apart[1], TOLERANCES[dtype]),
+            close(f"hi − hi folded, {name}", bounds[0] - bounds[1], 0, 0),
+        ]
+    left = sum(
+        parametrize.is_parametrized(m) or getattr(m, "constraint", None) is not None
+        for m in plain.modules()
+    )
+    return [*measured, close("constrained modules that are left", left, 0, 0)]
+
+
+def _model(seed: int) -> nn.Sequential:
+    """Of 2 x 8 x 8 images, float64, with splines that the projection clips."""
+    torch.manual_seed(seed)
+    branch = nn.Sequential(
+        OrthogonalConv2d(4, 4, 3, padding=1, padding_mode="circular"), GroupSort(2)
+    )
+    model = nn.Sequential(
+        OrthogonalConv2d(2, 4, 3, padding=1),
+        LinearSpline(4, init="absolute"),
+        Averaged(branch, 0.3),
+        OrthogonalConv2d(4, 6, 4, stride=2, padding=1),
+        Residual(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), LipschitzPReLU(6))),
+        OrthogonalConvTranspose2d(6, 3, 4, stride=2, padding=1),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        OrthogonalLinear(48, 5),
+    ).double()
+    generator = torch.Generator().manual_seed(seed)
+    _disturb(model, 0.05, generator)
+    return model
+
+
+def _plain(seed: int, into: int, out: int, side: int, step: int, pad: int) -> nn.Conv2d:
+    layer = nn.Conv2d(into, out, side, step, pad, bias=False, dtype=torch.float64)
+    layer.weight.data = _randn(seed, out, into, side, side) / side
+    return layer
+
+
+def _disturb(module: nn.Module, size: float, generator: torch.Generator) -> None:
+    """Add random numbers to all parameters."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += size * noise.to(parameter.dtype)
+
+
+def _dense(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Matrix of a linear module without bias, in float64: the images of the unit vectors."""
+    dtype = next((p.dtype for p in module.parameters()), torch.float64)
+    entries = math.prod(shape)
+    with torch.no_grad():
+        return module(torch.eye(entries, dtype=dtype).reshape(-1, *shape)).flatten(1).double().mT
+
+
+def _quotients(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        change = (model(x) - model(y)).flatten(1).norm(dim=1)
+    return change / (x - y).flatten(1).norm(dim=1)

@@ -1,0 +1,334 @@
+"""Descriptions of models in JSON: names of modules, and the arguments of their constructors.
+
+Building from a description makes modules of a fixed list, from arguments of the expected kinds. It
+never runs anything that the description brings along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from lipsplines.activations import (
+    Absolute,
+    GroupSort,
+    Householder,
+    LinearSpline,
+    LipschitzPReLU,
+)
+from lipsplines.convolution_layers import (
+    CircularConvTranspose2d,
+    OrthogonalConv2d,
+    OrthogonalConvTranspose2d,
+)
+from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
+from lipsplines.models import MLP
+
+__all__ = ["build", "description"]
+
+DEEPEST = 100
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+
+
+def _repetitions(value: Any) -> bool:
+    return _integer(value) and value <= 10_000
+
+
+def _number(value: Any) -> bool:
+    return _integer(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _sizes(value: Any) -> bool:
+    return _integer(value) or (isinstance(value, list) and all(map(_integer, value)))
+
+
+def _sides(value: Any) -> bool:
+    """Sides of the kernel of an orthogonal convolution, which is built shift by shift."""
+    return _sizes(value) and all(k < 1000 for k in (value if isinstance(value, list) else [value]))
+
+
+def _padding(value: Any) -> bool:
+    return _sizes(value) or _text(value)
+
+
+def _optional(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or kind(value)
+
+
+def _optional_sizes(value: Any) -> bool:
+    return all(map(_optional(_integer), value if isinstance(value, list) else [value]))
+
+
+def _bounds(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_number, value))
+
+
+_LINEAR = {"in_features": _integer, "out_features": _integer, "bias": _flag}
+_CONVOLUTION = {
+    "in_channels": _integer,
+    "out_channels": _integer,
+    "kernel_size": _sizes,
+    "stride": _sizes,
+    "padding": _padding,
+    "bias": _flag,
+}
+_GENERAL = {"dilation": _sizes, "groups": _integer, "padding_mode": _text}
+_TRANSPOSED = {**_CONVOLUTION, "padding": _sizes, "output_padding": _sizes}
+
+# The modules that a file may hold, with the kind of each argument of their constructors.
+KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
+    nn.Sequential: {},
+    Residual: {},
+    Averaged: {"weight": _number},
+    nn.Linear: _LINEAR,
+    OrthogonalLinear: {**_LINEAR, "iterations": _repetitions},
+    SpectralLinear: {**_LINEAR, "squarings": _repetitions},
+    nn.Conv2d: {**_CONVOLUTION, **_GENERAL},
+    OrthogonalConv2d: {**_CONVOLUTION, **_GENERAL, "kernel_size": _sides},
+    nn.ConvTranspose2d: {**_TRANSPOSED, **_GENERAL},
+    CircularConvTranspose2d: _TRANSPOSED,
+    OrthogonalConvTranspose2d: {**_TRANSPOSED, **_GENERAL, "kernel_size": _sides},
+    LinearSpline: {
+        "num_activations": _integer,
+        "num_coefficients": _integer,
+        "range_": _number,
+        "init": _text,
+        "constraint": _optional(_text),
+        "slope_bounds": _bounds,
+        "scaling": _flag,
+    },
+    GroupSort: {"group_size": _integer, "dim": _integer},
+    Householder: {"num_activations": _integer},
+    LipschitzPReLU: {"num_parameters": _integer},
+    Absolute: {},
+    nn.ReLU: {"inplace": _flag},
+    nn.LeakyReLU: {"negative_slope": _number, "inplace": _flag},
+    nn.PReLU: {"num_parameters": _integer, "init": _number},
+    nn.Identity: {},
+    nn.Flatten: {"start_dim": _integer, "end_dim": _integer},
+    nn.Unflatten: {"dim": _integer, "unflattened_size": _sizes},
+    nn.PixelShuffle: {"upscale_factor": _integer},
+    nn.PixelUnshuffle: {"downscale_factor": _integer},
+    nn.AvgPool2d: {
+        "kernel_size": _sizes,
+        "stride": _sizes,
+        "padding": _sizes,
+        "ceil_mode": _flag,
+        "count_include_pad": _flag,
+        "divisor_override": _optional(_integer),
+    },
+    nn.MaxPool2d: {
+        "kernel_size": _sizes,
+        "stride": _sizes,
+        "padding": _sizes,
+        "dilation": _sizes,
+        "return_indices": _flag,
+        "ceil_mode": _flag,
+    },
+    nn.AdaptiveAvgPool2d: {"output_size": _optional_sizes},
+}
+
+NAMES = {kind.__name__: kind for kind in KNOWN}
+CONTAINERS = (nn.Sequential, Residual, Averaged)
+
+
+def description(model: nn.Module) -> dict[str, Any]:
+    """What `build` needs to make the modules of a model anew, without its numbers.
+
+    Parameters
+    ----------
+    model
+        Built of the modules in `KNOWN`, constrained or folded. An `MLP` is described as the
+        ``nn.Sequential`` that it is.
+
+    Returns
+    -------
+    dict
+        A tree that JSON can hold. Each node has ``type`` and ``options``, the arguments of the
+        constructor; containers have ``modules``, their members by name; and modules with parameters
+        have ``dtype``. A module that occurs again is ``{"shared": name of its first place}``.
+
+    Raises
+    ------
+    TypeError
+        If a module is of another type, has hooks or parameters of several dtypes, shares a
+        parameter with another module, or holds what its constructor does not make.
+    """
+    tree = _describe(model, "", {})
+    _compare(model, build(tree))
+    return tree
+
+
+def build(node: Any) -> nn.Module:
+    """Model of a description, on the device ``meta``: it has shapes and dtypes but no values.
+
+    Parameters
+    ----------
+    node
+        As from `description`, perhaps by way of a file that cannot be trusted.
+
+    Raises
+    ------
+    ValueError
+        If the description is not one, naming the place in it.
+    """
+    with torch.device("meta"):
+        return _build(node, "", {})
+
+
+def _describe(module: nn.Module, name: str, places: dict[int, str]) -> dict[str, Any]:
+    if id(module) in places:
+        return {"shared": places[id(module)]}
+    places[id(module)] = name
+    if name.count(".") > DEEPEST:
+        raise TypeError(f"Modules that are nested more than {DEEPEST} deep cannot be described.")
+    kind = parametrize.type_before_parametrizations(module)
+    kind = nn.Sequential if kind is MLP else kind
+    where = f"{name or 'model'} ({kind.__name__})"
+    if kind not in KNOWN:
+        raise TypeError(
+            f"{where} cannot be described; known are {', '.join(NAMES)}. A folded model may do: "
+            "fold leaves plain modules."
+        )
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        raise TypeError(f"{where} has hooks or a forward method of its own; remove them.")
+    node = {"type": kind.__name__, "options": {}}
+    for option, is_right in KNOWN[kind].items():
+        value = _option(module, option, where)
+        if not is_right(value):
+            raise TypeError(f"{where} has {option}={value!r}, which cannot be described.")
+        node["options"][option] = value
+    if kind in CONTAINERS:
+        node["modules"] = {
+            key: _describe(child, f"{name}.{key}" if name else key, places)
+            for key, child in module._modules.items()
+        }
+    else:
+        dtypes = {parameter.dtype for parameter in module.parameters()}
+        if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):
+            raise TypeError(f"{where} has parameters of dtype {dtypes}; convert it with .to().")
+        for dtype in dtypes:
+            node["dtype"] = str(dtype).removeprefix("torch.")
+    return node
+
+
+def _option(module: nn.Module, option: str, where: str) -> Any:
+    """Argument of the constructor that a module was made with, as JSON holds it."""
+    if option == "bias":
+        return module.bias is not None
+    if option == "scaling":
+        return module.log_scale is not None
+    if option in ("iterations", "squarings"):
+        if not parametrize.is_parametrized(module, "weight"):
+            raise TypeError(f"{where} is without its constraint; fold the model.")
+        module = module.parametrizations["weight"][0]
+    value = getattr(module, option, None)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _compare(model: nn.Module, rebuilt: nn.Module) -> None:
+    """Refuse a model whose description would be that of another one."""
+    own, other = _contents(model), _contents(rebuilt)
+    for name in (*own, *other):
+        if name not in own:
+            raise TypeError(
+                f"{name} is one tensor with another parameter, which cannot be described; let "
+                "the whole module occur twice, or copy the parameter."
+            )
+        if own[name] != other.get(name):
+            raise TypeError(
+                f"{name} is not what the constructor of its module makes, so that it cannot be "
+                "described; if a constraint was added, fold the model."
+            )
+
+
+def _contents(model: nn.Module) -> dict[str, tuple]:
+    """Types of all modules, shapes and dtypes of all tensors, by name."""
+    contents = {}
+    for name, module in model.named_modules():
+        kind = parametrize.type_before_parametrizations(module)
+        contents[name] = (nn.Sequential if kind is MLP else kind,)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        contents[name] = (tuple(tensor.shape), tensor.dtype)
+    return contents
+
+
+def _build(node: Any, name: str, built: dict[str, nn.Module]) -> nn.Module:
+    where = (name if name.isprintable() else repr(name)) or "model"
+    if name.count(".") > DEEPEST:
+        raise ValueError(f"modules are nested more than {DEEPEST} deep.")
+    if not isinstance(node, dict):
+        raise ValueError(f"{where} is not described by an object, but by {node!r:.60}.")
+    if "shared" in node:
+        first = node["shared"]
+        if set(node) != {"shared"} or not isinstance(first, str) or first not in built:
+            raise ValueError(f"{where} repeats {first!r:.60}, which does not come before it.")
+        return built[first]
+    kind = NAMES.get(node["type"]) if isinstance(node.get("type"), str) else None
+    if kind is None:
+        raise ValueError(
+            f"{where} is of the unknown type {node.get('type')!r:.60}; known are "
+            f"{', '.join(NAMES)}. A newer version of the library may know it."
+        )
+    where = f"{where} ({kind.__name__})"
+    arguments, labels = _arguments(kind, node, where)
+    children = {}
+    if kind in CONTAINERS:
+        if not isinstance(node.get("modules"), dict):
+            raise ValueError(f"{where} is described without its modules.")
+        for key, child in node["modules"].items():
+            children[key] = _build(child, f"{name}.{key}" if name else key, built)
+    try:
+        if kind is nn.Sequential:
+            module = kind(OrderedDict(children))
+        else:
+            module = kind(**children, **arguments)
+    except Exception as error:  # whatever a constructor makes of wrong arguments
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ValueError(f"{where} cannot be built ({reason}).") from None
+    for option, value in labels.items():
+        setattr(module, option, value)
+    built[name] = module
+    return module
+
+
+def _arguments(kind: type[nn.Module], node: dict, where: str) -> tuple[dict, dict]:
+    """Checked arguments of a constructor, and labels that are set afterwards."""
+    options = node.get("options")
+    parts = {"type", "options", "modules" if kind in CONTAINERS else "dtype"}
+    if not set(node) <= parts or not isinstance(options, dict):
+        raise ValueError(f"{where} is described by {list(node)}, not by {sorted(parts)}.")
+    if set(options) != set(KNOWN[kind]):
+        raise ValueError(f"{where} has the options {list(options)}, not {list(KNOWN[kind])}.")
+    for option, is_right in KNOWN[kind].items():
+        if not is_right(options[option]):
+            raise ValueError(f"{where} cannot have {option}={options[option]!r:.60}.")
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    # How learned values started decides nothing now; a start may have been a function.
+    labels = {"init": arguments.pop("init")} if "init" in arguments else {}
+    if "dtype" in node:
+        if not isinstance(node["dtype"], str) or node["dtype"] not in DTYPES:
+            raise ValueError(f"{where} is of the unknown dtype {node['dtype']!r:.60}.")
+        arguments["dtype"] = DTYPES[node["dtype"]]
+    return arguments, labels

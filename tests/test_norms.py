@@ -1,0 +1,124 @@
+"""Bounds of convolution kernels: never below the norm, on any torus or image, and close above."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from dense_convolutions import channels, dense, draw, kernel_sides, seeds, singular_values
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lipsplines import OrthogonalConv2d, norms
+from lipsplines.convolutions import convolution_singular_values
+from lipsplines.norms import kernel_norm_bound
+
+strides = st.integers(1, 3)
+
+
+@given(channels, channels, kernel_sides, kernel_sides, strides, strides, seeds)
+def test_bounds_all_images(out, into, height, width, first, second, seed) -> None:
+    """Tori and zero-padded images of several sizes, unequal strides included."""
+    kernel = draw(seed, out, into, height, width)
+    bound = kernel_norm_bound(kernel, (first, second))
+    for blocks in (1, 2, 3):
+        size = (first * (blocks + 1) + first * height, second * blocks + second * width)
+        matrix = torch.from_numpy(dense(kernel, size))
+        rows = matrix.reshape(out, *size, -1)[:, ::first, ::second].flatten(0, 2)
+        assert singular_values(rows)[0] <= bound
+        padded = torch.from_numpy(dense(kernel, size, padding="zeros")).reshape(out, *size, -1)
+        assert singular_values(padded[:, ::first, ::second].flatten(0, 2))[0] <= bound
+
+
+@given(channels, channels, kernel_sides, strides, seeds)
+def test_is_close_to_the_supremum(out, into, side, stride, seed) -> None:
+    """Within a part in a thousand of the norm on a large torus, for small kernels."""
+    kernel = draw(seed, out, into, side, side)
+    exact = convolution_singular_values(kernel, 60, stride)[0].item()
+    assert exact <= kernel_norm_bound(kernel, stride) <= 1.002 * exact
+
+
+@given(channels, channels, kernel_sides, strides, st.integers(1, 4), seeds)
+def test_on_a_given_torus_the_bound_is_the_norm(out, into, side, stride, blocks, seed) -> None:
+    """To 1e-9, with the singular values of the Fourier formula as the reference."""
+    kernel = draw(seed, out, into, side, side)
+    torus = (stride * (blocks + side), stride * (blocks + side + 1))
+    exact = convolution_singular_values(kernel, torus, stride)[0].item()
+    assert exact * (1 - 1e-14) <= kernel_norm_bound(kernel, stride, torus) <= exact * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("side", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (4, 2)])
+@pytest.mark.parametrize(("out", "into"), [(1, 5), (5, 1), (4, 4), (24, 3)])
+def test_tight_for_orthogonal_kernels(out, into, side, stride) -> None:
+    """1 to 1e-10 in float64 and to 1e-5 in float32, on the coarsest grid."""
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        kernel = OrthogonalConv2d(into, out, side, stride, dtype=dtype).weight
+        bound = kernel_norm_bound(kernel, stride)
+        exact = convolution_singular_values(kernel.detach().double(), 12, stride)[0].item()
+        assert exact * (1 - 1e-14) <= bound <= 1 + tolerance
+
+
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 6), seeds)
+def test_between_grid_points(degree: int, finer: int, power: int, seed: int) -> None:
+    """The lemma behind it: a trigonometric polynomial between the points of a grid."""
+    size = 2 * degree + finer
+    waves = np.arange(degree + 1)
+    coefficients = draw(seed, 2, degree + 1).numpy() * 2.0 ** (-power * waves / degree)
+
+    def values(points: np.ndarray) -> np.ndarray:
+        angles = np.outer(points, waves)
+        return np.cos(angles) @ coefficients[0] + np.sin(angles) @ coefficients[1]
+
+    on_grid = np.abs(values(2 * np.pi * np.arange(size) / size)).max()
+    everywhere = np.abs(values(np.linspace(0, 2 * np.pi, 4001))).max()
+    assert everywhere <= on_grid / math.cos(math.pi * degree / size) * (1 + 1e-12)
+
+
+def test_the_factor_is_attained() -> None:
+    """``cos(d t)`` half a grid step away from its maxima: nothing smaller would be a bound."""
+    degree, size = 3, 12
+    shift = math.pi / size
+    points = 2 * math.pi * np.arange(size) / size
+    on_grid = np.abs(np.cos(degree * (points - shift))).max()
+    assert on_grid / math.cos(math.pi * degree / size) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_does_not_trust_the_eigenvalues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong factors give a larger bound, not a wrong one."""
+    kernel = draw(0, 3, 4, 3, 3)
+    exact = convolution_singular_values(kernel, 40)[0].item()
+    eigh = torch.linalg.eigh
+    for spoil in (
+        lambda s, v: (0.9 * s, v),
+        lambda s, v: (s, 0.9 * v),
+        lambda s, v: (s.flip(-1), v),
+        lambda s, v: (math.nan * s, v),
+        lambda s, v: (0 * s, v),
+    ):
+        monkeypatch.setattr(torch.linalg, "eigh", lambda g, spoil=spoil: spoil(*eigh(g)))
+        assert kernel_norm_bound(kernel) >= exact
+
+
+def test_scales_and_zeros() -> None:
+    """Powers of two pass through exactly; the zero kernel has norm (almost) 0."""
+    kernel = draw(0, 2, 3, 3, 3)
+    bound = kernel_norm_bound(kernel)
+    for power in (-60, 60):
+        assert kernel_norm_bound(2.0**power * kernel) == pytest.approx(
+            2.0**power * bound, rel=1e-12
+        )
+    assert kernel_norm_bound(0 * kernel) == 0.0
+
+
+def test_bad_kernels() -> None:
+    """NaN is refused, and what overflows has no finite bound."""
+    kernel = torch.ones(2, 2, 3, 3)
+    kernel[0, 0, 0, 0] = math.nan
+    with pytest.raises(ValueError, match="finite entries"):
+        kernel_norm_bound(kernel)
+    assert kernel_norm_bound(torch.full((1, 1, 3, 3), 1e200, dtype=torch.float64)) == math.inf
+    with pytest.raises(ValueError, match="A kernel has shape"):
+        kernel_norm_bound(torch.ones(3, 3))
+    assert np.finfo(np.float64).eps / 2 == norms.UNIT_ROUNDOFF
