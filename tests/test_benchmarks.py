@@ -1,0 +1,184 @@
+"""What the benchmarks measure with, on layers whose answers are known; nothing here is timed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+import lipsplines
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a benchmark as its own command line does: from its folder."""
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    return importlib.import_module
+
+
+class Scaled(nn.Module):
+    """QR times a factor, which may count its calls or give another gradient than its own."""
+
+    def __init__(self, factor: float = 1.0, counts: bool = False, detached: bool = False) -> None:
+        super().__init__()
+        self.factor, self.counts, self.detached = factor, counts, detached
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.counts:
+            self.calls += 1
+        orthogonal = torch.linalg.qr(weight).Q
+        if self.detached:
+            orthogonal = orthogonal.detach() + 0.5 * weight - 0.5 * weight.detach()
+        return self.factor * orthogonal
+
+
+def scaled(**options) -> Callable[..., nn.Module]:
+    """Build an orthogonal linear layer times a factor."""
+
+    def build(seed: int = 0) -> nn.Module:
+        torch.manual_seed(seed)
+        layer = nn.Linear(4, 4)
+        parametrize.register_parametrization(layer, "weight", Scaled(**options))
+        return layer
+
+    return build
+
+
+def test_functions_are_timed_in_turn(load) -> None:
+    """Each round begins with the next function; minimum and median leave the warm-up out."""
+    order: list[str] = []
+
+    def function(name: str) -> Callable[[], dict[str, float]]:
+        def once() -> dict[str, float]:
+            order.append(name)
+            return {"step": float(len(order))}
+
+        return once
+
+    times_in_turn = load("timing").times_in_turn
+    table = times_in_turn({"a": function("a"), "b": function("b")}, 3, seconds=1, warm_up=1)
+    assert "".join(order) == "abbaabba"
+    assert table["a"] == {"repeats": 3, "step_min_ms": 4.0, "step_median_ms": 5.0}
+
+
+def test_a_slow_function_leaves_after_five_rounds(load) -> None:
+    """One that used up its time stops, the other goes on."""
+    runs = {"slow": lambda: {"step": 900.0}, "fast": lambda: {"step": 1.0}}
+    table = load("timing").times_in_turn(runs, 20, seconds=1)
+    assert (table["slow"]["repeats"], table["fast"]["repeats"]) == (5, 20)
+
+
+@pytest.mark.parametrize("index", range(11))
+def test_singular_values_are_those_of_the_layer(load, index: int) -> None:
+    """The caught weight gives the singular values of the layer itself, applied to unit vectors."""
+    layers, abilities = load("layers"), load("abilities")
+    full = layers.CASES[index]
+    arguments = tuple(min(n, 3) for n in full.arguments[:2]) + full.arguments[2:]
+    side = (layers.ZEROS_SIDE,) * (len(full.input_shape) - 2)
+    shape = (2, arguments[0], *side)
+    case = layers.Case(full.name, arguments, shape, full.options)
+    layer = case.build(case.everyone()[0])
+    found = layers.singular_values(case, layers.weight_in_use(layer, torch.randn(shape)))
+    expected = torch.linalg.svdvals(abilities.matrix_of(layer, shape[1:]))
+    torch.testing.assert_close(found.sort().values, expected.sort().values, atol=1e-5, rtol=0)
+
+
+def test_the_weight_in_use_is_that_of_the_mode(load) -> None:
+    """Power iteration moves in training mode: what the forward pass used is caught, not asked."""
+    layer = parametrizations.spectral_norm(nn.Linear(6, 5))
+    x = torch.eye(6)
+    caught = load("layers").weight_in_use(layer.train(), x)
+    with torch.no_grad():
+        torch.testing.assert_close(caught.float(), layer.eval().weight)
+
+
+def test_memory_counts_what_a_plain_layer_keeps(load) -> None:
+    """A linear layer keeps its input; its weight and bias are parameters."""
+    layers = load("layers")
+    case = next(case for case in layers.CASES if not case.is_convolution)
+    kept = layers.memory(case, case.everyone()[0])
+    inputs, outputs = case.arguments
+    assert kept["kept_mib"] == kept["input_mib"] == 4 * 64 * inputs / 2**20
+    assert kept["parameters"] == inputs * outputs + outputs
+    assert kept["other_state"] == 0
+
+
+@pytest.mark.parametrize(
+    ("ability", "good", "bad"),
+    [
+        ("norm", {}, {"factor": 1.1}),
+        ("orthogonal", {}, {"factor": 0.9}),
+        ("norm_after_a_wild_step", {}, {"factor": 1.1}),
+        ("built_in_float64", {}, {"factor": 1.0 + 1e-9}),
+        ("exact_gradient", {}, {"detached": True}),
+        ("stateless", {}, {"counts": True}),
+    ],
+)
+def test_abilities_tell_good_from_bad(load, ability: str, good: dict, bad: dict) -> None:
+    """Each try holds for an orthogonal layer and fails for one that lacks just this."""
+    attempt = getattr(load("abilities"), ability)
+    assert attempt(scaled(**good), (4,))[0]
+    assert not attempt(scaled(**bad), (4,))[0]
+
+
+def test_an_error_is_an_answer(load) -> None:
+    """What a layer raises is stored in place of a number."""
+
+    def refuses() -> nn.Module:
+        raise ValueError("no groups\nat all")
+
+    entry = load("abilities")._attempt(refuses)
+    assert entry == {"holds": False, "value": None, "why": "ValueError: no groups"}
+
+
+def test_every_orthogonal_map_is_orthogonal(load) -> None:
+    """In float64 and for a well-conditioned weight all maps give orthonormal columns."""
+    maps = load("orthogonal_maps")
+    for name, function in maps.MAPS.items():
+        quality = maps.quality(function, (6, 3), "normal")["float64"]
+        assert max(abs(quality["largest"]), abs(quality["smallest"])) < 1e-9, name
+
+
+def test_weights_have_their_condition_number(load) -> None:
+    """Norm and condition number are those of the name."""
+    values = torch.linalg.svdvals(
+        load("orthogonal_maps").weight_of((6, 3), "condition 1e3", torch.float64)
+    )
+    torch.testing.assert_close(values[0], torch.ones_like(values[0]))
+    torch.testing.assert_close(values[0] / values[-1], torch.full_like(values[0], 1e3))
+
+
+@pytest.mark.parametrize("name", ["layers", "orthogonal_maps"])
+def test_stored_results_are_complete(load, name: str) -> None:
+    """All cases are there, and all contenders that need no further package."""
+    module = load(name)
+    stored = json.loads(module.RESULT.read_text(encoding="utf-8"))
+    if name == "orthogonal_maps":
+        assert [tuple(shape["shape"]) for shape in stored["shapes"]] == module.SHAPES
+        assert all(list(shape["rows"]) == list(module.MAPS) for shape in stored["shapes"])
+        return
+    assert [case["name"] for case in stored["cases"]] == [case.name for case in module.CASES]
+    for case, entry in zip(module.CASES, stored["cases"], strict=True):
+        own = [c.name for c in case.contenders() if c.package in ("lipsplines", "torch")]
+        assert [key for key in entry["rows"] if key in own] == own
+
+
+def test_stored_norms_of_this_library_are_at_most_one(load) -> None:
+    """The stored table bears the guarantee out, fresh and trained, in both modes."""
+    stored = json.loads(load("layers").RESULT.read_text(encoding="utf-8"))
+    rows = [row for case in stored["cases"] for row in case["rows"].values()]
+    own = [row["norm"] for row in rows if row["package"] == "lipsplines"]
+    assert len(own) > 10
+    assert max(pair[0] for norms in own for pair in norms.values()) <= 1 + 1e-5
+    assert stored["versions"]["lipsplines"] == lipsplines.__version__
