@@ -81,6 +81,12 @@ class LinearSpline(nn.Module):
     ValueError
         For an argument out of its domain, and in the forward pass for an input that does not have
         ``C`` channels.
+
+    Notes
+    -----
+    Slopes are differences of coefficients. In float32, coefficients of a size far above the range,
+    with a mean of 1000, say, leave slopes up to 1e-3 above the bound; a bias of the next layer does
+    better there. `certify.lipschitz_bounds` counts what the stored numbers give.
     """
 
     def __init__(
@@ -250,7 +256,7 @@ class Householder(nn.Module):
         self.angle = nn.Parameter(angle)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_channels(x, self.num_activations)
+        _check_input(x, self.num_activations, self.angle)
         shape = (-1, *[1] * (x.dim() - 2))
         sine, cosine = (self.angle / 2).sin().view(shape), (self.angle / 2).cos().view(shape)
         first, second = x.unflatten(1, (self.num_activations // 2, 2)).unbind(2)
@@ -297,7 +303,7 @@ class LipschitzPReLU(nn.Module):
         return _ClampInward.apply(self.weight, -1.0, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_channels(x, self.num_parameters)
+        _check_input(x, self.num_parameters, self.weight)
         slope = self.slope.view(-1, *[1] * (x.dim() - 2))
         return torch.where(x > 0, x, slope * x)
 
@@ -373,9 +379,13 @@ def _positive_integer(name: str, value: int) -> int:
     return int(value)
 
 
-def _check_channels(x: Tensor, channels: int) -> None:
+def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
     if x.dim() < 2 or x.shape[1] != channels:
         raise ValueError(
             f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
             f"this module was built for {channels} channels."
+        )
+    if x.dtype != parameter.dtype:
+        raise TypeError(
+            f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
         )

@@ -80,10 +80,10 @@ class BlockOrthogonal(nn.Module):
         else:
             base = torch.eye(self.middle, dtype=last.dtype, device=last.device)
         kernel = kernels.block_orthogonal_kernel(base, self._projectors(base, *rest))
-        if last is None:
-            return kernel
-        side = (self.block, self.block)
-        return kernels.compose_kernels(last.unflatten(1, (self.middle, *side)), kernel)
+        if last is not None:
+            side = (self.block, self.block)
+            kernel = kernels.compose_kernels(last.unflatten(1, (self.middle, *side)), kernel)
+        return kernel.contiguous()
 
     def _projectors(self, base: Tensor, weight: Tensor | None = None) -> Tensor:
         """Shape ``(2 (k - 1), c, c)``: in turn onto the span of a matrix and its complement."""
