@@ -274,6 +274,7 @@ class NegativeLinear(Negative, OrthogonalLinear):
         (parametrizations.weight_norm(Flipped(3, 2, 3)), Flipped, (2, 3, 4, 4)),
         (Shrunk(3), Shrunk, (5, 3)),
         (NegativeLinear(3, 2), NegativeLinear, (5, 3)),
+        (nn.ReLU6(), nn.ReLU6, (5, 3)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
