@@ -18,6 +18,7 @@ from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTransp
 from lipsplines.folding import fold
 from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
 from lipsplines.pruning import sparsify
+from lipsplines.storage import load_model, save_model
 from lipsplines.training import parameter_groups
 
 __all__ = [
@@ -36,7 +37,9 @@ __all__ = [
     "certified_radius",
     "fold",
     "lipschitz_bounds",
+    "load_model",
     "parameter_groups",
+    "save_model",
     "sparsify",
     "tv2",
 ]

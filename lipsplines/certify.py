@@ -227,12 +227,20 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
     """Names and members of a container, None for a layer."""
-    forward = type(module).forward
-    if forward is nn.Sequential.forward:
+    if _is(module, nn.Sequential):
         return list(module._modules.items())  # not `named_children`, which leaves repetitions out
-    if forward in (Residual.forward, Averaged.forward):
+    if _is(module, Residual) or _is(module, Averaged):
         return [("module", module.module)]
     return None
+
+
+def _is(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a container runs as one of this class: subclasses may add names, no computation."""
+    own = type(module)
+    methods = ("forward", "__call__", "__iter__", "__getattr__", "__getattribute__")
+    return isinstance(module, kind) and all(
+        getattr(own, name, None) is getattr(kind, name, None) for name in methods
+    )
 
 
 def _prepare(
@@ -249,7 +257,7 @@ def _prepare(
     constants = {}
     for (layer, _), (_, own) in zip(unfold_chain(frozen), unfold_chain(model), strict=True):
         try:
-            constants[layer] = BOUNDS[type(layer).forward](layer, shapes[layer])
+            constants[layer] = BOUNDS[type(layer)](layer, shapes[layer])
         except TypeError as error:
             raise TypeError(f"{own}: {error}") from None
     return frozen, constants, points
@@ -273,7 +281,7 @@ def _apart(module: nn.Module, name: str = "model") -> nn.Module:
     """Copy in which no two layers are one, so that each place can have its own bound."""
     children = _children(module)
     if children is None:
-        if type(module).forward not in BOUNDS:
+        if type(module) not in BOUNDS:
             raise TypeError(
                 f"No Lipschitz bound is known for {type(module).__name__} ({name}); known are "
                 "nn.Sequential, Residual and Averaged of linear and convolutional layers, pooling "
@@ -284,9 +292,9 @@ def _apart(module: nn.Module, name: str = "model") -> nn.Module:
             layer.inplace = False  # the same function, which leaves its input for others to read
         return layer
     members = [_apart(child, f"{name}.{key}") for key, child in children]
-    if type(module).forward is nn.Sequential.forward:
+    if _is(module, nn.Sequential):
         return nn.Sequential(*members)
-    if type(module).forward is Residual.forward:
+    if _is(module, Residual):
         return Residual(*members)
     return Averaged(*members, module.weight)
 

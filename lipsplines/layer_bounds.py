@@ -1,8 +1,8 @@
 """Lipschitz constants of single layers in the 2-norm, bounded rigorously in float64.
 
 Each bound takes the module, as its forward pass uses it and in float64, and the shape of one of
-its inputs. A module is known by the function that its forward pass runs, so that a subclass which
-overrides ``forward`` is refused rather than mistaken for its parent.
+its inputs. A module is known by its exact class, so that a subclass is refused rather than mistaken
+for its parent, whatever it overrides; `folding.fold` turns mere constructors into their parents.
 """
 
 from __future__ import annotations
@@ -126,27 +126,27 @@ def _one(module: nn.Module, shape: Sequence[int]) -> float:
     return 1.0
 
 
-BOUNDS: dict[Callable, Callable[[nn.Module, Sequence[int]], float]] = {
-    nn.Linear.forward: _linear,
-    nn.Conv2d.forward: _convolution,
-    nn.ConvTranspose2d.forward: _transposed,
-    CircularConvTranspose2d.forward: _transposed,
-    nn.AvgPool2d.forward: _average_pool,
-    nn.MaxPool2d.forward: _max_pool,
-    nn.AdaptiveAvgPool2d.forward: _adaptive_average_pool,
-    LinearSpline.forward: _spline,
-    LipschitzPReLU.forward: lambda module, shape: _largest_slope(module.slope),
-    nn.PReLU.forward: lambda module, shape: _largest_slope(module.weight),
-    nn.LeakyReLU.forward: lambda module, shape: _largest_slope(module.negative_slope),
-    GroupSort.forward: _one,
-    Householder.forward: _one,
-    Absolute.forward: _one,
-    nn.ReLU.forward: _one,
-    nn.Identity.forward: _one,
-    nn.Flatten.forward: _one,
-    nn.Unflatten.forward: _one,
-    nn.PixelShuffle.forward: _one,
-    nn.PixelUnshuffle.forward: _one,
+BOUNDS: dict[type[nn.Module], Callable[[nn.Module, Sequence[int]], float]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _convolution,
+    nn.ConvTranspose2d: _transposed,
+    CircularConvTranspose2d: _transposed,
+    nn.AvgPool2d: _average_pool,
+    nn.MaxPool2d: _max_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_average_pool,
+    LinearSpline: _spline,
+    LipschitzPReLU: lambda module, shape: _largest_slope(module.slope),
+    nn.PReLU: lambda module, shape: _largest_slope(module.weight),
+    nn.LeakyReLU: lambda module, shape: _largest_slope(module.negative_slope),
+    GroupSort: _one,
+    Householder: _one,
+    Absolute: _one,
+    nn.ReLU: _one,
+    nn.Identity: _one,
+    nn.Flatten: _one,
+    nn.Unflatten: _one,
+    nn.PixelShuffle: _one,
+    nn.PixelUnshuffle: _one,
 }
 
 

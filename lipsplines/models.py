@@ -82,6 +82,8 @@ class MLP(nn.Sequential):
         For the linear layers, such as ``{"iterations": 15}``.
     """
 
+    folded_class = nn.Sequential
+
     def __init__(
         self,
         sizes: Sequence[int],

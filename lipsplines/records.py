@@ -41,7 +41,17 @@ __all__ = [
 ]
 
 # Modules that only show, store or judge numbers.
-PRESENTATION = ("__init__", "__main__", "claims", "cli", "figures", "records", "tables")
+PRESENTATION = (
+    "__init__",
+    "__main__",
+    "claims",
+    "cli",
+    "descriptions",
+    "figures",
+    "records",
+    "storage",
+    "tables",
+)
 PARTS = ("settings", "metrics", "lipschitz", "provenance")
 
 

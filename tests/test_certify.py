@@ -620,3 +620,39 @@ def test_images_need_their_shape() -> None:
         lipschitz_bounds(OrthogonalConv2d(2, 2, 5), (2, 3, 3))
     with pytest.raises(ValueError, match=r"shape \(3, 6, 6\)"):
         lipschitz_bounds(model, (3, 6, 6))
+
+
+class TwiceTheKernel(nn.Conv2d):
+    """A convolution that computes something else below its forward pass."""
+
+    def _conv_forward(self, input, weight, bias):
+        return super()._conv_forward(input, 2 * weight, bias)
+
+
+class Backwards(nn.Sequential):
+    """A chain in another order."""
+
+    def __iter__(self):
+        return iter(list(self._modules.values())[::-1] * 2)
+
+
+class Named(nn.Sequential):
+    """A chain with a constructor and a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 3, bias=False))
+
+    @property
+    def first(self) -> nn.Module:
+        return self[0]
+
+
+def test_subclasses_that_compute_below_their_forward_pass() -> None:
+    """Refused, wherever they hide it; mere additions of names are not."""
+    with pytest.raises(TypeError, match=r"known for TwiceTheKernel \(model\.0\)"):
+        lipschitz_bounds(nn.Sequential(TwiceTheKernel(1, 1, 3)), (1, 5, 5))
+    with pytest.raises(TypeError, match=r"known for Backwards"):
+        lipschitz_bounds(Backwards(nn.Linear(3, 3), nn.Linear(3, 3)))
+    model = Named()
+    _, upper = lipschitz_bounds(model)
+    assert upper == pytest.approx(matrix_norm_bound(model.first.weight), rel=1e-12)
