@@ -34,6 +34,7 @@ __all__ = [
     "CorruptRecordWarning",
     "Record",
     "Store",
+    "benchmark",
     "code_fingerprint",
     "default_results",
     "identity",
@@ -94,13 +95,30 @@ def identity(settings: Mapping[str, Any]) -> str:
 def default_results() -> Path:
     """Folder of records: ``LIPSPLINES_RESULTS``, else ``results`` here or in a parent folder."""
     named = os.environ.get("LIPSPLINES_RESULTS")
-    if named:
-        return Path(named)
+    return Path(named) if named else _nearest("results")
+
+
+def benchmark(name: str) -> dict[str, Any]:
+    """Stored table of a benchmark: ``benchmarks/results/<name>.json`` here or in a parent folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of this name.
+    """
+    path = _nearest("benchmarks/results") / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No table of a benchmark {name!r} is stored in {path.parent}; run this in a clone of "
+            f"the repository, or make the table with python benchmarks/{name}.py."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _nearest(name: str) -> Path:
+    """The folder of this name here or in the nearest parent that has it, else here."""
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "results").is_dir():
-            return folder / "results"
-    return here / "results"
+    return next((up / name for up in (here, *here.parents) if (up / name).is_dir()), here / name)
 
 
 class Store:

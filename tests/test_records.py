@@ -40,6 +40,19 @@ def test_round_trip_with_tensors(tmp_path: Path) -> None:
     assert store.tensors(make()) == {}
 
 
+def test_tables_of_benchmarks_are_found_from_any_folder_below(tmp_path, monkeypatch) -> None:
+    """Executed notebooks lie deeper than their sources."""
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    (folder / "toy.json").write_text('{"rows": [1, 2]}')
+    deep = tmp_path / "_executed" / "smoke"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert records.benchmark("toy") == {"rows": [1, 2]}
+    with pytest.raises(FileNotFoundError, match=r"No table of a benchmark 'none' is stored in .*"):
+        records.benchmark("none")
+
+
 def damage_cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 

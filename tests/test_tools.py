@@ -71,16 +71,19 @@ def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:
     seen = {fingerprint(book, "smoke", "good"), fingerprint(book, "quick", "good")}
     reference = book / "results" / "fitting1d" / "paper" / "record.json"
     reference.parent.mkdir(parents=True)
+    table = book / "benchmarks" / "results" / "table.json"
+    table.parent.mkdir(parents=True)
     notebook = book / "notebooks" / "good.ipynb"
     for path in (
         notebook,
         book / "lipsplines" / "module.py",
         book / "requirements.lock",
         reference,
+        table,
     ):
         path.write_text((path.read_text() if path.exists() else "") + " ")
         seen.add(fingerprint(book, "smoke", "good"))
-    assert len(seen) == 6
+    assert len(seen) == 7
     other = book / "results" / "fitting1d" / "quick" / "record.json"
     other.parent.mkdir()
     other.write_text("{}")

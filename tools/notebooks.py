@@ -43,8 +43,8 @@ def executed_path(root: Path, profile: str, name: str) -> Path:
 def fingerprint(root: Path, profile: str, name: str) -> str:
     """Hash all that the outputs of a notebook depend on.
 
-    These are the notebook, the library, the pinned packages, the committed reference records that
-    pages show, and the profile.
+    These are the notebook, the library, the pinned packages, the committed reference records and
+    tables of benchmarks that pages show, and the profile.
     """
     digest = hashlib.sha256(profile.encode())
     files = [
@@ -52,6 +52,7 @@ def fingerprint(root: Path, profile: str, name: str) -> str:
         root / "requirements.lock",
         *sorted((root / "lipsplines").rglob("*.py")),
         *sorted(path for path in root.glob("results/*/paper/**/*") if path.is_file()),
+        *sorted(root.glob("benchmarks/results/*.json")),
     ]
     for path in files:
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
