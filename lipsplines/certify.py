@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ __all__ = [
 
 MOST_PROBES = 256
 PROBE_ENTRIES = 2**13
+LARGEST_INPUT = 2**28
 
 
 class LipschitzBounds(tuple):
@@ -160,15 +162,21 @@ def input_shapes(frozen: nn.Module, point: Tensor) -> dict[nn.Module, torch.Size
     ]
     try:
         with torch.no_grad():
-            frozen(point)
+            # Two samples: a single one could pass for a dimension of the input.
+            outputs = frozen(torch.cat((point, point)))
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"The model does not accept inputs of shape {tuple(point.shape[1:])}, without the "
-            f"batch dimension; give input_shape. ({error})"
+            f"batch dimension; check input_shape. ({error})"
         ) from error
     finally:
         for hook in hooks:
             hook.remove()
+    if isinstance(outputs, Tensor) and (outputs.dim() < 2 or len(outputs) != 2):
+        raise ValueError(
+            f"Two inputs of shape {tuple(point.shape[1:])} gave an output of shape "
+            f"{tuple(outputs.shape)}: the model mixes the samples of a batch."
+        )
     return shapes
 
 
@@ -219,6 +227,10 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
     """
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits must have shape (N, classes >= 2), got {tuple(logits.shape)}.")
+    if not bool(logits.isfinite().all()):
+        raise ValueError("logits must be finite.")
+    if isinstance(lipschitz, tuple):
+        raise TypeError("lipschitz is one number: pass the upper bound of lipschitz_bounds.")
     if not (math.isfinite(lipschitz) and lipschitz > 0):
         raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
     first, second = logits.topk(2, dim=1).values.unbind(1)
@@ -267,8 +279,9 @@ def _refuse_unknown(model: nn.Module, name: str = "model") -> None:
     """A sentence for whatever might compute something else than its class says."""
     if model._forward_hooks or model._forward_pre_hooks:
         raise TypeError(f"{name} has forward hooks, which may change its output; remove them.")
-    if "forward" in vars(model):
-        raise TypeError(f"{name} has a forward method beside that of its class; remove it.")
+    shadowed = [key for key, v in vars(model).items() if callable(v) and hasattr(type(model), key)]
+    if shadowed:
+        raise TypeError(f"{name} has a {shadowed[0]} method beside that of its class; remove it.")
     children = _children(model)
     if children is not None:
         for key, child in children:
@@ -320,6 +333,8 @@ def _probe_points(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     if isinstance(input_shape, int):
         input_shape = (input_shape,)
+    if input_shape is not None:
+        _check_shape(input_shape)
     if isinstance(probes, Tensor):
         if input_shape is not None and tuple(probes.shape[1:]) != tuple(input_shape):
             raise ValueError(
@@ -348,3 +363,15 @@ def _probe_points(
     generator = torch.Generator().manual_seed(0)
     points = torch.randn((probes, *input_shape), generator=generator, dtype=torch.float64)
     return points.to(device)
+
+
+def _check_shape(input_shape: Sequence[int]) -> None:
+    sides = list(input_shape)
+    if not sides or not all(isinstance(n, Integral) and n >= 1 for n in sides):
+        raise ValueError(
+            f"input_shape must hold the sizes of one input, positive integers, got {input_shape!r}."
+        )
+    if math.prod(sides) > LARGEST_INPUT:
+        raise ValueError(
+            f"input_shape {tuple(sides)} has more than {LARGEST_INPUT} entries, too many to try."
+        )

@@ -6,6 +6,7 @@ Like the linear layers each is its plain torch counterpart with a constraint on 
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from lipsplines import kernels, orthogonal
 from lipsplines.activations import _positive_integer
+from lipsplines.layers import without_autocast
 
 __all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
 
@@ -71,6 +73,10 @@ class BlockOrthogonal(nn.Module):
         return tuple(starts)
 
     def forward(self, *parameters: Tensor) -> Tensor:
+        with without_autocast(parameters[0]):
+            return self._kernel(*parameters)
+
+    def _kernel(self, *parameters: Tensor) -> Tensor:
         rest = list(parameters)
         last = orthogonal.cayley(rest.pop(0)) if self.has_last else None
         if self.has_first:
@@ -115,14 +121,15 @@ class OrthogonalConv2d(nn.Conv2d):
     circular    ``k - s <= 2 p``      ``A A^T = I`` if ``c_out <= s^2 c_in``, and
                                       ``A^T A = I``, norms of images and of differences
                                       kept, if ``c_out >= s^2 c_in`` (both if equal)
-    none        ``p = 0, k > s``      ``A A^T = I`` if ``c_out <= s^2 c_in``, else norm <= 1
+    none        ``p = 0, k >= s``     ``A A^T = I`` if ``c_out <= s^2 c_in``, else norm <= 1
     zeros       ``p > 0``             norm <= 1: what the kernel moves over the border is lost
     any         ``k < s``             ``A A^T = I`` if ``c_out <= c_in``, else norm <= 1
     ==========  ====================  =====================================================
 
     (In the last case with zeros and ``p > 0``, norm <= 1.) No orthogonal map exists where the table
     gives less for circular padding: it would have more orthonormal rows or columns than entries.
-    See `BlockOrthogonal` for the construction; it reaches many orthogonal convolutions, not all.
+    See `BlockOrthogonal` for the construction; it reaches many orthogonal convolutions, not all,
+    and with one channel in and ``c_out < 2 s^2`` nothing but shifts between the pixels of a window.
 
     Parameters
     ----------
@@ -202,7 +209,7 @@ class OrthogonalConv2d(nn.Conv2d):
                     f"The image, {_sides(input)} with padding {self.padding}, is smaller than the "
                     f"kernel, {self.kernel_size[0]} x {self.kernel_size[0]}."
                 )
-            if self.padding_mode == "circular" and p and n % self.stride[0]:
+            if self.padding_mode == "circular" and n % self.stride[0]:
                 raise ValueError(
                     f"With circular padding and stride {self.stride[0]} the sides of an image must "
                     f"be multiples of the stride, got {_sides(input)}; use zero padding."
@@ -373,12 +380,12 @@ def _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode) -> t
 def _pair(name: str, value, smallest: int = 1) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(
-        isinstance(v, int) and not isinstance(v, bool) and v >= smallest for v in pair
+        isinstance(v, Integral) and not isinstance(v, bool) and v >= smallest for v in pair
     ):
         raise ValueError(
             f"{name} must be an integer of at least {smallest} or a pair of them, got {value!r}."
         )
-    return pair
+    return int(pair[0]), int(pair[1])
 
 
 def _single(name: str, value, smallest: int = 1) -> int:

@@ -33,6 +33,8 @@ from lipsplines.models import MLP
 __all__ = ["build", "description"]
 
 DEEPEST = 100
+MOST_LAYERS = 100_000  # that are applied, repetitions counted
+LARGEST_SIZE = 1_000_000
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -59,13 +61,27 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _each(value: Any, smallest: int, largest: int) -> bool:
+    """Whether an integer, or each of a list, lies within limits that no model reaches."""
+    sizes = value if isinstance(value, list) else [value]
+    return all(_integer(size) and smallest <= size <= largest for size in sizes)
+
+
 def _sizes(value: Any) -> bool:
-    return _integer(value) or (isinstance(value, list) and all(map(_integer, value)))
+    return _each(value, 0, LARGEST_SIZE)
+
+
+def _positive(value: Any) -> bool:
+    return _each(value, 1, LARGEST_SIZE)
+
+
+def _parts(value: Any) -> bool:
+    return _each(value, -1, LARGEST_SIZE)
 
 
 def _sides(value: Any) -> bool:
     """Sides of the kernel of an orthogonal convolution, which is built shift by shift."""
-    return _sizes(value) and all(True for k in (value if isinstance(value, list) else [value]))
+    return _each(value, 1, 255)
 
 
 def _padding(value: Any) -> bool:
@@ -77,7 +93,7 @@ def _optional(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _optional_sizes(value: Any) -> bool:
-    return all(map(_optional(_integer), value if isinstance(value, list) else [value]))
+    return all(map(_optional(_positive), value if isinstance(value, list) else [value]))
 
 
 def _bounds(value: Any) -> bool:
@@ -88,12 +104,12 @@ _LINEAR = {"in_features": _integer, "out_features": _integer, "bias": _flag}
 _CONVOLUTION = {
     "in_channels": _integer,
     "out_channels": _integer,
-    "kernel_size": _sizes,
-    "stride": _sizes,
+    "kernel_size": _positive,
+    "stride": _positive,
     "padding": _padding,
     "bias": _flag,
 }
-_GENERAL = {"dilation": _sizes, "groups": _integer, "padding_mode": _text}
+_GENERAL = {"dilation": _positive, "groups": _integer, "padding_mode": _text}
 _TRANSPOSED = {**_CONVOLUTION, "padding": _sizes, "output_padding": _sizes}
 
 # The modules that a file may hold, with the kind of each argument of their constructors.
@@ -127,22 +143,22 @@ KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
     nn.PReLU: {"num_parameters": _integer, "init": _number},
     nn.Identity: {},
     nn.Flatten: {"start_dim": _integer, "end_dim": _integer},
-    nn.Unflatten: {"dim": _integer, "unflattened_size": _sizes},
+    nn.Unflatten: {"dim": _integer, "unflattened_size": _parts},
     nn.PixelShuffle: {"upscale_factor": _integer},
     nn.PixelUnshuffle: {"downscale_factor": _integer},
     nn.AvgPool2d: {
-        "kernel_size": _sizes,
-        "stride": _sizes,
+        "kernel_size": _positive,
+        "stride": _positive,
         "padding": _sizes,
         "ceil_mode": _flag,
         "count_include_pad": _flag,
-        "divisor_override": _optional(_integer),
+        "divisor_override": _optional(_positive),
     },
     nn.MaxPool2d: {
-        "kernel_size": _sizes,
-        "stride": _sizes,
+        "kernel_size": _positive,
+        "stride": _positive,
         "padding": _sizes,
-        "dilation": _sizes,
+        "dilation": _positive,
         "return_indices": _flag,
         "ceil_mode": _flag,
     },
@@ -194,7 +210,18 @@ def build(node: Any) -> nn.Module:
         If the description is not one, naming the place in it.
     """
     with torch.device("meta"):
-        return _build(node, "", {})
+        model = _build(node, "", {})
+    if _applications(model, {}) > MOST_LAYERS:
+        raise ValueError(f"the repetitions amount to more than {MOST_LAYERS} layers.")
+    return model
+
+
+def _applications(module: nn.Module, known: dict[int, int]) -> int:
+    """How many layers a model applies, those that it repeats each time."""
+    if id(module) not in known:
+        members = module._modules.values() if isinstance(module, CONTAINERS) else ()
+        known[id(module)] = max(sum(_applications(child, known) for child in members), 1)
+    return known[id(module)]
 
 
 def _describe(module: nn.Module, name: str, places: dict[int, str]) -> dict[str, Any]:
@@ -268,7 +295,9 @@ def _contents(model: nn.Module) -> dict[str, tuple]:
     contents = {}
     for name, module in model.named_modules():
         kind = parametrize.type_before_parametrizations(module)
-        contents[name] = (nn.Sequential if kind is MLP else kind,)
+        # What torch derives from the padding decides where a layer sees zeros or a torus.
+        pads = getattr(module, "_reversed_padding_repeated_twice", None)
+        contents[name] = (nn.Sequential if kind is MLP else kind, pads and tuple(pads))
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         contents[name] = (tuple(tensor.shape), tensor.dtype)
     return contents
@@ -300,6 +329,8 @@ def _build(node: Any, name: str, built: dict[str, nn.Module]) -> nn.Module:
         if not isinstance(node.get("modules"), dict):
             raise ValueError(f"{where} is described without its modules.")
         for key, child in node["modules"].items():
+            if not key.isidentifier() and not key.isdecimal():
+                raise ValueError(f"{where} has a module of the name {key!r:.60}.")
             children[key] = _build(child, f"{name}.{key}" if name else key, built)
     try:
         if kind is nn.Sequential:
@@ -308,7 +339,7 @@ def _build(node: Any, name: str, built: dict[str, nn.Module]) -> nn.Module:
             module = kind(**children, **arguments)
     except Exception as error:  # whatever a constructor makes of wrong arguments
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ValueError(f"{where} cannot be built ({reason}).") from None
+        raise ValueError(f"{where} cannot be built ({reason:.200}).") from None
     for option, value in labels.items():
         setattr(module, option, value)
     built[name] = module

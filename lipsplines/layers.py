@@ -1,12 +1,16 @@
 """1-Lipschitz linear layers, built with ``torch.nn.utils.parametrize``.
 
-Each layer is its plain torch counterpart with a constraint on ``weight``, so that
-``torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")`` leaves an ordinary layer.
+Each layer is its plain torch counterpart with a constraint on ``weight``; `folding.fold` makes the
+ordinary layer of it. The constraint is computed in the precision of the parameters under
+``torch.autocast`` too.
 ``torch.nn.utils.parametrize.cached()`` computes each constrained weight once for several passes.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -24,7 +28,8 @@ class Bjorck(nn.Module):
         self.iterations = _positive_integer("iterations", iterations)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return orthogonal.bjorck(weight, self.iterations)
+        with without_autocast(weight):
+            return orthogonal.bjorck(weight, self.iterations)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -41,7 +46,8 @@ class SpectralNormalization(nn.Module):
         self.squarings = _positive_integer("squarings", squarings)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return orthogonal.spectral_normalize(weight, self.squarings)
+        with without_autocast(weight):
+            return orthogonal.spectral_normalize(weight, self.squarings)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -149,6 +155,14 @@ class SpectralLinear(nn.Linear):
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         parametrize.register_parametrization(self, "weight", SpectralNormalization(squarings))
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager:
+    """Within this block, operations on the device of a tensor keep their inputs' precision."""
+    kind = tensor.device.type
+    if not torch.amp.is_autocast_available(kind):  # "meta", say
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def _same_shape(output: Tensor, x: Tensor) -> Tensor:

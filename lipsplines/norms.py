@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lipsplines import kernels
+from lipsplines.convolutions import _pair
 
 __all__ = ["UNIT_ROUNDOFF", "kernel_norm_bound", "matrix_norm_bound"]
 
@@ -44,6 +45,30 @@ def matrix_norm_bound(weight: Tensor) -> float:
         raise ValueError("matrix_norm_bound needs finite entries.")
     if not bool(matrix.any()):
         return 0.0
+    matrix, exponent = _scaled(matrix)
+    return _unscaled(_matrix_bound(matrix), exponent)
+
+
+def _scaled(tensor: Tensor) -> tuple[Tensor, int]:
+    """The tensor divided by a power of 2, its largest entry in [1/2, 1): no square underflows.
+
+    Squares of entries below 2^-500 times the largest may, and matter to no sum at this precision.
+    """
+    exponent = math.frexp(tensor.abs().max().item())[1]
+    half = exponent // 2  # in two steps: the power itself may be out of range
+    return tensor * 2.0**-half * 2.0 ** -(exponent - half), exponent
+
+
+def _unscaled(bound: float, exponent: int) -> float:
+    """The bound times the power of 2, rounded up among denormal numbers; infinite if too large."""
+    try:
+        result = math.ldexp(bound, exponent)
+    except OverflowError:
+        return math.inf
+    return result if result > 1e-300 else math.nextafter(result, math.inf)
+
+
+def _matrix_bound(matrix: Tensor) -> float:
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     largest, smallest = max(matrix.shape), min(matrix.shape)
     rounding = 4 * largest * smallest * UNIT_ROUNDOFF
@@ -90,18 +115,30 @@ def kernel_norm_bound(
     float
         In float64 within about 1e-10 of the supremum where the grid is fine enough.
     """
-    blocks = kernels.polyphase_kernel(kernel.detach().double(), stride)
+    strides = _pair(stride, "stride")
+    blocks = kernels.polyphase_kernel(kernel.detach().double(), strides)
     if not bool(blocks.isfinite().all()):
         raise ValueError("kernel_norm_bound needs finite entries.")
+    own = None
+    if torus is not None:
+        if any(side % s for side, s in zip(_pair(torus, "torus"), strides, strict=True)):
+            raise ValueError(
+                f"The sides of the torus must be multiples of the strides {strides}, got {torus!r}."
+            )
+        own = [side // s for side, s in zip(_pair(torus, "torus"), strides, strict=True)]
+    if not bool(blocks.any()):
+        return 0.0
+    blocks, exponent = _scaled(blocks)
+    return _unscaled(_kernel_bound(blocks, own), exponent)
+
+
+def _kernel_bound(blocks: Tensor, own: list[int] | None) -> float:
+    """For stride 1, on all images and, if the sides `own` are given and small, on that torus."""
     degrees = [side - 1 for side in blocks.shape[2:]]
     work = max(min(blocks.shape[:2]), 32) ** 3
     grid = [max(4 * d, 1) for d in degrees]
-    own = None
-    if torus is not None:
-        strides = stride if isinstance(stride, tuple) else (stride, stride)
-        own = [side // s for side, s in zip(torus, strides, strict=True)]
-        if work * math.prod(own) > LARGEST_GRID:
-            own = None
+    if own is not None and work * math.prod(own) > LARGEST_GRID:
+        own = None
     best = math.inf
     while True:
         middle, radius, slack = _spectrum(blocks, grid)
@@ -110,7 +147,8 @@ def kernel_norm_bound(
         )
         best = min(best, middle + factor * (radius + slack))
         finer = [2 * n if n > 1 else 1 for n in grid]
-        if (factor - 1) * radius <= 2e-6 * best or work * math.prod(finer) > LARGEST_GRID:
+        enough = finer == grid or (factor - 1) * radius <= 2e-6 * best
+        if enough or work * math.prod(finer) > LARGEST_GRID:
             break
         if own is not None and math.prod(own) <= math.prod(finer):
             break
@@ -136,8 +174,6 @@ def _spectrum(blocks: Tensor, grid: list[int]) -> tuple[float, float, float]:
         symbols = symbols.movedim(0, axis)
     symbols = symbols.flatten(0, 1)
     gram = symbols @ symbols.mH if out_channels <= in_channels else symbols.mH @ symbols
-    if not bool(gram.isfinite().all()):
-        return 0.0, math.inf, 0.0
     values, vectors = torch.linalg.eigh(gram)
     middle = ((values.max() + values.min()) / 2).nan_to_num(0.0).clamp_min(0).item()
     identity = torch.eye(values.shape[-1], dtype=gram.dtype, device=gram.device)

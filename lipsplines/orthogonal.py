@@ -70,7 +70,8 @@ def cayley(weight: Tensor) -> Tensor:
     symmetric part of ``I + A`` is at least ``I``, so the inverse exists and its norm is at most 1,
     whatever the weight: no iteration has to converge and no gradient grows without bound. One step
     of Björck's iteration then removes what rounding has left, and lets no singular value above 1.
-    A weight of Frobenius norm above 64 is first scaled to 64, lest rounding swallow the ``I``.
+    Should rounding swallow the ``I``, ``U`` and ``V`` are first scaled down: to
+    ``|U|_1 |U|_inf <= 1000^2`` and ``|V|_1 |V|_inf <= 45^2``, which bound their squared norms.
 
     Parameters
     ----------
@@ -82,20 +83,31 @@ def cayley(weight: Tensor) -> Tensor:
     -------
     Tensor
         Same shape. All singular values lie within a few units of ``sqrt(r) u`` of 1, with
-        ``r = min(m, n)`` and ``u`` the unit roundoff. Square ones are rotations, and come close to
-        every rotation. Differentiable any number of times.
+        ``r = min(m, n)`` and ``u`` the unit roundoff (in half precision: rounded from float32).
+        Square ones are rotations, without those whose angles come close to 180 degrees.
+        Differentiable any number of times.
     """
+    if weight.dtype in (torch.float16, torch.bfloat16):
+        return cayley(weight.float()).to(weight.dtype)
     rows, columns = weight.shape[-2:]
     if rows < columns:
         return cayley(weight.mT).mT
-    weight = weight.clamp(-1e9, 1e9)  # whose squares do not overflow
-    squared_norm = weight.square().sum((-2, -1), keepdim=True)
-    weight = weight * (64**2 / squared_norm.clamp_min(64**2)).sqrt()
-    square, rest = weight[..., :columns, :], weight[..., columns:, :]
+    square = _cap_norm(weight[..., :columns, :], 1000.0)
+    rest = _cap_norm(weight[..., columns:, :], 45.0)
     identity = torch.eye(columns, dtype=weight.dtype, device=weight.device)
     inverse = torch.linalg.inv(identity + ((square - square.mT) + rest.mT @ rest))
     result = torch.cat((2 * inverse - identity, -2 * rest @ inverse), -2)
     return 1.5 * result - 0.5 * result @ (result.mT @ result)
+
+
+def _cap_norm(weight: Tensor, largest: float) -> Tensor:
+    """The weight, scaled down where a bound of its norm exceeds `largest`."""
+    if not weight.shape[-2]:
+        return weight
+    weight = weight.clamp(-1e9, 1e9)  # so that nothing below overflows
+    magnitude = weight.abs()
+    squared = magnitude.sum(-1).amax(-1) * magnitude.sum(-2).amax(-1)
+    return weight * (largest**2 / squared.clamp_min(largest**2)).sqrt()[..., None, None]
 
 
 def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:

@@ -656,3 +656,55 @@ def test_subclasses_that_compute_below_their_forward_pass() -> None:
     model = Named()
     _, upper = lipschitz_bounds(model)
     assert upper == pytest.approx(matrix_norm_bound(model.first.weight), rel=1e-12)
+
+
+def test_methods_of_an_instance_are_refused() -> None:
+    """Also those below the forward pass."""
+    layer = nn.Conv2d(1, 1, 3)
+    layer._conv_forward = lambda x, weight, bias: 50 * nn.functional.conv2d(x, weight, bias)
+    with pytest.raises(TypeError, match="_conv_forward method beside that of its class"):
+        lipschitz_bounds(layer, (1, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("abc", "positive integers, got 'abc'"),
+        ((1.0, 8, 8), "positive integers"),
+        ((1, -2, 9), "positive integers"),
+        ((), "positive integers"),
+        ((1, 10**6, 10**6), "too many to try"),
+        ((8, 8), r"does not accept inputs of shape \(8, 8\)"),
+    ],
+)
+def test_input_shapes_are_checked(shape, message: str) -> None:
+    """Before anything is allocated; a missing dimension is not taken from the batch."""
+    with pytest.raises(ValueError, match=message):
+        lipschitz_bounds(nn.Conv2d(1, 1, 3), shape)
+
+
+def test_modules_that_mix_the_batch_by_negative_dimensions() -> None:
+    """They count from the end, and reach the batch for inputs of few dimensions."""
+    with pytest.raises(ValueError, match="mixes the samples of a batch"):
+        lipschitz_bounds(nn.Flatten(-4), (2, 8, 8))
+
+
+def test_radius_takes_one_finite_number_and_finite_logits() -> None:
+    """The pair of bounds is a natural slip, with an answer of its own."""
+    logits = torch.tensor([[2.0, 1.0]])
+    assert certified_radius(logits).item() == pytest.approx(1 / math.sqrt(2))
+    with pytest.raises(TypeError, match="pass the upper bound"):
+        certified_radius(logits, lipschitz_bounds(nn.ReLU(), (2,)))
+    with pytest.raises(ValueError, match="logits must be finite"):
+        certified_radius(logits * math.inf)
+
+
+def test_tiny_and_huge_layers_cancel() -> None:
+    """The product is of the order of 1, no factor is: nothing may underflow on the way."""
+    layers = []
+    for side, value in ((3, 1e-165), (1, 1e150), (1, 1e15)):
+        layer = nn.Conv2d(1, 1, side, padding=side // 2, bias=False, dtype=torch.float64)
+        nn.init.constant_(layer.weight, value)
+        layers.append(layer)
+    lower, upper = lipschitz_bounds(nn.Sequential(*layers), (1, 8, 8))
+    assert 7 < lower <= upper < 9.1

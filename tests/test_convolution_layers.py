@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
 from dense_convolutions import dense_layer
@@ -286,3 +287,29 @@ def test_norms_are_kept_by_a_decoder() -> None:
     x = torch.randn(3, 2, 8, 6, dtype=torch.float64)
     torch.testing.assert_close(up(down(x)), x, atol=1e-12, rtol=0)
     assert functional.mse_loss(down(x), down(-x)) > 0
+
+
+def test_sides_are_checked_without_padding_too() -> None:
+    """A circular 2 x 2 layer would drop a row of an odd image, and not keep its norm."""
+    layer = OrthogonalConv2d(1, 4, 2, 2, padding_mode="circular")
+    with pytest.raises(ValueError, match="multiples of the stride, got 5 x 5"):
+        layer(torch.zeros(1, 1, 5, 5))
+
+
+def test_autocast_does_not_reach_the_constraint() -> None:
+    """The kernel is that of single precision, and its norm too."""
+    layer = OrthogonalConv2d(16, 16, 3, padding=1, padding_mode="circular")
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = layer.weight
+        assert layer(torch.zeros(1, 16, 4, 4)).dtype == torch.bfloat16
+    assert torch.equal(inside, layer.weight)
+    assert convolution_singular_values(inside.detach().double(), 4)[0] <= 1 + 1e-5
+
+
+def test_sizes_of_numpy_and_half_precision() -> None:
+    """What ``nn.Conv2d`` accepts; in half precision without the guarantee."""
+    layer = OrthogonalConv2d(1, 4, np.int64(3), padding=np.int64(1))
+    assert layer.kernel_size == (3, 3)
+    half = layer.to(torch.bfloat16)
+    assert half(torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert OrthogonalConv2d(2, 2, 3, dtype=torch.float16).weight.dtype == torch.float16

@@ -373,3 +373,52 @@ def test_mutated_descriptions(tree) -> None:
     else:
         assert message.endswith(".")
         assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        (nn.Conv2d(1, 1, 3), "stride", [0, 0]),
+        (nn.Conv2d(1, 1, 3), "padding", [10**12, 10**12]),
+        (nn.Conv2d(1, 1, 3), "kernel_size", [-3, 3]),
+        (nn.AvgPool2d(2), "divisor_override", 0),
+        (nn.AvgPool2d(2), "kernel_size", [10**10, 3]),
+        (nn.MaxPool2d(2), "kernel_size", -2),
+        (nn.AdaptiveAvgPool2d(2), "output_size", 10**12),
+        (OrthogonalConv2d(1, 1, 3), "kernel_size", [1001, 1001]),
+    ],
+)
+def test_sizes_that_no_layer_has(kind: nn.Module, option: str, value) -> None:
+    """Refused by name before anything is built, allocated or run."""
+    tree = description(kind)
+    tree["options"][option] = value
+    with pytest.raises(ValueError, match=f"cannot have {option}="):
+        build(tree)
+
+
+def test_repetitions_that_grow_without_end() -> None:
+    """Forty doublings of one layer are a small description of a model that never ends."""
+    tree = {"type": "Sequential", "options": {}, "modules": {"a": description(nn.ReLU())}}
+    tree["modules"]["b"] = {"shared": "a"}
+    nodes = {"type": "Sequential", "options": {}, "modules": {"m0": description(nn.ReLU())}}
+    for k in range(1, 41):
+        pair = {"x": {"shared": f"m{k - 1}"}, "y": {"shared": f"m{k - 1}"}}
+        nodes["modules"][f"m{k}"] = {"type": "Sequential", "options": {}, "modules": pair}
+    assert len(build(tree)) == 2
+    with pytest.raises(ValueError, match="repetitions amount to more than"):
+        build(nodes)
+
+
+def test_names_are_names() -> None:
+    """A control character in a name would reach the terminal."""
+    tree = {"type": "Sequential", "options": {}, "modules": {"w\n\x1b[31m": description(nn.ReLU())}}
+    with pytest.raises(ValueError, match="has a module of the name"):
+        build(tree)
+
+
+def test_padding_that_was_changed_afterwards() -> None:
+    """Torch pads a torus by what the constructor noted, not by the attribute."""
+    layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+    layer.padding = (0, 0)
+    with pytest.raises(TypeError, match="is not what the constructor of its module makes"):
+        description(layer)

@@ -236,3 +236,12 @@ def test_repr_shows_the_settings() -> None:
     """For whoever prints a model."""
     assert "iterations=7" in repr(OrthogonalLinear(3, 3, iterations=7))
     assert "squarings=5" in repr(SpectralLinear(3, 3, squarings=5))
+
+
+@pytest.mark.parametrize("kind", [OrthogonalLinear, SpectralLinear])
+def test_autocast_does_not_reach_the_constraint(kind) -> None:
+    """The weight is that of single precision."""
+    layer = kind(30, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = layer.weight
+    assert torch.equal(inside, layer.weight)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from lipsplines import OrthogonalConv2d, norms
 from lipsplines.convolutions import convolution_singular_values
-from lipsplines.norms import kernel_norm_bound
+from lipsplines.norms import kernel_norm_bound, matrix_norm_bound
 
 strides = st.integers(1, 3)
 
@@ -118,7 +120,38 @@ def test_bad_kernels() -> None:
     kernel[0, 0, 0, 0] = math.nan
     with pytest.raises(ValueError, match="finite entries"):
         kernel_norm_bound(kernel)
-    assert kernel_norm_bound(torch.full((1, 1, 3, 3), 1e200, dtype=torch.float64)) == math.inf
+    for torus in ((3, 4), (4, 5)):
+        with pytest.raises(ValueError, match="must be multiples of the strides"):
+            kernel_norm_bound(torch.ones(1, 1, 2, 2), 2, torus)
     with pytest.raises(ValueError, match="A kernel has shape"):
         kernel_norm_bound(torch.ones(3, 3))
     assert np.finfo(np.float64).eps / 2 == norms.UNIT_ROUNDOFF
+
+
+@pytest.mark.parametrize(
+    "power", [-1074, -1070, -1022, -600, -540, -400, 400, 510, 540, 1000, 1020]
+)
+@pytest.mark.parametrize("side", [1, 3])
+def test_kernels_of_any_magnitude(power: int, side: int) -> None:
+    """Sums of exact powers of two: no square may underflow or overflow on the way."""
+    entry = math.ldexp(1.0, power)
+    kernel = torch.full((1, 2, side, side), entry, dtype=torch.float64)
+    exact = Fraction(2) ** power * side**2  # at frequency 0, times sqrt(2)
+    bound = kernel_norm_bound(kernel)
+    if math.isfinite(bound):
+        assert Fraction(bound) ** 2 >= 2 * exact**2
+    else:
+        assert 2 * exact**2 > Fraction(0.99 * sys.float_info.max) ** 2
+    if -1000 < power < 1000:
+        assert Fraction(bound) ** 2 <= Fraction(1.05) * 2 * exact**2
+        alone = matrix_norm_bound(kernel[0, :, 0, :1])
+        assert Fraction(alone) ** 2 >= 2 * (Fraction(2) ** power) ** 2
+        assert alone == pytest.approx(math.sqrt(2) * entry, rel=1e-11)
+
+
+def test_denormal_matrices() -> None:
+    """Their norm is rounded up, whatever the decomposition makes of them."""
+    tiny = math.ldexp(1.0, -1074)
+    bound = matrix_norm_bound(torch.tensor([[1.0, 2.0], [0.0, 0.0]]).double() * tiny)
+    assert Fraction(bound) ** 2 >= 5 * Fraction(tiny) ** 2
+    assert bound <= 4 * tiny

@@ -239,7 +239,7 @@ def test_numbers_of_other_types(tolerance) -> None:
 def test_input_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"does not accept inputs of shape \(4,\)"):
         sparsify(rough_model(0), 0.1, input_shape=4)
-    with pytest.raises(ValueError, match="give input_shape"):
+    with pytest.raises(ValueError, match="check input_shape"):
         sparsify(nn.Sequential(LinearSpline(3), nn.Flatten(), nn.Linear(48, 2)), 0.1)
     assert sparsify(rough_model(0), 0.1, input_shape=3).bound > 0
 
