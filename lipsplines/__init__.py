@@ -13,6 +13,7 @@ from lipsplines.activations import (
     LipschitzPReLU,
     tv2,
 )
+from lipsplines.caching import constrain_once
 from lipsplines.certify import certified_radius, lipschitz_bounds
 from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
 from lipsplines.folding import fold
@@ -35,6 +36,7 @@ __all__ = [
     "SpectralLinear",
     "__version__",
     "certified_radius",
+    "constrain_once",
     "fold",
     "lipschitz_bounds",
     "load_model",

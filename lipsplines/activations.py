@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from lipsplines import splines
+from lipsplines.caching import constrain_once, once
 
 __all__ = [
     "Absolute",
@@ -24,24 +24,7 @@ __all__ = [
 SPLINE_STARTS = ("identity", "relu", "absolute", "maxmin")
 SPLINE_CONSTRAINTS = ("project", "normalize", None)
 
-
-# Projections of the current `project_once` block, by module identity; None outside.
-_projections: dict[int, Tensor] | None = None
-
-
-@contextmanager
-def project_once() -> Iterator[None]:
-    """Within this block each `LinearSpline` projects its coefficients once, at their first use.
-
-    For a loss that needs them twice, in the forward pass and in `tv2`. The coefficients must not
-    change within the block. Not for use from several threads at a time.
-    """
-    global _projections
-    outer, _projections = _projections, {}
-    try:
-        yield
-    finally:
-        _projections = outer
+project_once = constrain_once
 
 
 class LinearSpline(nn.Module):
@@ -130,11 +113,7 @@ class LinearSpline(nn.Module):
     @property
     def projected_coefficients(self) -> Tensor:
         """Coefficients that the forward pass uses, shape ``(C, K)``."""
-        if _projections is None:
-            return self._project()
-        if id(self) not in _projections:
-            _projections[id(self)] = self._project()
-        return _projections[id(self)]
+        return once(self, self._project, self.coefficients)
 
     def _project(self) -> Tensor:
         if self.constraint == "project":

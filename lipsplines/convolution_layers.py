@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from lipsplines import kernels, orthogonal
 from lipsplines.activations import _positive_integer
+from lipsplines.caching import constrained
 from lipsplines.layers import without_autocast
 
 __all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
@@ -74,7 +75,7 @@ class BlockOrthogonal(nn.Module):
 
     def forward(self, *parameters: Tensor) -> Tensor:
         with without_autocast(parameters[0]):
-            return self._kernel(*parameters)
+            return constrained(self, self._kernel, *parameters)
 
     def _kernel(self, *parameters: Tensor) -> Tensor:
         rest = list(parameters)

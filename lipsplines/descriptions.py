@@ -118,7 +118,7 @@ KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
     Residual: {},
     Averaged: {"weight": _number},
     nn.Linear: _LINEAR,
-    OrthogonalLinear: {**_LINEAR, "iterations": _repetitions},
+    OrthogonalLinear: {**_LINEAR, "iterations": _optional(_repetitions)},
     SpectralLinear: {**_LINEAR, "squarings": _repetitions},
     nn.Conv2d: {**_CONVOLUTION, **_GENERAL},
     OrthogonalConv2d: {**_CONVOLUTION, **_GENERAL, "kernel_size": _sides},

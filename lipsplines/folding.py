@@ -131,7 +131,6 @@ def _replace(module: nn.Module, tensors: dict[str, tuple[Tensor, bool]]) -> None
 def _simplify(module: nn.Module) -> None:
     """Put what the forward pass makes of the parameters of an activation in their place."""
     if type(module) is LinearSpline:
-        # Not `projected_coefficients`, which may find another module's in `project_once()`.
         module.coefficients.copy_(module._project())
         module.constraint = None
     elif type(module) is LipschitzPReLU:

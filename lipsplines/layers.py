@@ -2,8 +2,8 @@
 
 Each layer is its plain torch counterpart with a constraint on ``weight``; `folding.fold` makes the
 ordinary layer of it. The constraint is computed in the precision of the parameters under
-``torch.autocast`` too.
-``torch.nn.utils.parametrize.cached()`` computes each constrained weight once for several passes.
+``torch.autocast`` too, and once for several passes within `caching.constrain_once`. In evaluation
+mode it is computed again only when its parameters have changed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,35 @@ from torch.nn.utils import parametrize
 
 from lipsplines import orthogonal
 from lipsplines.activations import _positive_integer
+from lipsplines.caching import constrained
+from lipsplines.polar import polar_factor
 
 __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
+
+
+class Polar(nn.Module):
+    """Parametrization of a weight by `polar.polar_factor`."""
+
+    iterations = None  # in the place of those of `Bjorck`
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with without_autocast(weight):
+            return constrained(self, polar_factor, weight)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
 
 
 class Bjorck(nn.Module):
     """Parametrization of a weight by `orthogonal.bjorck`."""
 
-    def __init__(self, iterations: int = 15) -> None:
+    def __init__(self, iterations: int) -> None:
         super().__init__()
         self.iterations = _positive_integer("iterations", iterations)
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            return orthogonal.bjorck(weight, self.iterations)
+            return constrained(self, orthogonal.bjorck, weight, iterations=self.iterations)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -47,7 +62,8 @@ class SpectralNormalization(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            return orthogonal.spectral_normalize(weight, self.squarings)
+            normalize = orthogonal.spectral_normalize
+            return constrained(self, normalize, weight, squarings=self.squarings)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -101,17 +117,19 @@ class Averaged(nn.Module):
 
 
 class OrthogonalLinear(nn.Linear):
-    """``nn.Linear`` whose weight has orthonormal rows or columns, by Björck's iteration.
+    """``nn.Linear`` whose weight has orthonormal rows or columns: its polar factor.
 
-    Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-5 in float32,
-    1e-12 in float64), whether or not the iteration has converged: see `orthogonal.bjorck`.
+    Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-6 in float32,
+    1e-12 in float64), and the nearest one with orthonormal rows or columns: see
+    `polar.polar_factor`. With `iterations` it comes from as many steps of Björck's iteration, as
+    earlier work has it, and is as safe whether or not they converge: see `orthogonal.bjorck`.
 
     Parameters
     ----------
     in_features, out_features, bias, device, dtype
         As in ``nn.Linear``; inputs of shape ``(*, in_features)``.
     iterations
-        Number of Björck iterations.
+        Number of steps of Björck's plain iteration; None for the polar factor itself.
     """
 
     def __init__(
@@ -119,13 +137,14 @@ class OrthogonalLinear(nn.Linear):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        iterations: int = 15,
+        iterations: int | None = None,
         *,
         device=None,
         dtype=None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
-        parametrize.register_parametrization(self, "weight", Bjorck(iterations))
+        constraint = Polar() if iterations is None else Bjorck(iterations)
+        parametrize.register_parametrization(self, "weight", constraint)
 
 
 class SpectralLinear(nn.Linear):

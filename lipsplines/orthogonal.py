@@ -57,9 +57,10 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     largest_column = _or_one(magnitude.sum(-2).amax(-1))
     # Two square roots: the product of the two norms may overflow.
     start = weight / (largest_row.sqrt() * largest_column.sqrt())[..., None, None]
+    steps = (1.0,) * iterations
     if rows < columns:
-        return _BjorckIterations.apply(start.mT, iterations)[0].mT
-    return _BjorckIterations.apply(start, iterations)[0]
+        return _BjorckIterations.apply(start.mT, steps)[0].mT
+    return _BjorckIterations.apply(start, steps)[0]
 
 
 def cayley(weight: Tensor) -> Tensor:
@@ -151,27 +152,29 @@ def _or_one(norm: Tensor) -> Tensor:
 
 
 class _BjorckIterations(torch.autograd.Function):
-    """``X (3 I - X^T X) / 2``, repeated; keeps each ``X`` and ``X^T X`` for the backward pass.
+    """``Y (3 I - Y^T Y) / 2`` of ``Y = c X``, for each factor ``c``; 1 for the plain iteration.
 
-    All batch dimensions are one inside, so that each product is a single batched call.
+    Keeps each ``X`` and ``X^T X`` for the backward pass. All batch dimensions are one inside, so that each product is a single batched call.
     """
 
     @staticmethod
-    def forward(start: Tensor, iterations: int):
+    def forward(start: Tensor, factors: tuple[float, ...]):
         x = start.reshape(-1, *start.shape[-2:])
-        iterates = x.new_empty(iterations, *x.shape)
-        grams = x.new_empty(iterations, len(x), x.shape[-1], x.shape[-1])
+        iterates = x.new_empty(len(factors), *x.shape)
+        grams = x.new_empty(len(factors), len(x), x.shape[-1], x.shape[-1])
         result = x.new_empty(x.shape)
         targets = (*iterates.unbind(0), result)
         targets[0].copy_(x)
-        for x, gram, following in zip(targets[:-1], grams.unbind(0), targets[1:], strict=True):
+        steps = zip(factors, targets[:-1], grams.unbind(0), targets[1:], strict=True)
+        for c, x, gram, following in steps:
             torch.bmm(x.mT, x, out=gram)
-            torch.baddbmm(x, x, gram, beta=1.5, alpha=-0.5, out=following)
+            torch.baddbmm(x, x, gram, beta=1.5 * c, alpha=-0.5 * c**3, out=following)
         return result.reshape(start.shape), iterates, grams
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(inputs[0], *output[1:])
+        ctx.factors = inputs[1]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
@@ -182,16 +185,17 @@ class _BjorckIterations(torch.autograd.Function):
         start, iterates, grams = ctx.saved_tensors
         with torch.no_grad():
             result = gradient.reshape(iterates.shape[1:])
-            for x, gram in zip(iterates.unbind(0)[::-1], grams.unbind(0)[::-1], strict=True):
+            steps = zip(ctx.factors, iterates.unbind(0), grams.unbind(0), strict=True)
+            for c, x, gram in reversed(list(steps)):
                 mixed = torch.bmm(x.mT, result)
-                result = torch.baddbmm(result, result, gram, beta=1.5, alpha=-0.5)
-                result = torch.baddbmm(result, x, mixed + mixed.mT, alpha=-0.5)
+                result = torch.baddbmm(result, result, gram, beta=1.5 * c, alpha=-0.5 * c**3)
+                result = torch.baddbmm(result, x, mixed + mixed.mT, alpha=-0.5 * c**3)
         return _differentiable_once(result.reshape(gradient.shape), start, gradient), None
 
     @staticmethod
-    def vmap(info, in_dims, start, iterations):
+    def vmap(info, in_dims, start, factors):
         start = start.movedim(in_dims[0], 0)
-        result, *kept = _BjorckIterations.apply(start, iterations)
+        result, *kept = _BjorckIterations.apply(start, factors)
         # What a gradient inside of the vmap sees: the products of its own matrices.
         kept = [product.unflatten(1, (len(start), -1)) for product in kept]
         return (result, *kept), (0, 1, 1)
@@ -270,6 +274,6 @@ class _DifferentiableOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx, _):
         raise RuntimeError(
-            "Björck's iteration and the bound of the spectral norm can be differentiated once, "
-            "and this asks for a second derivative in a weight."
+            "Björck's iteration, the polar factor and the bound of the spectral norm can be "
+            "differentiated once, and this asks for a second derivative in a weight."
         )

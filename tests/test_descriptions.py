@@ -369,7 +369,13 @@ def test_mutated_descriptions(tree) -> None:
     if message is None:
         names = {parametrize.type_before_parametrizations(m).__name__ for m in model.modules()}
         known = {kind.__name__ for kind in KNOWN}
-        assert names <= known | {"ModuleDict", "ParametrizationList", "Bjorck", "BlockOrthogonal"}
+        assert names <= known | {
+            "ModuleDict",
+            "ParametrizationList",
+            "Polar",
+            "Bjorck",
+            "BlockOrthogonal",
+        }
     else:
         assert message.endswith(".")
         assert "\n" not in message

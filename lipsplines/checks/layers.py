@@ -254,7 +254,7 @@ def _norm(matrix: Tensor) -> float:
 
 def _steps(start: Tensor, iterations: int) -> Tensor:
     """Björck's steps from a start of one's own, which `orthogonal.bjorck` would scale first."""
-    return orthogonal._BjorckIterations.apply(start, iterations)[0]
+    return orthogonal._BjorckIterations.apply(start, (1.0,) * iterations)[0]
 
 
 def _singular_value(start: float, iterations: int) -> float:
