@@ -154,7 +154,8 @@ def _or_one(norm: Tensor) -> Tensor:
 class _BjorckIterations(torch.autograd.Function):
     """``Y (3 I - Y^T Y) / 2`` of ``Y = c X``, for each factor ``c``; 1 for the plain iteration.
 
-    Keeps each ``X`` and ``X^T X`` for the backward pass. All batch dimensions are one inside, so that each product is a single batched call.
+    Keeps each ``X`` and ``X^T X`` for the backward pass. All batch dimensions are one inside, so
+    that each product is a single batched call.
     """
 
     @staticmethod

@@ -1,0 +1,319 @@
+"""Constraints computed once: the same values and gradients, and never those of other parameters."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from lipsplines import (
+    LinearSpline,
+    OrthogonalConv2d,
+    OrthogonalLinear,
+    SpectralLinear,
+    caching,
+    constrain_once,
+    fold,
+    kernels,
+    layers,
+    orthogonal,
+    splines,
+    tv2,
+)
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "polar": lambda: OrthogonalLinear(4, 4),
+    "bjorck": lambda: OrthogonalLinear(4, 4, iterations=7),
+    "spectral": lambda: SpectralLinear(4, 4),
+    "convolution": lambda: OrthogonalConv2d(4, 4, 3),
+}
+each = pytest.mark.parametrize("name", LAYERS)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the constraints that are computed from here on."""
+    found: list[str] = []
+
+    def count(place, name: str) -> None:
+        function = getattr(place, name)
+
+        def counted(*arguments, **settings):
+            found.append(name)
+            return function(*arguments, **settings)
+
+        monkeypatch.setattr(place, name, counted)
+
+    count(layers, "polar_factor")
+    count(orthogonal, "bjorck")
+    count(orthogonal, "spectral_normalize")
+    count(kernels, "block_orthogonal_kernel")
+    count(splines, "project_slopes")
+    return found
+
+
+def parameter(layer: nn.Module) -> nn.Parameter:
+    """The first unconstrained parameter of the weight."""
+    return next(layer.parametrizations["weight"].parameters())
+
+
+def anew(layer: nn.Module) -> Tensor:
+    """The weight as a layer that was never used before computes it."""
+    return copy.deepcopy(layer).train().weight.detach()
+
+
+def network() -> nn.Sequential:
+    """All kinds of constraints, fully connected."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        OrthogonalLinear(3, 4), LinearSpline(4), SpectralLinear(4, 4), OrthogonalLinear(4, 1)
+    )
+
+
+# Within a block -----------------------------------------------------------------------------------
+
+
+def test_a_step_of_a_critic(calls: list[str]) -> None:
+    """Two passes and TV2: each constraint once, with the gradients of the plain way."""
+    model = network()
+    calls.clear()
+    real, generated = torch.randn(2, 8, 3)
+
+    def loss() -> Tensor:
+        return model(generated).mean() - model(real).mean() + tv2(model)
+
+    expected = torch.autograd.grad(loss(), list(model.parameters()), allow_unused=True)
+    assert len(calls) == 6 + 3
+    calls.clear()
+    with constrain_once():
+        value = loss()
+    found = torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+    assert sorted(calls) == ["polar_factor", "polar_factor", "project_slopes", "spectral_normalize"]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    calls.clear()
+    model(real)  # the block is over
+    assert len(calls) == 4
+
+
+@each
+def test_changes_within_a_block(name: str) -> None:
+    """Steps, loaded states and conversions are seen; a pass without gradients serves no other."""
+    layer = LAYERS[name]()
+    with constrain_once():
+        first = layer.weight
+        assert layer.weight is first
+        with torch.no_grad():
+            assert not layer.weight.requires_grad
+        with torch.inference_mode():
+            assert layer.weight.is_inference()
+        assert layer.weight.requires_grad
+        layer.weight.square().cos().sum().backward()
+        torch.optim.SGD(layer.parameters(), lr=0.1).step()
+        assert torch.equal(layer.weight, anew(layer))
+        layer.load_state_dict(LAYERS[name]().state_dict())
+        assert torch.equal(layer.weight, anew(layer))
+        layer.load_state_dict(LAYERS[name]().state_dict(), assign=True)
+        assert torch.equal(layer.weight, anew(layer))
+        layer.double()
+        assert torch.equal(layer.weight, anew(layer))
+        assert not torch.equal(layer.weight.float(), first)
+
+
+def test_blocks_within_blocks_and_after_errors(calls: list[str]) -> None:
+    """An inner block shares; nothing is left after the outer one, however it ends."""
+    layer = OrthogonalLinear(4, 4)
+    with constrain_once():
+        weight = layer.weight
+        with constrain_once():
+            assert layer.weight is weight
+        with pytest.raises(KeyError), constrain_once():
+            raise KeyError
+        assert layer.weight is weight
+    with pytest.raises(KeyError), constrain_once():
+        raise KeyError(layer.weight is weight)
+    calls.clear()
+    assert layer.weight is not layer.weight
+    assert len(calls) == 2
+
+
+def test_threads_do_not_share(calls: list[str]) -> None:
+    """A block is one of its thread."""
+    layer = OrthogonalLinear(4, 4)
+    calls.clear()
+    found: list[Tensor] = []
+    with constrain_once():
+        weight = layer.weight
+        thread = threading.Thread(target=lambda: found.extend((layer.weight, layer.weight)))
+        thread.start()
+        thread.join()
+        assert layer.weight is weight
+    assert found[0] is not weight
+    assert found[0] is not found[1]
+    assert len(calls) == 3
+
+
+def test_modules_that_come_and_go() -> None:
+    """The address of a dead module is not taken for the module."""
+    with constrain_once(), torch.no_grad():
+        for _ in range(20):
+            layer = OrthogonalLinear(3, 3)
+            parameter(layer).copy_(torch.randn(3, 3))
+            assert torch.equal(layer.weight, anew(layer))
+            assert torch.equal(fold(layer).weight, layer.weight)
+
+
+def test_models_in_a_batch() -> None:
+    """Under `vmap` two passes share the constraint as well."""
+    models = [network() for _ in range(3)]
+    for model in models[1:]:
+        model[0].weight = torch.randn(4, 3)
+    parameters, buffers = stack_module_state(models)
+    x = torch.randn(8, 3)
+
+    def loss(parameters, buffers) -> Tensor:
+        with constrain_once():
+            passes = (functional_call(models[0], (parameters, buffers), x * k) for k in (1, 2))
+            return sum(p.square().mean() for p in passes)
+
+    vmap(loss)(parameters, buffers).sum().backward()
+    for index, model in enumerate(models):
+        sum(model(x * k).square().mean() for k in (1, 2)).backward()
+        found = parameters["0.parametrizations.weight.original"].grad[index]
+        torch.testing.assert_close(found, parameter(model[0]).grad, atol=1e-6, rtol=1e-4)
+
+
+# In evaluation ------------------------------------------------------------------------------------
+
+
+@each
+def test_evaluation_computes_once(name: str, calls: list[str]) -> None:
+    """Without gradients, or for frozen weights; training computes each time."""
+    layer = LAYERS[name]().eval()
+    expected = anew(layer)
+    calls.clear()
+    for context in (torch.no_grad, torch.inference_mode):
+        for _ in range(3):
+            with context():
+                assert torch.equal(layer.weight, expected)
+    assert len(calls) == 1
+    layer.requires_grad_(False)
+    x = torch.randn(2, *((4,) if name != "convolution" else (4, 5, 5)), requires_grad=True)
+    layer(x).sum().backward()  # what inference mode has left can be differentiated through
+    assert len(calls) == 1
+    layer.requires_grad_(True)
+    calls.clear()
+    assert layer.weight.requires_grad
+    assert layer.weight.requires_grad
+    layer.train()
+    with torch.no_grad():
+        assert torch.equal(layer.weight, layer.weight)
+    assert len(calls) == 4
+
+
+def _step(layer: nn.Module) -> None:
+    layer.weight.square().cos().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+
+
+def _replace_data(layer: nn.Module) -> None:
+    parameter(layer).data = torch.randn_like(parameter(layer))
+
+
+CHANGES: dict[str, Callable[[nn.Module], object]] = {
+    "step": _step,
+    "in place": lambda layer: parameter(layer).detach().mul_(torch.rand(4, 1) + 0.1),
+    "through data": lambda layer: parameter(layer).data.add_(torch.randn(4, 1)),
+    "through numpy": lambda layer: parameter(layer).detach().numpy().flat.__setitem__(1, 3.0),
+    "one entry": lambda layer: parameter(layer).data.view(-1)[1].add_(1.0),
+    "other data": _replace_data,
+    "double": lambda layer: layer.double(),
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "state", "assigned state"])
+@each
+def test_evaluation_is_never_stale(name: str, change: str) -> None:
+    """Whatever way a parameter changes, the weight is the one of the new parameter."""
+    layer = LAYERS[name]().eval()
+    with torch.no_grad():
+        before = layer.weight
+    if change in ("state", "assigned state"):
+        other = LAYERS[name]()
+        layer.load_state_dict(other.state_dict(), assign=change == "assigned state")
+    else:
+        CHANGES[change](layer)
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(layer.weight, anew(layer))
+        assert layer.weight.dtype != before.dtype or not torch.equal(layer.weight, before)
+        layer.weight.zero_()  # a copy, as ever
+        layer.weight.data.zero_()
+        assert torch.equal(layer.weight, anew(layer))
+
+
+def test_settings_that_change() -> None:
+    """The number of iterations is part of what was computed."""
+    layer = OrthogonalLinear(4, 4, iterations=1).eval().requires_grad_(False)
+    before = layer.weight
+    layer.parametrizations["weight"][0].iterations = 30
+    assert torch.equal(layer.weight, anew(layer))
+    assert not torch.equal(layer.weight, before)
+
+
+@each
+def test_evaluation_leaves_no_trace(name: str) -> None:
+    """State, attributes and copies are those of a layer that was never used."""
+    layer = LAYERS[name]().eval()
+
+    def traces(layer: nn.Module) -> list:
+        return [(key, sorted(vars(module))) for key, module in layer.named_modules()]
+
+    state = {key: value.clone() for key, value in layer.state_dict().items()}
+    before = traces(layer)
+    with torch.no_grad():
+        weight = layer.weight
+    assert traces(layer) == before
+    assert list(layer.state_dict()) == list(state)
+    assert all(torch.equal(value, state[key]) for key, value in layer.state_dict().items())
+    other = copy.deepcopy(layer)
+    parameter(other).data.mul_(-1.0)
+    with torch.no_grad():
+        assert torch.equal(other.weight, anew(other))
+        assert torch.equal(layer.weight, weight)
+
+
+@each
+def test_memory_is_given_back(name: str) -> None:
+    """By training again, and with the layer."""
+    gc.collect()
+    before = len(caching._kept)
+    for give_back in (True, False):
+        layer = LAYERS[name]().eval()
+        with torch.no_grad():
+            layer(torch.randn(2, *((4,) if name != "convolution" else (4, 5, 5))))
+        assert len(caching._kept) == before + 1
+        if give_back:
+            assert layer.train().weight.requires_grad
+        else:
+            del layer
+            gc.collect()
+        assert len(caching._kept) == before
+
+
+def test_evaluation_of_models_in_a_batch() -> None:
+    """Under `vmap` nothing can be compared, hence nothing is kept."""
+    models = [network().eval() for _ in range(2)]
+    models[1][0].weight = torch.randn(4, 3)
+    parameters, buffers = stack_module_state(models)
+    x = torch.randn(5, 3)
+    with torch.no_grad():
+        found = vmap(lambda p, b: functional_call(models[0], (p, b), x))(parameters, buffers)
+        for model, one in zip(models, found, strict=True):
+            torch.testing.assert_close(model(x), one)
