@@ -227,27 +227,43 @@ def measure_evaluation(repeats: int, seconds: float) -> dict[str, Any]:
     return rows
 
 
+def measure(threads: int, repeats: int, seconds: float, slow: bool) -> dict[str, Any]:
+    """All tables with a number of threads."""
+    torch.set_num_threads(threads)
+    print(f"threads: {threads}")
+    return {
+        "threads": threads,
+        "load_before": os.getloadavg()[0],
+        "steps": measure_steps(repeats, seconds),
+        "evaluation": measure_evaluation(repeats, seconds),
+        "maps": measure_maps(repeats, seconds, slow),
+        "load_after": os.getloadavg()[0],
+    }
+
+
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=30.0, help="limit for a way and a shape")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--slow", action="store_true", help="with the last number of threads")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     result = {
         "iterations": ITERATIONS,
         "batch": BATCH,
-        "threads": options.threads,
         "repeats": options.repeats,
         **machine(),
         "versions": {"torch": torch.__version__, "lipsplines": __version__},
-        "load_before": os.getloadavg()[0],
-        "steps": measure_steps(options.repeats, options.seconds),
-        "evaluation": measure_evaluation(options.repeats, options.seconds),
-        "maps": measure_maps(options.repeats, options.seconds, options.slow),
-        "load_after": os.getloadavg()[0],
+        "runs": [
+            measure(
+                threads,
+                options.repeats,
+                options.seconds,
+                options.slow and threads == options.threads[-1],
+            )
+            for threads in options.threads
+        ],
     }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")

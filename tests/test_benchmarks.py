@@ -182,3 +182,52 @@ def test_stored_norms_of_this_library_are_at_most_one(load) -> None:
     assert len(own) > 10
     assert max(pair[0] for norms in own for pair in norms.values()) <= 1 + 1e-5
     assert stored["versions"]["lipsplines"] == lipsplines.__version__
+
+
+def test_ways_to_a_polar_factor_agree(load) -> None:
+    """On a well-conditioned weight all reach ``U V^T`` and its gradient; the plain way squarely."""
+    benchmark = load("orthogonalization")
+    for name, function in benchmark.MAPS.items():
+        for shape in ((4, 12), (2, 12, 4)):
+            quality = benchmark.quality(function, shape)
+            assert max(map(abs, quality.values())) < 1e-4, name
+            assert quality["largest"] <= 1e-6, name
+
+
+def test_ways_to_a_step_of_a_critic_agree(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of every constrained way move a small critic to the same point."""
+    benchmark = load("orthogonalization")
+    monkeypatch.setattr(benchmark, "WIDTHS", (12, 4, 3, 1))
+    monkeypatch.setattr(benchmark, "BATCH", 16)
+    monkeypatch.setattr(benchmark, "ITERATIONS", 60)
+    x = torch.rand(5, 12, generator=torch.Generator().manual_seed(2))
+    for activation in benchmark.ACTIVATIONS:
+        found = []
+        for way in ("plain", "bjorck", "polar"):
+            models: list[nn.Module] = []
+            critic = benchmark.critic
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    benchmark, "critic", lambda *a, c=critic, m=models: m.append(c(*a)) or m[-1]
+                )
+                step = benchmark.step_of(activation, way)
+            assert list(step()) == ["step"]
+            step()
+            found.append(models[0](x))
+        for other in found[1:]:
+            torch.testing.assert_close(found[0], other, atol=1e-4, rtol=1e-4)
+
+
+def test_stored_orthogonalization_is_complete_and_safe(load) -> None:
+    """All shapes, maps and ways; norms of this library at most 1, its default orthonormal."""
+    benchmark = load("orthogonalization")
+    stored = json.loads(benchmark.RESULT.read_text(encoding="utf-8"))
+    for run in stored["runs"]:
+        found = {(tuple(row["shape"]), row["map"]): row for row in run["maps"]}
+        for shape in benchmark.SHAPES:
+            for name in ("polar_factor", "polar_factor by products"):
+                assert found[shape, name]["largest"] <= 1e-6
+                assert found[shape, name]["smallest"] >= -1e-3
+        ways = [(row["activation"], row["way"]) for row in run["steps"]]
+        kinds = ("plain", "bjorck", "polar", "free")
+        assert ways == [(name, way) for name in benchmark.ACTIVATIONS for way in kinds]
