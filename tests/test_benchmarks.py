@@ -195,12 +195,11 @@ def test_ways_to_a_polar_factor_agree(load) -> None:
 
 
 def test_ways_to_a_step_of_a_critic_agree(load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps of every constrained way move a small critic to the same point."""
+    """Every constrained way gives the parameters of a small critic the same gradients."""
     benchmark = load("orthogonalization")
     monkeypatch.setattr(benchmark, "WIDTHS", (12, 4, 3, 1))
     monkeypatch.setattr(benchmark, "BATCH", 16)
     monkeypatch.setattr(benchmark, "ITERATIONS", 60)
-    x = torch.rand(5, 12, generator=torch.Generator().manual_seed(2))
     for activation in benchmark.ACTIVATIONS:
         found = []
         for way in ("plain", "bjorck", "polar"):
@@ -212,10 +211,11 @@ def test_ways_to_a_step_of_a_critic_agree(load, monkeypatch: pytest.MonkeyPatch)
                 )
                 step = benchmark.step_of(activation, way)
             assert list(step()) == ["step"]
-            step()
-            found.append(models[0](x))
+            found.append({p.shape: p.grad for p in models[0].parameters() if p.grad is not None})
+        assert len(found[0]) >= 5
         for other in found[1:]:
-            torch.testing.assert_close(found[0], other, atol=1e-4, rtol=1e-4)
+            for shape, gradient in found[0].items():
+                torch.testing.assert_close(other[shape], gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_stored_orthogonalization_is_complete_and_safe(load) -> None:
