@@ -225,6 +225,20 @@ def test_memory_counts_tensors(load) -> None:
     assert found["peak"] >= 4
 
 
+def test_import_times_are_summed_by_package(load) -> None:
+    """The header is no module; what is nested counts once, as its own time."""
+    report = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:      2000 |       2000 |     torch._C\n"
+        "import time:      1000 |       3000 |   torch\n"
+        "import time:       500 |       3500 | lipsplines.splines\n"
+        "import time:       250 |        250 | torchless\n"
+        "a warning\n"
+    )
+    found = load("startup").import_times(report)
+    assert found == {"torch": 3.0, "numpy": 0.0, "lipsplines": 0.5, "other": 0.25}
+
+
 @pytest.mark.parametrize("name", ["layers", "orthogonal_maps"])
 def test_stored_results_are_complete(load, name: str) -> None:
     """All cases are there, and all contenders that need no further package."""
