@@ -1,8 +1,8 @@
 """The fused kernel of linear splines on CUDA devices, compiled by Triton at the first call.
 
-The formulas are those of `fused_cpu`. A program takes a tile of channels times numbers; the sums of
-each cell come from a comparison with all cells, not from atomic additions, whose order would change
-from run to run.
+The formulas are those of `fused_loops`. A program takes a tile of channels times numbers; the sums
+of each cell come from a comparison with all cells, not from atomic additions, whose order would
+change from run to run.
 """
 
 from __future__ import annotations
