@@ -239,6 +239,67 @@ def test_import_times_are_summed_by_package(load) -> None:
     assert found == {"torch": 3.0, "numpy": 0.0, "lipsplines": 0.5, "other": 0.25}
 
 
+def test_the_clock_gives_each_pass_to_its_part(load, monkeypatch) -> None:
+    """A layer with a part of its own inside, then another: what each pass costs is known."""
+    denoiser_step = load("denoiser_step")
+    now = [0.0]
+    monkeypatch.setattr(denoiser_step.time, "perf_counter", lambda: now[0])
+
+    class Cost(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x: Tensor, forward: float, backward: float) -> Tensor:
+            ctx.backward_cost = backward
+            now[0] += forward
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient: Tensor):
+            now[0] += ctx.backward_cost
+            return gradient, None, None
+
+    class Costly(nn.Module):
+        def __init__(self, forward: float, backward: float, inner: nn.Module | None = None) -> None:
+            super().__init__()
+            self.costs, self.inner = (forward, backward), inner
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.weight if self.inner is None else self.inner(self.weight)
+            return Cost.apply(x * weight, *self.costs)
+
+    clock, inner = denoiser_step.Clock(), Costly(1, 2)
+    layers = [Costly(10, 20, inner), Costly(100, 200), Costly(1000, 2000)]
+    names = ["convolution", "activation", "convolution"]
+    for module, part in zip([inner, *layers], ["orthogonalisation", *names], strict=True):
+        clock.watch(module, part)
+    nn.Sequential(*layers)(torch.ones(2)).sum().backward()
+    clock.switch("rest")
+    assert clock.spent == {
+        "convolution": 3030.0,
+        "orthogonalisation": 3.0,
+        "activation": 300.0,
+        "rest": 0.0,
+    }
+
+
+def test_the_denoisers_differ_in_one_piece(load) -> None:
+    """Before and after are one function; a step is timed whole, and it trains."""
+    denoiser_step = load("denoiser_step")
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    outputs = []
+    for name in ("before", "after"):
+        model = denoiser_step.network(*denoiser_step.NETWORKS[name], depth=3).double()
+        outputs.append(model(x))
+    torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
+    clock = denoiser_step.Clock()
+    model = denoiser_step.watched(model, clock)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    parts = denoiser_step.step(model, clock, optimizer, x, torch.zeros_like(x))
+    assert set(parts) == {"step", *denoiser_step.PARTS}
+    assert min(parts.values()) > 0
+    assert not torch.equal(model(x), outputs[1])
+
+
 @pytest.mark.parametrize("name", ["layers", "orthogonal_maps"])
 def test_stored_results_are_complete(load, name: str) -> None:
     """All cases are there, and all contenders that need no further package."""
