@@ -300,6 +300,27 @@ def test_the_denoisers_differ_in_one_piece(load) -> None:
     assert not torch.equal(model(x), outputs[1])
 
 
+def test_stored_times_of_activations_are_complete(load) -> None:
+    """All sizes and all contenders, with equal results."""
+    module = load("activations")
+    stored = json.loads((module.RESULTS / "activations.json").read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in stored["sizes"]] == [size.name for size in module.SIZES]
+    for size, entry in zip(module.SIZES, stored["sizes"], strict=True):
+        assert tuple(entry["shape"]) == size.shape
+        assert list(entry["rows"]) == list(module.CONTENDERS)
+        assert max(max(found.values()) for found in entry["equality"].values()) < 1e-12
+
+
+def test_stored_steps_and_starts_are_complete(load) -> None:
+    """All networks at all batches, and all processes."""
+    denoiser_step, startup = load("denoiser_step"), load("startup")
+    stored = json.loads(denoiser_step.RESULT.read_text(encoding="utf-8"))
+    assert [entry["batch"] for entry in stored["batches"]] == list(denoiser_step.BATCHES)
+    assert all(list(e["rows"]) == list(denoiser_step.NETWORKS) for e in stored["batches"])
+    stored = json.loads(startup.RESULT.read_text(encoding="utf-8"))
+    assert list(stored["rows"]) == [*startup.PROCESSES, startup.FRESH]
+
+
 @pytest.mark.parametrize("name", ["layers", "orthogonal_maps"])
 def test_stored_results_are_complete(load, name: str) -> None:
     """All cases are there, and all contenders that need no further package."""
