@@ -159,12 +159,8 @@ class LinearSpline(nn.Module):
         return splines.second_order_tv(self.projected_coefficients, self.spacing)
 
     def forward(self, x: Tensor) -> Tensor:
-        coefficients = self.projected_coefficients
-        if self.log_scale is None:
-            return splines.evaluate(x, coefficients, self.range_)
-        splines._channels_and_size(x, coefficients)  # before the scale promotes the dtype of x
-        scale = self._positive_scale().view(-1, *[1] * (x.dim() - 2))
-        return splines.evaluate(x * scale, coefficients, self.range_) / scale
+        scale = None if self.log_scale is None else self._positive_scale()
+        return splines.evaluate(x, self.projected_coefficients, self.range_, scale)
 
     def get_extra_state(self) -> Tensor:
         """The grid, kept in the ``state_dict``: coefficients mean nothing on another one."""
