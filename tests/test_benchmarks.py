@@ -239,6 +239,88 @@ def test_import_times_are_summed_by_package(load) -> None:
     assert found == {"torch": 3.0, "numpy": 0.0, "lipsplines": 0.5, "other": 0.25}
 
 
+def test_the_clock_gives_each_pass_to_its_part(load, monkeypatch) -> None:
+    """A layer with a part of its own inside, then another: what each pass costs is known."""
+    denoiser_step = load("denoiser_step")
+    now = [0.0]
+    monkeypatch.setattr(denoiser_step.time, "perf_counter", lambda: now[0])
+
+    class Cost(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x: Tensor, forward: float, backward: float) -> Tensor:
+            ctx.backward_cost = backward
+            now[0] += forward
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient: Tensor):
+            now[0] += ctx.backward_cost
+            return gradient, None, None
+
+    class Costly(nn.Module):
+        def __init__(self, forward: float, backward: float, inner: nn.Module | None = None) -> None:
+            super().__init__()
+            self.costs, self.inner = (forward, backward), inner
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.weight if self.inner is None else self.inner(self.weight)
+            return Cost.apply(x * weight, *self.costs)
+
+    clock, inner = denoiser_step.Clock(), Costly(1, 2)
+    layers = [Costly(10, 20, inner), Costly(100, 200), Costly(1000, 2000)]
+    names = ["convolution", "activation", "convolution"]
+    for module, part in zip([inner, *layers], ["orthogonalisation", *names], strict=True):
+        clock.watch(module, part)
+    nn.Sequential(*layers)(torch.ones(2)).sum().backward()
+    clock.switch("rest")
+    assert clock.spent == {
+        "convolution": 3030.0,
+        "orthogonalisation": 3.0,
+        "activation": 300.0,
+        "rest": 0.0,
+    }
+
+
+def test_the_denoisers_differ_in_one_piece(load) -> None:
+    """Before and after are one function; a step is timed whole, and it trains."""
+    denoiser_step = load("denoiser_step")
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    outputs = []
+    for name in ("before", "after"):
+        model = denoiser_step.network(*denoiser_step.NETWORKS[name], depth=3).double()
+        outputs.append(model(x))
+    torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
+    clock = denoiser_step.Clock()
+    model = denoiser_step.watched(model, clock)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    parts = denoiser_step.step(model, clock, optimizer, x, torch.zeros_like(x))
+    assert set(parts) == {"step", *denoiser_step.PARTS}
+    assert min(parts.values()) > 0
+    assert not torch.equal(model(x), outputs[1])
+
+
+def test_stored_times_of_activations_are_complete(load) -> None:
+    """All sizes and all contenders, with equal results."""
+    module = load("activations")
+    stored = json.loads((module.RESULTS / "activations.json").read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in stored["sizes"]] == [size.name for size in module.SIZES]
+    for size, entry in zip(module.SIZES, stored["sizes"], strict=True):
+        assert tuple(entry["shape"]) == size.shape
+        assert list(entry["rows"]) == list(module.CONTENDERS)
+        assert max(max(found.values()) for found in entry["equality"].values()) < 1e-12
+
+
+def test_stored_steps_and_starts_are_complete(load) -> None:
+    """All networks at all batches, and all processes."""
+    denoiser_step, startup = load("denoiser_step"), load("startup")
+    stored = json.loads(denoiser_step.RESULT.read_text(encoding="utf-8"))
+    assert [entry["batch"] for entry in stored["batches"]] == list(denoiser_step.BATCHES)
+    assert all(list(e["rows"]) == list(denoiser_step.NETWORKS) for e in stored["batches"])
+    stored = json.loads(startup.RESULT.read_text(encoding="utf-8"))
+    assert list(stored["rows"]) == [*startup.PROCESSES, startup.FRESH]
+
+
 @pytest.mark.parametrize("name", ["layers", "orthogonal_maps"])
 def test_stored_results_are_complete(load, name: str) -> None:
     """All cases are there, and all contenders that need no further package."""
