@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "times_in_turn"]
+__all__ = ["machine", "package_versions", "times_in_turn"]
 
 
 def times_in_turn(
@@ -70,3 +71,14 @@ def machine() -> dict[str, str]:
         "processor": names[0] if names else platform.processor(),
         "python": platform.python_version(),
     }
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

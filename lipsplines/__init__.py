@@ -2,25 +2,34 @@
 
 The companion library of Ducotterd, Goujon, Bohra, Perdios, Neumayer and Unser, *Improving
 Lipschitz-Constrained Neural Networks by Learning Activation Functions*, JMLR 25(65), 2024.
+
+Names and modules are loaded at their first use: the command line need not wait for PyTorch to
+print its help.
 """
 
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from lipsplines._version import __version__
-from lipsplines.activations import (
-    Absolute,
-    GroupSort,
-    Householder,
-    LinearSpline,
-    LipschitzPReLU,
-    tv2,
-)
-from lipsplines.caching import constrain_once
-from lipsplines.certify import certified_radius, lipschitz_bounds
-from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
-from lipsplines.folding import fold
-from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
-from lipsplines.pruning import sparsify
-from lipsplines.storage import load_model, save_model
-from lipsplines.training import parameter_groups
+
+if TYPE_CHECKING:
+    from lipsplines.activations import (
+        Absolute,
+        GroupSort,
+        Householder,
+        LinearSpline,
+        LipschitzPReLU,
+        tv2,
+    )
+    from lipsplines.caching import constrain_once
+    from lipsplines.certify import certified_radius, lipschitz_bounds
+    from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+    from lipsplines.folding import fold
+    from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
+    from lipsplines.pruning import sparsify
+    from lipsplines.storage import load_model, save_model
+    from lipsplines.training import parameter_groups
 
 __all__ = [
     "Absolute",
@@ -45,3 +54,40 @@ __all__ = [
     "sparsify",
     "tv2",
 ]
+
+# Module -> names that are also those of the package.
+_NAMES = {
+    "activations": (
+        "Absolute",
+        "GroupSort",
+        "Householder",
+        "LinearSpline",
+        "LipschitzPReLU",
+        "tv2",
+    ),
+    "caching": ("constrain_once",),
+    "certify": ("certified_radius", "lipschitz_bounds"),
+    "convolution_layers": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
+    "folding": ("fold",),
+    "layers": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
+    "pruning": ("sparsify",),
+    "storage": ("load_model", "save_model"),
+    "training": ("parameter_groups",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, or a module of the package, at its first use (PEP 562)."""
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name.isidentifier() and find_spec(f"{__name__}.{name}") is not None:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -90,7 +90,8 @@ class BlockOrthogonal(nn.Module):
         if last is not None:
             side = (self.block, self.block)
             kernel = kernels.compose_kernels(last.unflatten(1, (self.middle, *side)), kernel)
-        return kernel.contiguous()
+        # The strides of a fresh tensor for a side of 1 too: they decide how torch convolves.
+        return kernel.reshape(-1).view(kernel.shape)
 
     def _projectors(self, base: Tensor, weight: Tensor | None = None) -> Tensor:
         """Shape ``(2 (k - 1), c, c)``: in turn onto the span of a matrix and its complement."""

@@ -16,6 +16,8 @@ import math
 import torch
 from torch import Tensor
 
+from lipsplines import fused
+
 __all__ = [
     "evaluate",
     "knots",
@@ -67,13 +69,16 @@ def knots(num_coefficients: int, range_: float, *, device=None, dtype=None) -> T
     return centred.to(dtype or torch.get_default_dtype())
 
 
-def evaluate(x: Tensor, coefficients: Tensor, range_: float) -> Tensor:
+def evaluate(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | None = None) -> Tensor:
     """Value of the splines at ``x``, one spline for each channel.
 
     In the cell ``k = clamp(floor((x + R) / T), 0, K - 2)``, with ``f = (x + R) / T - k``, the value
     is ``c[k] + f (c[k + 1] - c[k])``. Only the cell index is clamped, never ``x`` or ``f``: outside
     ``[-R, R]`` the first and last pieces continue with their own slopes. The derivative in ``x``
-    is the slope of the cell (at a knot, of the cell on its right).
+    is the slope of the cell (at a knot, of the cell on its right). With a scale ``alpha`` the value
+    is ``s(alpha x) / alpha``, of the same slopes.
+
+    Computed by a fused kernel where there is one (`fused`), and by plain operations else.
 
     Parameters
     ----------
@@ -83,6 +88,8 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float) -> Tensor:
         Values at the knots, shape ``(C, K)``, same dtype as ``x``.
     range_
         Half range ``R`` of the knots.
+    scale
+        Scale ``alpha`` of each channel, not zero, shape ``(C,)``; 1 if it is not given.
 
     Returns
     -------
@@ -96,20 +103,31 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float) -> Tensor:
     TypeError
         If the two dtypes differ or are not float32 or float64.
     """
-    channels, num_coefficients = _channels_and_size(x, coefficients)
-    step = spacing(num_coefficients, range_)
-    flat = x.movedim(1, 0).reshape(channels, -1) if x.dim() > 2 else x.mT
-    position = (flat + range_) / step
-    last = num_coefficients - 2
+    num_coefficients = _channels_and_size(x, coefficients, scale)[1]
+    spacing(num_coefficients, range_)
+    if fused.is_available(x):
+        return fused.apply(x, coefficients, scale, range_, _evaluate_plainly)
+    return _evaluate_plainly(x, coefficients, scale, range_)
+
+
+def _evaluate_plainly(
+    x: Tensor, coefficients: Tensor, scale: Tensor | None, range_: float
+) -> Tensor:
+    """By plain operations; with groups in front, ``(G, N, C, *spatial)``, if coefficients have."""
+    channel = coefficients.dim() - 1
+    last = coefficients.shape[-1] - 2
+    moved = x.movedim(channel, channel - 1)
+    flat = moved.flatten(channel)  # (*G, C, N * positions)
+    flat = flat if scale is None else flat * scale.unsqueeze(-1)
+    position = (flat + range_) / spacing(coefficients.shape[-1], range_)
     # NaN must not address a coefficient that does not exist.
     cell = position.nan_to_num(0.0, last, 0.0).clamp(0, last).long()
     fraction = position - cell
     left = coefficients.gather(-1, cell)
     right = coefficients.gather(-1, cell + 1)
     value = left + fraction * (right - left)
-    if x.dim() == 2:
-        return value.mT
-    return value.reshape(channels, x.shape[0], *x.shape[2:]).movedim(0, 1)
+    value = value if scale is None else value / scale.unsqueeze(-1)
+    return value.view(moved.shape).movedim(channel - 1, channel)
 
 
 def slopes(coefficients: Tensor, spacing: float) -> Tensor:
@@ -255,7 +273,9 @@ def _rounding(coefficients: Tensor, step: float) -> float:
     return 2 * torch.finfo(coefficients.dtype).eps * coefficients.shape[-1] * step
 
 
-def _channels_and_size(x: Tensor, coefficients: Tensor) -> tuple[int, int]:
+def _channels_and_size(
+    x: Tensor, coefficients: Tensor, scale: Tensor | None = None
+) -> tuple[int, int]:
     if coefficients.dim() != 2:
         raise ValueError(f"coefficients must have shape (C, K), got {tuple(coefficients.shape)}.")
     channels, num_coefficients = coefficients.shape
@@ -268,6 +288,11 @@ def _channels_and_size(x: Tensor, coefficients: Tensor) -> tuple[int, int]:
         raise TypeError(
             f"Input and coefficients must both be float32 or both float64, got {x.dtype} and "
             f"{coefficients.dtype}; convert one with .to()."
+        )
+    if scale is not None and (scale.shape != (channels,) or scale.dtype != x.dtype):
+        raise ValueError(
+            f"scale must hold one {x.dtype} number for each of the {channels} channels, got "
+            f"{scale.dtype} of shape {tuple(scale.shape)}."
         )
     return channels, num_coefficients
 

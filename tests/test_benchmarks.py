@@ -159,6 +159,168 @@ def test_weights_have_their_condition_number(load) -> None:
     torch.testing.assert_close(values[0] / values[-1], torch.full_like(values[0], 1e3))
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "range_"),
+    [((64, 6), 21, 0.15), ((2, 4, 5, 7), 51, 0.1), ((3, 10), 101, 0.5), ((40, 2), 4, 1.0)],
+)
+def test_all_splines_are_one_function(load, shape: tuple, size: int, range_: float) -> None:
+    """Output and all gradients of the library's spline are those of the plain forms, in float64."""
+    activations = load("activations")
+    found = activations.equality(activations.Size("small", shape, size, range_), "cpu")
+    assert set(found) == set(activations.BASELINES)
+    for baseline, differences in found.items():
+        assert set(differences) == {"output", "input", "coefficients", "log_scale"}
+        assert max(differences.values()) < 1e-12, (baseline, differences)
+
+
+def test_a_wrong_gradient_is_found(load, monkeypatch) -> None:
+    """The comparison sees a baseline that is off in one quantity alone."""
+    activations = load("activations")
+
+    class Off(activations.GatherSpline):
+        @property
+        def scale(self) -> Tensor:
+            return super().scale.detach() + 1e-6 * (self.log_scale - self.log_scale.detach())
+
+    monkeypatch.setitem(activations.CONTENDERS, "spline, gather", lambda size: size.spline(Off))
+    small = activations.Size("small", (8, 4), 21, 0.5)
+    found = activations.equality(small, "cpu")["spline, gather"]
+    assert found["log_scale"] > 0.1
+    assert max(found["output"], found["input"], found["coefficients"]) < 1e-12
+
+
+def test_inputs_hit_every_cell_and_the_outside(load) -> None:
+    """What is timed meets all coefficients of nearly all channels."""
+    activations = load("activations")
+    size = activations.Size("small", (4096, 2), 21, 0.15)
+    x, _ = size.inputs("cpu")
+    module = size.spline(lipsplines.LinearSpline)
+    scaled = (x * module.scale).detach() / size.range_
+    assert 0.02 < (scaled.abs() > 1).double().mean() < 0.25
+    assert min(torch.histc(channel, 20, -1, 1).min() for channel in scaled.T) > 0
+
+
+def test_all_contenders_run(load) -> None:
+    """Each takes every kind of input and gives one of the same shape."""
+    activations = load("activations")
+    for shape in ((6, 8), (2, 4, 3, 5)):
+        size = activations.Size("small", shape, 5, 1.0)
+        x, _ = size.inputs("cpu")
+        for name, build in activations.CONTENDERS.items():
+            assert build(size)(x).shape == shape, name
+
+
+def test_memory_counts_tensors(load) -> None:
+    """ReLU keeps its output and adds one gradient; a module that keeps three tensors keeps them."""
+    memory = load("memory").memory
+    x, gradient = torch.randn(64, 64, requires_grad=True), torch.ones(64, 64)
+
+    class Keeper(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.exp() * x.sin()  # exp and sin keep or are kept, and so is x
+
+    assert memory(nn.ReLU(), x, gradient) == {"kept": 1.0, "held": 1.0, "peak": 2.0}
+    found = memory(Keeper(), x, gradient)
+    assert (found["kept"], found["held"]) == (3.0, 3.0)
+    assert found["peak"] >= 4
+
+
+def test_import_times_are_summed_by_package(load) -> None:
+    """The header is no module; what is nested counts once, as its own time."""
+    report = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:      2000 |       2000 |     torch._C\n"
+        "import time:      1000 |       3000 |   torch\n"
+        "import time:       500 |       3500 | lipsplines.splines\n"
+        "import time:       250 |        250 | torchless\n"
+        "a warning\n"
+    )
+    found = load("startup").import_times(report)
+    assert found == {"torch": 3.0, "numpy": 0.0, "lipsplines": 0.5, "other": 0.25}
+
+
+def test_the_clock_gives_each_pass_to_its_part(load, monkeypatch) -> None:
+    """A layer with a part of its own inside, then another: what each pass costs is known."""
+    denoiser_step = load("denoiser_step")
+    now = [0.0]
+    monkeypatch.setattr(denoiser_step.time, "perf_counter", lambda: now[0])
+
+    class Cost(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x: Tensor, forward: float, backward: float) -> Tensor:
+            ctx.backward_cost = backward
+            now[0] += forward
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient: Tensor):
+            now[0] += ctx.backward_cost
+            return gradient, None, None
+
+    class Costly(nn.Module):
+        def __init__(self, forward: float, backward: float, inner: nn.Module | None = None) -> None:
+            super().__init__()
+            self.costs, self.inner = (forward, backward), inner
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.weight if self.inner is None else self.inner(self.weight)
+            return Cost.apply(x * weight, *self.costs)
+
+    clock, inner = denoiser_step.Clock(), Costly(1, 2)
+    layers = [Costly(10, 20, inner), Costly(100, 200), Costly(1000, 2000)]
+    names = ["convolution", "activation", "convolution"]
+    for module, part in zip([inner, *layers], ["orthogonalisation", *names], strict=True):
+        clock.watch(module, part)
+    nn.Sequential(*layers)(torch.ones(2)).sum().backward()
+    clock.switch("rest")
+    assert clock.spent == {
+        "convolution": 3030.0,
+        "orthogonalisation": 3.0,
+        "activation": 300.0,
+        "rest": 0.0,
+    }
+
+
+def test_the_denoisers_differ_in_one_piece(load) -> None:
+    """Before and after are one function; a step is timed whole, and it trains."""
+    denoiser_step = load("denoiser_step")
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    outputs = []
+    for name in ("before", "after"):
+        model = denoiser_step.network(*denoiser_step.NETWORKS[name], depth=3).double()
+        outputs.append(model(x))
+    torch.testing.assert_close(*outputs, atol=1e-12, rtol=0)
+    clock = denoiser_step.Clock()
+    model = denoiser_step.watched(model, clock)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    parts = denoiser_step.step(model, clock, optimizer, x, torch.zeros_like(x))
+    assert set(parts) == {"step", *denoiser_step.PARTS}
+    assert min(parts.values()) > 0
+    assert not torch.equal(model(x), outputs[1])
+
+
+def test_stored_times_of_activations_are_complete(load) -> None:
+    """All sizes and all contenders, with equal results."""
+    module = load("activations")
+    stored = json.loads((module.RESULTS / "activations.json").read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in stored["sizes"]] == [size.name for size in module.SIZES]
+    for size, entry in zip(module.SIZES, stored["sizes"], strict=True):
+        assert tuple(entry["shape"]) == size.shape
+        assert list(entry["rows"]) == list(module.CONTENDERS)
+        assert max(max(found.values()) for found in entry["equality"].values()) < 1e-12
+
+
+def test_stored_steps_and_starts_are_complete(load) -> None:
+    """All networks at all batches, and all processes."""
+    denoiser_step, startup = load("denoiser_step"), load("startup")
+    stored = json.loads(denoiser_step.RESULT.read_text(encoding="utf-8"))
+    assert [entry["batch"] for entry in stored["batches"]] == list(denoiser_step.BATCHES)
+    assert all(list(e["rows"]) == list(denoiser_step.NETWORKS) for e in stored["batches"])
+    stored = json.loads(startup.RESULT.read_text(encoding="utf-8"))
+    assert list(stored["rows"]) == [*startup.PROCESSES, startup.FRESH]
+
+
 @pytest.mark.parametrize("name", ["layers", "orthogonal_maps"])
 def test_stored_results_are_complete(load, name: str) -> None:
     """All cases are there, and all contenders that need no further package."""

@@ -1,0 +1,262 @@
+"""Linear splines by one fused kernel, as operators of torch.
+
+`fused_cpu` and `fused_cuda` hold the kernels. Here they become operators that torch can trace and
+compile, with derivatives of every order and a rule for ``torch.vmap``: what it maps over becomes a
+leading dimension of groups, ``x`` of shape ``(G, N, C, *spatial)`` with coefficients ``(G, C, K)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.utils._pytree import tree_map
+
+__all__ = ["apply", "is_available"]
+
+_PACKAGES = {"cpu": "numba", "cuda": "triton"}
+_DEVICES = {device for device, name in _PACKAGES.items() if importlib.util.find_spec(name)}
+
+_library = torch.library.Library("lipsplines", "DEF")
+_library.define(
+    "spline(Tensor x, Tensor coefficients, Tensor scale, float range_) -> Tensor",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+_library.define(
+    "spline_backward(Tensor gradient, Tensor x, Tensor coefficients, Tensor scale, float range_)"
+    " -> (Tensor, Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+def is_available(x: Tensor) -> bool:
+    """Whether there is a kernel for this tensor: on a CPU with Numba, on a CUDA device with Triton.
+
+    Not while a model is exported: what is exported must run without this library.
+    """
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    if x.device.type == "cuda":
+        return "cuda" in _DEVICES and _works_on_cuda()
+    return x.device.type in _DEVICES
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _works_on_cuda() -> bool:
+    """Whether the kernel compiles for the device and agrees with the plain formula there.
+
+    Drivers and compilers come in more combinations than anyone can test.
+    """
+    from lipsplines.splines import _evaluate_plainly
+
+    try:
+        x = torch.linspace(-2, 2, 150, device="cuda").view(5, 3, 10)
+        coefficients = torch.linspace(-1, 1, 27, device="cuda").view(3, 9).sin()
+        scale = torch.ones(3, device="cuda")
+        found = _kernels("cuda").forward(x, coefficients, scale, 1.0)
+        gradients = _kernels("cuda").backward(x, x, coefficients, scale, 1.0)
+        plain = functools.partial(_evaluate_plainly, range_=1.0)
+        expected, pull = torch.func.vjp(plain, x, coefficients, scale)
+        pairs = zip((found, *gradients), (expected, *pull(x)), strict=True)
+        problem = "" if all(torch.allclose(a, b, atol=1e-4) for a, b in pairs) else "wrong results"
+    except Exception as error:  # whatever the compiler or the driver raises
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        warnings.warn(
+            f"The fused kernel of splines does not work on this CUDA device ({problem:.300}); "
+            "plain operations take its place, with the same results and more time and memory.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return not problem
+
+
+def apply(
+    x: Tensor, coefficients: Tensor, scale: Tensor | None, range_: float, plain: Callable
+) -> Tensor:
+    """Value of the splines at ``x``, as `splines.evaluate`, whose arguments these are.
+
+    ``plain(x, coefficients, scale, range_)`` computes the same by differentiable operations, with
+    and without groups: higher derivatives are its.
+    """
+    if scale is None:
+        scale = coefficients.new_ones(coefficients.shape[:-1])
+    if torch.compiler.is_compiling():
+        function = _Spline
+    elif torch._C._are_functorch_transforms_active():
+        function = _EagerSpline
+    else:
+        function = _DirectSpline
+    return function.apply(x, coefficients, scale, range_, plain)
+
+
+class _Spline(torch.autograd.Function):
+    """The forward kernel; saves its inputs and nothing else."""
+
+    @staticmethod
+    def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, plain: Callable):
+        return torch.ops.lipsplines.spline(x, coefficients, scale, range_)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.range_, ctx.plain = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        function = _SplineBackward if torch.compiler.is_compiling() else _EagerSplineBackward
+        return *function.apply(gradient, *ctx.saved_tensors, ctx.range_, ctx.plain), None, None
+
+    @staticmethod
+    def vmap(info, in_dims, x, coefficients, scale, range_, plain):
+        tensors, restore = _as_groups(info.batch_size, in_dims, (x, coefficients, scale))
+        return restore(_EagerSpline.apply(*tensors, range_, plain)), 0
+
+
+class _SplineBackward(torch.autograd.Function):
+    """The backward kernel; its own derivatives are those of the plain formula."""
+
+    @staticmethod
+    def forward(gradient, x, coefficients, scale, range_, plain):
+        return torch.ops.lipsplines.spline_backward(gradient, x, coefficients, scale, range_)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.range_, ctx.plain = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        return *torch.func.vjp(_plain_backward(ctx), *ctx.saved_tensors)[1](gradients), None, None
+
+    @staticmethod
+    def vmap(info, in_dims, gradient, x, coefficients, scale, range_, plain):
+        given = (gradient, x, coefficients, scale)
+        tensors, restore = _as_groups(info.batch_size, in_dims, given)
+        gradients = _EagerSplineBackward.apply(*tensors, range_, plain)
+        return tuple(map(restore, gradients)), (0, 0, 0)
+
+
+# With forward-mode derivatives too, for which the compiler of torch has no rule.
+
+
+class _EagerSpline(_Spline):
+    @staticmethod
+    def jvp(ctx, *tangents):
+        return _pushed_forward(ctx, _plain_forward(ctx), tangents)
+
+
+class _EagerSplineBackward(_SplineBackward):
+    @staticmethod
+    def jvp(ctx, *tangents):
+        return _pushed_forward(ctx, _plain_backward(ctx), tangents)
+
+
+class _DirectSpline(torch.autograd.Function):
+    """The same outside of transforms, in the older form, which costs half as much to call."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        _Spline.setup_context(ctx, inputs, None)
+        return torch.ops.lipsplines.spline(*inputs[:-1])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        inputs = (gradient, *ctx.saved_tensors, ctx.range_)
+        if torch.is_grad_enabled():  # a second derivative may follow
+            return *_EagerSplineBackward.apply(*inputs, ctx.plain), None, None
+        return *torch.ops.lipsplines.spline_backward(*inputs), None, None
+
+    jvp = _EagerSpline.jvp
+
+
+def _plain_forward(ctx: FunctionCtx) -> Callable[..., Tensor]:
+    return lambda *tensors: ctx.plain(*tensors, ctx.range_)
+
+
+def _plain_backward(ctx: FunctionCtx) -> Callable[..., tuple[Tensor, ...]]:
+    forward = _plain_forward(ctx)
+    return lambda gradient, *tensors: torch.func.vjp(forward, *tensors)[1](gradient)
+
+
+def _pushed_forward(ctx: FunctionCtx, function: Callable, tangents: tuple) -> Any:
+    """Directional derivative, as the transpose of the transpose: forward mode does not nest."""
+    tensors = ctx.saved_tensors
+    pairs = zip(tensors, tangents[: len(tensors)], strict=True)
+    directions = tuple(torch.zeros_like(t) if d is None else d for t, d in pairs)
+    value, pull = torch.func.vjp(function, *tensors)
+    return torch.func.vjp(pull, tree_map(torch.zeros_like, value))[1](directions)[0]
+
+
+def _as_groups(
+    size: int, in_dims: tuple, tensors: tuple[Tensor, ...]
+) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    """Tensors with the mapped dimension as groups, or merged into those that there are already."""
+    batched = [
+        tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(tensors, in_dims, strict=False)
+    ]
+    if batched[-1].dim() == 2:  # the scales, (size, C)
+        return batched, lambda result: result
+    merged = [tensor.flatten(0, 1) for tensor in batched]
+    return merged, lambda result: result.unflatten(0, (size, -1))
+
+
+@functools.cache
+def _kernels(device: str) -> Any:
+    if device == "cpu":
+        from lipsplines import fused_cpu
+
+        return fused_cpu
+    from lipsplines import fused_cuda
+
+    return fused_cuda
+
+
+def _dense(x: Tensor, grouped: bool) -> Tensor:
+    """A tensor whose channels lie in planes or come last, both without gaps; a copy if need be."""
+    channels = 2 if grouped else 1
+    if x.is_contiguous() or x.movedim(channels, -1).is_contiguous():
+        return x
+    return x.contiguous()
+
+
+def _spline(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
+    x = _dense(x, coefficients.dim() == 3)
+    kernel = _kernels(x.device.type).forward
+    return kernel(x, coefficients.contiguous(), scale.contiguous(), range_)
+
+
+def _spline_backward(
+    gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    x = _dense(x, coefficients.dim() == 3)
+    if gradient.stride() != x.stride():
+        gradient = torch.empty_like(x).copy_(gradient)
+    kernel = _kernels(x.device.type).backward
+    return kernel(gradient, x, coefficients.contiguous(), scale.contiguous(), range_)
+
+
+for _device in ("CPU", "CUDA"):
+    _library.impl("spline", _spline, _device)
+    _library.impl("spline_backward", _spline_backward, _device)
+
+
+@torch.library.register_fake("lipsplines::spline", lib=_library)
+def _(x, coefficients, scale, range_):
+    return torch.empty_like(_dense(x, coefficients.dim() == 3))
+
+
+@torch.library.register_fake("lipsplines::spline_backward", lib=_library)
+def _(gradient, x, coefficients, scale, range_):
+    small = (torch.empty_like(t.contiguous()) for t in (coefficients, scale))
+    return torch.empty_like(_dense(x, coefficients.dim() == 3)), *small
