@@ -1,8 +1,8 @@
 """Linear splines by one fused kernel, as operators of torch.
 
 `fused_cpu` and `fused_cuda` hold the kernels. Here they become operators that torch can trace and
-compile, with derivatives of every order and a rule for ``torch.vmap``, which adds to the groups.
-Inputs have shape ``(G, N, C, S)``: groups with splines of their own, samples, channels, positions.
+compile, with derivatives of every order and a rule for ``torch.vmap``: what it maps over becomes a
+leading dimension of groups, ``x`` of shape ``(G, N, C, *spatial)`` with coefficients ``(G, C, K)``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from torch.utils._pytree import tree_map
 
 __all__ = ["apply", "is_available"]
 
+_PACKAGES = {"cpu": "numba", "cuda": "triton"}
+_DEVICES = {device for device, name in _PACKAGES.items() if importlib.util.find_spec(name)}
+
 _library = torch.library.Library("lipsplines", "DEF")
 _library.define(
     "spline(Tensor x, Tensor coefficients, Tensor scale, float range_) -> Tensor",
@@ -29,10 +32,6 @@ _library.define(
     " -> (Tensor, Tensor, Tensor)",
     tags=torch.Tag.pt2_compliant_tag,
 )
-
-
-_PACKAGES = {"cpu": "numba", "cuda": "triton"}
-_DEVICES = {device for device, name in _PACKAGES.items() if importlib.util.find_spec(name)}
 
 
 def is_available(x: Tensor) -> bool:
@@ -51,23 +50,17 @@ def apply(
     """Value of the splines at ``x``, as `splines.evaluate`, whose arguments these are.
 
     ``plain(x, coefficients, scale, range_)`` computes the same by differentiable operations, with
-    a leading dimension of groups: higher derivatives are its.
+    and without groups: higher derivatives are its.
     """
-    shape, channels_last = x.shape, _is_channels_last(x)
-    if channels_last:
-        x = x.movedim(1, -1)
-    grouped = x.reshape(1, -1, shape[1], 1) if channels_last or x.dim() == 2 else x.flatten(2)[None]
     if scale is None:
-        scale = coefficients.new_ones(coefficients.shape[0])
-    function = _Spline if torch.compiler.is_compiling() else _EagerSpline
-    value = function.apply(grouped, coefficients[None], scale[None], range_, plain).view(x.shape)
-    return value.movedim(-1, 1) if channels_last else value
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    if x.dim() == 2 or x.is_contiguous():
-        return False
-    return x.movedim(1, -1).is_contiguous()
+        scale = coefficients.new_ones(coefficients.shape[:-1])
+    if torch.compiler.is_compiling():
+        function = _Spline
+    elif torch._C._are_functorch_transforms_active():
+        function = _EagerSpline
+    else:
+        function = _DirectSpline
+    return function.apply(x, coefficients, scale, range_, plain)
 
 
 class _Spline(torch.autograd.Function):
@@ -90,9 +83,8 @@ class _Spline(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, x, coefficients, scale, range_, plain):
-        tensors = _stacked(info.batch_size, in_dims, (x, coefficients, scale))
-        value = _EagerSpline.apply(*tensors, range_, plain)
-        return value.unflatten(0, (info.batch_size, -1)), 0
+        tensors, restore = _as_groups(info.batch_size, in_dims, (x, coefficients, scale))
+        return restore(_EagerSpline.apply(*tensors, range_, plain)), 0
 
 
 class _SplineBackward(torch.autograd.Function):
@@ -114,9 +106,10 @@ class _SplineBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, gradient, x, coefficients, scale, range_, plain):
-        tensors = _stacked(info.batch_size, in_dims, (gradient, x, coefficients, scale))
+        given = (gradient, x, coefficients, scale)
+        tensors, restore = _as_groups(info.batch_size, in_dims, given)
         gradients = _EagerSplineBackward.apply(*tensors, range_, plain)
-        return tuple(g.unflatten(0, (info.batch_size, -1)) for g in gradients), (0, 0, 0)
+        return tuple(map(restore, gradients)), (0, 0, 0)
 
 
 # With forward-mode derivatives too, for which the compiler of torch has no rule.
@@ -132,6 +125,24 @@ class _EagerSplineBackward(_SplineBackward):
     @staticmethod
     def jvp(ctx, *tangents):
         return _pushed_forward(ctx, _plain_backward(ctx), tangents)
+
+
+class _DirectSpline(torch.autograd.Function):
+    """The same outside of transforms, in the older form, which costs half as much to call."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        _Spline.setup_context(ctx, inputs, None)
+        return torch.ops.lipsplines.spline(*inputs[:-1])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        inputs = (gradient, *ctx.saved_tensors, ctx.range_)
+        if torch.is_grad_enabled():  # a second derivative may follow
+            return *_EagerSplineBackward.apply(*inputs, ctx.plain), None, None
+        return *torch.ops.lipsplines.spline_backward(*inputs), None, None
+
+    jvp = _EagerSpline.jvp
 
 
 def _plain_forward(ctx: FunctionCtx) -> Callable[..., Tensor]:
@@ -152,13 +163,18 @@ def _pushed_forward(ctx: FunctionCtx, function: Callable, tangents: tuple) -> An
     return torch.func.vjp(pull, tree_map(torch.zeros_like, value))[1](directions)[0]
 
 
-def _stacked(size: int, in_dims: tuple, tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Each tensor with its batch of groups in the first dimension, repeated if it has no batch."""
-    moved = []
-    for tensor, dim in zip(tensors, in_dims, strict=False):
-        tensor = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        moved.append(tensor.flatten(0, 1))
-    return moved
+def _as_groups(
+    size: int, in_dims: tuple, tensors: tuple[Tensor, ...]
+) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    """Tensors with the mapped dimension as groups, or merged into those that there are already."""
+    batched = [
+        tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(tensors, in_dims, strict=False)
+    ]
+    if batched[-1].dim() == 2:  # the scales, (size, C)
+        return batched, lambda result: result
+    merged = [tensor.flatten(0, 1) for tensor in batched]
+    return merged, lambda result: result.unflatten(0, (size, -1))
 
 
 @functools.cache
@@ -172,16 +188,28 @@ def _kernels(device: str) -> Any:
     return fused_cuda
 
 
+def _dense(x: Tensor, grouped: bool) -> Tensor:
+    """A tensor whose channels lie in planes or come last, both without gaps; a copy if need be."""
+    channels = 2 if grouped else 1
+    if x.is_contiguous() or x.movedim(channels, -1).is_contiguous():
+        return x
+    return x.contiguous()
+
+
 def _spline(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    tensors = (tensor.contiguous() for tensor in (x, coefficients, scale))
-    return _kernels(x.device.type).forward(*tensors, range_)
+    x = _dense(x, coefficients.dim() == 3)
+    kernel = _kernels(x.device.type).forward
+    return kernel(x, coefficients.contiguous(), scale.contiguous(), range_)
 
 
 def _spline_backward(
     gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    tensors = (tensor.contiguous() for tensor in (gradient, x, coefficients, scale))
-    return _kernels(x.device.type).backward(*tensors, range_)
+    x = _dense(x, coefficients.dim() == 3)
+    if gradient.stride() != x.stride():
+        gradient = torch.empty_like(x).copy_(gradient)
+    kernel = _kernels(x.device.type).backward
+    return kernel(gradient, x, coefficients.contiguous(), scale.contiguous(), range_)
 
 
 for _device in ("CPU", "CUDA"):
@@ -191,10 +219,10 @@ for _device in ("CPU", "CUDA"):
 
 @torch.library.register_fake("lipsplines::spline", lib=_library)
 def _(x, coefficients, scale, range_):
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return torch.empty_like(_dense(x, coefficients.dim() == 3))
 
 
 @torch.library.register_fake("lipsplines::spline_backward", lib=_library)
 def _(gradient, x, coefficients, scale, range_):
-    tensors = (x, coefficients, scale)
-    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors)
+    small = (torch.empty_like(t.contiguous()) for t in (coefficients, scale))
+    return torch.empty_like(_dense(x, coefficients.dim() == 3)), *small

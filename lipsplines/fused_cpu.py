@@ -18,6 +18,7 @@ are added in the order of the units: results are equal bit for bit on any number
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,7 @@ __all__ = ["backward", "forward"]
 BLOCK = 512  # numbers whose cells are known before their lines are looked up
 WIDTH = 1024  # channels side by side, where neighbours in memory are channels
 COPIES = 4  # sums of a cell are kept several times: an addition need not wait for the one before
-FLUSH = 8192  # numbers after which sums move to double precision
+FLUSH = 2048  # numbers after which sums move to double precision
 PART = 2**19  # fewest numbers for which a unit is worth cutting
 MOST_PARTS = 16
 SMALL = 2**16  # numbers that one thread finishes before another one has woken up
@@ -41,11 +42,10 @@ compiled = njit(nogil=True, error_model="numpy")
 
 
 @compiled
-def _line(coefficients, k, cell_count, step, factor):
+def _line(coefficients, k, middle, step, inverse_step, inverse_factor):
     """``a_k`` and ``b_k``, in double precision."""
-    slope = (np.float64(coefficients[k + 1]) - coefficients[k]) * (1 / step)
-    knot = (k - 0.5 * cell_count) * step
-    return (coefficients[k] - slope * knot) * (1 / factor), slope
+    slope = (np.float64(coefficients[k + 1]) - coefficients[k]) * inverse_step
+    return (coefficients[k] - slope * ((k - middle) * step)) * inverse_factor, slope
 
 
 @compiled
@@ -53,18 +53,26 @@ def _lines(coefficients, factor, range_, lines):
     """Fill ``lines[k] = (a_k, b_k)``; return ``alpha / T``."""
     cell_count = len(lines)
     step, factor = 2 * range_ / cell_count, np.float64(factor)
+    middle, inverse_step, inverse_factor = 0.5 * cell_count, 1 / step, 1 / factor
     for k in range(cell_count):
-        lines[k, 0], lines[k, 1] = _line(coefficients, k, cell_count, step, factor)
-    return factor / step
+        lines[k, 0], lines[k, 1] = _line(
+            coefficients, k, middle, step, inverse_step, inverse_factor
+        )
+    return factor * inverse_step
+
+
+@compiled
+def _cell(position, last):
+    """Cell of a position on the grid: clamped, without fraction; 0 for NaN."""
+    position = position if position > 0 else last - last
+    return np.int32(position if position < last else last)
 
 
 @compiled
 def _locate(x, inverse, offset, last, cells):
-    """Cell of each number: its position, clamped, without fraction; 0 for NaN."""
+    """Cell of each number."""
     for i in range(len(x)):
-        position = x[i] * inverse + offset
-        position = position if position > 0 else offset - offset
-        cells[i] = np.int32(position if position < last else last)
+        cells[i] = _cell(x[i] * inverse + offset, last)
 
 
 @compiled
@@ -116,10 +124,10 @@ def _planes_backward(g, x, coefficients, scale, range_, out, sums, parts, first,
                     fraction = values[i] * inverse + offset - lines.dtype.type(cells[i])
                     moments[i] = gradients[i] * fraction
                 _add_plane(gradients, moments, cells, lines, own, results)
-            count += positions
-            if count >= FLUSH:
-                _flush(own, total)
-                count = 0
+                count += len(values)
+                if count >= FLUSH:
+                    _flush(own, total)
+                    count = 0
         _flush(own, total)
 
 
@@ -194,9 +202,7 @@ def _rows_forward(x, coefficients, scale, range_, out, parts, first, end):
 def _locate_row(x, inverse, offset, last, cells, cell_count):
     """As `_locate`, for one number of each channel; cells count through the channels."""
     for c in range(len(x)):
-        position = x[c] * inverse[c] + offset
-        position = position if position > 0 else offset - offset
-        cells[c] = np.int32(position if position < last else last) + np.int32(c * cell_count)
+        cells[c] = _cell(x[c] * inverse[c] + offset, last) + np.int32(c * cell_count)
 
 
 @compiled
@@ -237,7 +243,7 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, parts, first, e
                 own[k, 0] += gradients[c]
                 own[k, 1] += moments[c]
                 results[c] = gradients[c] * lines[k, 1]
-            if n + 1 == stop or (n + 1 - begin) % FLUSH == 0:
+            if n + 1 == stop or (n + 1 - begin) % (FLUSH // COPIES) == 0:
                 for c in range(width):
                     start = c * cell_count
                     _flush(own[start : start + cell_count].reshape(1, -1, 2), total[left + c])
@@ -247,21 +253,21 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, parts, first, e
 def _gradients(sums, coefficients, scale, range_, coefficient_gradient, scale_gradient):
     """Gradients of the parameters from the sums of all parts."""
     parts, groups, channels, cell_count = sums.shape[:4]
-    step = 2 * range_ / cell_count
+    step, middle = 2 * range_ / cell_count, 0.5 * cell_count
     for group in range(groups):
         for c in range(channels):
-            own, factor = coefficients[group, c], np.float64(scale[group, c])
+            own, inverse_factor = coefficients[group, c], 1 / np.float64(scale[group, c])
             left, change = 0.0, 0.0
             for k in range(cell_count):
                 total, moment = 0.0, 0.0
                 for part in range(parts):
                     total += sums[part, group, c, k, 0]
                     moment += sums[part, group, c, k, 1]
-                coefficient_gradient[group, c, k] = (left + total - moment) / factor
+                coefficient_gradient[group, c, k] = (left + total - moment) * inverse_factor
                 left = moment
-                change -= total * _line(own, k, cell_count, step, factor)[0]
-            coefficient_gradient[group, c, cell_count] = left / factor
-            scale_gradient[group, c] = change / factor
+                change -= total * _line(own, k, middle, step, 1 / step, inverse_factor)[0]
+            coefficient_gradient[group, c, cell_count] = left * inverse_factor
+            scale_gradient[group, c] = change * inverse_factor
 
 
 @compiled
@@ -269,18 +275,19 @@ def _few_forward(x, coefficients, scale, range_, out, parts, first, end):
     """Groups ``first`` to ``end`` where most cells are empty: lines are computed as needed."""
     samples, channels, positions = x.shape[1:]
     cell_count = coefficients.shape[2] - 1
-    step = 2 * range_ / cell_count
-    cells = np.empty(positions, np.int32)
-    offset, last = out.dtype.type(0.5 * cell_count), out.dtype.type(cell_count - 1)
+    step, middle = 2 * range_ / cell_count, 0.5 * cell_count
+    inverse_step = 1 / step
+    offset, last = out.dtype.type(middle), out.dtype.type(cell_count - 1)
     for group in range(first, end):
         for c in range(channels):
             own, factor = coefficients[group, c], np.float64(scale[group, c])
+            inverse, inverse_factor = out.dtype.type(factor * inverse_step), 1 / factor
             for n in range(samples):
-                _locate(x[group, n, c], out.dtype.type(factor / step), offset, last, cells)
                 for i in range(positions):
-                    height, slope = _line(own, cells[i], cell_count, step, factor)
-                    product = out.dtype.type(slope) * x[group, n, c, i]
-                    out[group, n, c, i] = out.dtype.type(height) + product
+                    value = x[group, n, c, i]
+                    k = _cell(value * inverse + offset, last)
+                    height, slope = _line(own, k, middle, step, inverse_step, inverse_factor)
+                    out[group, n, c, i] = out.dtype.type(height) + out.dtype.type(slope) * value
 
 
 @compiled
@@ -288,43 +295,45 @@ def _few_backward(g, x, coefficients, scale, range_, out, coefficient_gradient, 
     """As `_few_forward`, adding to the gradients of the parameters, which start at zero."""
     groups, samples, channels, positions = x.shape
     cell_count = coefficients.shape[2] - 1
-    step = 2 * range_ / cell_count
-    cells = np.empty(positions, np.int32)
-    offset, last = out.dtype.type(0.5 * cell_count), out.dtype.type(cell_count - 1)
+    step, middle = 2 * range_ / cell_count, 0.5 * cell_count
+    inverse_step = 1 / step
+    offset, last = out.dtype.type(middle), out.dtype.type(cell_count - 1)
     for group in range(groups):
         for c in range(channels):
             own, factor = coefficients[group, c], np.float64(scale[group, c])
-            inverse = out.dtype.type(factor / step)
-            change = 0.0
+            inverse, inverse_factor = out.dtype.type(factor * inverse_step), 1 / factor
+            result, change = coefficient_gradient[group, c], 0.0
             for n in range(samples):
-                _locate(x[group, n, c], inverse, offset, last, cells)
                 for i in range(positions):
-                    k, gradient = cells[i], np.float64(g[group, n, c, i])
-                    height, slope = _line(own, k, cell_count, step, factor)
-                    moment = gradient * (x[group, n, c, i] * inverse + offset - k)
-                    coefficient_gradient[group, c, k] += (gradient - moment) / factor
-                    coefficient_gradient[group, c, k + 1] += moment / factor
-                    change -= gradient * height
-                    out[group, n, c, i] = out.dtype.type(gradient) * out.dtype.type(slope)
-            scale_gradient[group, c] = change / factor
+                    gradient, position = g[group, n, c, i], x[group, n, c, i] * inverse + offset
+                    k = _cell(position, last)
+                    height, slope = _line(own, k, middle, step, inverse_step, inverse_factor)
+                    part = gradient * inverse_factor
+                    moment = part * (position - k)
+                    result[k] += part - moment
+                    result[k + 1] += moment
+                    change -= part * height
+                    out[group, n, c, i] = gradient * out.dtype.type(slope)
+            scale_gradient[group, c] = change
 
 
 def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    """Values of the splines, shape ``(G, N, C, S)``.
+    """Values of the splines, in the shape and memory layout of ``x``.
 
     Parameters
     ----------
     x
-        Inputs, ``(G, N, C, S)``, contiguous.
+        Inputs, ``(N, C, *spatial)`` or ``(G, N, C, *spatial)``, contiguous or channels-last.
     coefficients, scale
-        ``(G, C, K)`` and ``(G, C)``, of the dtype of ``x``, contiguous.
+        ``(C, K)`` and ``(C,)``, with a ``G`` in front as ``x`` has, contiguous, of its dtype.
     range_
         Half range of the knots.
     """
     out = torch.empty_like(x)
-    kernel, units, parts = _plan(x, coefficients)
-    arrays = [tensor.detach().numpy() for tensor in (x, coefficients, scale)]
-    _in_parallel(_FORWARD[kernel], units, x.numel(), (*arrays, range_, out.numpy(), parts))
+    own = _parameters(coefficients, scale)
+    inputs, results = _planes(x, coefficients), _planes(out, coefficients)
+    kernel, units, parts = _plan(inputs, own[0])
+    _in_parallel(_FORWARD[kernel], units, x.numel(), (inputs, *own, range_, results, parts))
     return out
 
 
@@ -333,31 +342,47 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients in ``x``, the coefficients and the scale, given that of the values."""
     out, gradients = torch.empty_like(x), (torch.zeros_like(coefficients), torch.zeros_like(scale))
-    results = out.numpy(), *(tensor.numpy() for tensor in gradients)
-    own = [tensor.detach().numpy() for tensor in (coefficients, scale)]
-    arrays = (*(tensor.detach().numpy() for tensor in (gradient, x)), *own, range_)
-    kernel, units, parts = _plan(x, coefficients)
+    own, results = _parameters(coefficients, scale), _parameters(*gradients)
+    given, inputs, filled = (_planes(tensor, coefficients) for tensor in (gradient, x, out))
+    kernel, units, parts = _plan(inputs, own[0])
     if kernel == "few":
-        _few_backward(*arrays, *results)
+        _few_backward(given, inputs, *own, range_, filled, *results)
     elif x.numel():
-        groups, channels, size = coefficients.shape
-        sums = np.zeros((parts, groups, channels, size - 1, 2), results[0].dtype)
-        _in_parallel(_BACKWARD[kernel], units, x.numel(), (*arrays, results[0], sums, parts))
-        _gradients(sums, *own, range_, *results[1:])
+        groups, channels, size = own[0].shape
+        sums = np.zeros((parts, groups, channels, size - 1, 2))
+        arguments = (given, inputs, *own, range_, filled, sums, parts)
+        _in_parallel(_BACKWARD[kernel], units, x.numel(), arguments)
+        _gradients(sums, *own, range_, *results)
     return out, *gradients
+
+
+def _parameters(coefficients: Tensor, scale: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """As arrays, with a dimension of groups."""
+    arrays = coefficients.detach().numpy(), scale.detach().numpy()
+    return arrays if coefficients.dim() == 3 else (arrays[0][None], arrays[1][None])
+
+
+def _planes(x: Tensor, coefficients: Tensor) -> np.ndarray:
+    """The memory of a tensor as an array ``(G, N, C, S)``; channels that come last give S = 1."""
+    array = x.detach().numpy()
+    array = array if coefficients.dim() == 3 else array[None]
+    groups, samples, channels = array.shape[:3]
+    if array.flags.c_contiguous:
+        return array.reshape(groups, samples, channels, math.prod(array.shape[3:]))
+    return np.moveaxis(array, 2, -1).reshape(groups, -1, channels, 1)
 
 
 _FORWARD = {"few": _few_forward, "planes": _planes_forward, "rows": _rows_forward}
 _BACKWARD = {"planes": _planes_backward, "rows": _rows_backward}
 
 
-def _plan(x: Tensor, coefficients: Tensor) -> tuple[str, int, int]:
+def _plan(x: np.ndarray, coefficients: np.ndarray) -> tuple[str, int, int]:
     """Which kernel, its number of units, and the parts into which it cuts the samples."""
     groups, samples, channels, positions = x.shape
     if samples * positions < coefficients.shape[-1]:
         return "few", groups, 1
     blocks = channels if positions > 1 else -(-channels // WIDTH)
-    wanted = min(MOST_PARTS, x.numel() // PART) // max(groups * blocks, 1)
+    wanted = min(MOST_PARTS, x.size // PART) // max(groups * blocks, 1)
     parts = max(1, min(samples, wanted))
     return ("planes" if positions > 1 else "rows"), groups * blocks * parts, parts
 

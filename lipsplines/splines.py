@@ -106,20 +106,19 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | Non
     num_coefficients = _channels_and_size(x, coefficients, scale)[1]
     spacing(num_coefficients, range_)
     if fused.is_available(x):
-        return fused.apply(x, coefficients, scale, range_, _evaluate_groups)
-    grouped = x.unsqueeze(-1) if x.dim() == 2 else x.flatten(2)
-    scale = None if scale is None else scale[None]
-    return _evaluate_groups(grouped[None], coefficients[None], scale, range_).view_as(x)
+        return fused.apply(x, coefficients, scale, range_, _evaluate_plainly)
+    return _evaluate_plainly(x, coefficients, scale, range_)
 
 
-def _evaluate_groups(
+def _evaluate_plainly(
     x: Tensor, coefficients: Tensor, scale: Tensor | None, range_: float
 ) -> Tensor:
-    """By plain operations: ``x`` of shape ``(G, N, C, S)``, coefficients ``(G, C, K)``."""
-    groups, samples, channels, positions = x.shape
+    """By plain operations; with groups in front, ``(G, N, C, *spatial)``, if coefficients have."""
+    channel = coefficients.dim() - 1
     last = coefficients.shape[-1] - 2
-    flat = x.movedim(1, 2).reshape(groups, channels, samples * positions)
-    flat = flat if scale is None else flat * scale[..., None]
+    moved = x.movedim(channel, channel - 1)
+    flat = moved.flatten(channel)  # (*G, C, N * positions)
+    flat = flat if scale is None else flat * scale.unsqueeze(-1)
     position = (flat + range_) / spacing(coefficients.shape[-1], range_)
     # NaN must not address a coefficient that does not exist.
     cell = position.nan_to_num(0.0, last, 0.0).clamp(0, last).long()
@@ -127,8 +126,8 @@ def _evaluate_groups(
     left = coefficients.gather(-1, cell)
     right = coefficients.gather(-1, cell + 1)
     value = left + fraction * (right - left)
-    value = value if scale is None else value / scale[..., None]
-    return value.view(groups, channels, samples, positions).movedim(2, 1)
+    value = value if scale is None else value / scale.unsqueeze(-1)
+    return value.view(moved.shape).movedim(channel - 1, channel)
 
 
 def slopes(coefficients: Tensor, spacing: float) -> Tensor:

@@ -260,7 +260,7 @@ def test_folding_makes_describable() -> None:
         ({"type": "GroupSort", "options": {"group_size": 0, "dim": 1}}, r"cannot be built \(group"),
         ({"type": "LeakyReLU", "options": {"negative_slope": math.inf, "inplace": False}}, "inf"),
         ({"type": "Sequential", "options": {}}, "without its modules"),
-        ({"type": "Sequential", "options": {}, "modules": {"a.b": RELU}}, "cannot be built"),
+        ({"type": "Sequential", "options": {}, "modules": {"a.b": RELU}}, "of the name 'a.b'"),
         ({"type": "Sequential", "options": {}, "modules": {"forward": RELU}}, "cannot be built"),
         ({"type": "Sequential", "options": {}, "modules": {"0": {"shared": "1"}}}, "0 repeats '1'"),
         ({"shared": ""}, "repeats ''"),

