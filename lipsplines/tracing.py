@@ -17,44 +17,32 @@ __all__ = ["trace"]
 
 _aten = torch.ops.aten
 
-# The same operations by the bindings of Python, which parse their arguments 1 to 2 us faster.
-_BINDINGS: dict[Callable, Callable] = {
-    _aten._unsafe_view.default: torch.Tensor.view,
-    _aten.abs.default: torch.abs,
-    _aten.add.Tensor: torch.add,
-    _aten.amax.default: torch.amax,
-    _aten.baddbmm.default: torch.baddbmm,
-    _aten.baddbmm.out: torch.baddbmm,
-    _aten.bmm.default: torch.bmm,
-    _aten.bmm.out: torch.bmm,
-    _aten.clamp.default: torch.clamp,
-    _aten.clamp_min.default: torch.clamp_min,
-    _aten.cumsum.default: torch.cumsum,
-    _aten.div.Scalar: torch.div,
-    _aten.div.Tensor: torch.div,
-    _aten.eq.Tensor: torch.eq,
-    _aten.exp.default: torch.exp,
-    _aten.expand.default: torch.Tensor.expand,
-    _aten.gt.Scalar: torch.gt,
-    _aten.log.default: torch.log,
-    _aten.mean.dim: torch.mean,
-    _aten.mul.Scalar: torch.mul,
-    _aten.mul.Tensor: torch.mul,
-    _aten.neg.default: torch.neg,
-    _aten.permute.default: torch.permute,
-    _aten.relu.default: torch.relu,
-    _aten.select.int: torch.select,
-    _aten.sqrt.default: torch.sqrt,
-    _aten.squeeze.dim: torch.squeeze,
-    _aten.stack.default: torch.stack,
-    _aten.sub.Tensor: torch.sub,
-    _aten.sum.dim_IntList: torch.sum,
-    _aten.transpose.int: torch.transpose,
-    _aten.unbind.int: torch.unbind,
-    _aten.unsqueeze.default: torch.unsqueeze,
-    _aten.view.default: torch.Tensor.view,
-    _aten.where.self: torch.where,
-}
+# Operations with a binding in Python of the same name and arguments: 1 to 2 us faster to call.
+_WITH_BINDINGS = """
+    abs.default add.Tensor add_.Tensor amax.default baddbmm.default baddbmm.out bmm.default bmm.out
+    clamp.default clamp_.default clamp_min.default constant_pad_nd.default cos.default
+    cumsum.default div.Scalar div.Tensor eq.Tensor exp.default expand.default ge.Scalar gt.Scalar
+    hardshrink.default le.Scalar log.default lt.Scalar maximum.default mean.dim minimum.default
+    mul.Scalar mul.Tensor ne.Tensor neg.default new_empty.default new_zeros.default
+    ones_like.default permute.default pow.Tensor_Scalar relu.default scalar_tensor.default
+    select.int sgn.default sin.default sqrt.default squeeze.dim squeeze.dims stack.default sub.Tensor
+    sum.default sum.dim_IntList transpose.int unbind.int unsqueeze.default view.default where.self
+"""
+
+
+def _bindings() -> dict[Callable, Callable]:
+    found = {
+        _aten._unsafe_view.default: torch.Tensor.view,
+        _aten.linalg_vector_norm.default: torch.linalg.vector_norm,
+    }
+    for entry in _WITH_BINDINGS.split():
+        name, overload = entry.split(".")
+        binding = getattr(torch, name, None) or getattr(torch.Tensor, name)
+        found[getattr(getattr(_aten, name), overload)] = binding
+    return found
+
+
+_BINDINGS = _bindings()
 _SAME = {_aten.alias.default, _aten.detach.default}
 _RESHAPED = {_aten._unsafe_view.default, _aten.expand.default, _aten.view.default}
 
@@ -65,8 +53,7 @@ def trace(
     """The operations that ``function(*tensors)`` performs, as a program of their own.
 
     The function may call autograd and the transforms of ``torch.func``: they are run once, here,
-    and leave their operations behind. What it decides in Python is decided once for all, and
-    tensors that are not among its arguments are kept as they are.
+    and leave their operations behind. What it decides in Python is decided once for all.
 
     Parameters
     ----------
