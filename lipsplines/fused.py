@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,40 @@ def is_available(x: Tensor) -> bool:
     """
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return False
+    if x.device.type == "cuda":
+        return "cuda" in _DEVICES and _works_on_cuda()
     return x.device.type in _DEVICES
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def _works_on_cuda() -> bool:
+    """Whether the kernel compiles for the device and agrees with the plain formula there.
+
+    Drivers and compilers come in more combinations than anyone can test.
+    """
+    from lipsplines.splines import _evaluate_plainly
+
+    try:
+        x = torch.linspace(-2, 2, 150, device="cuda").view(5, 3, 10)
+        coefficients = torch.linspace(-1, 1, 27, device="cuda").view(3, 9).sin()
+        scale = torch.ones(3, device="cuda")
+        found = _kernels("cuda").forward(x, coefficients, scale, 1.0)
+        gradients = _kernels("cuda").backward(x, x, coefficients, scale, 1.0)
+        plain = functools.partial(_evaluate_plainly, range_=1.0)
+        expected, pull = torch.func.vjp(plain, x, coefficients, scale)
+        pairs = zip((found, *gradients), (expected, *pull(x)), strict=True)
+        problem = "" if all(torch.allclose(a, b, atol=1e-4) for a, b in pairs) else "wrong results"
+    except Exception as error:  # whatever the compiler or the driver raises
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        warnings.warn(
+            f"The fused kernel of splines does not work on this CUDA device ({problem:.300}); "
+            "plain operations take its place, with the same results and more time and memory.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return not problem
 
 
 def apply(

@@ -1,0 +1,84 @@
+"""The kernel for CUDA devices: interpreted on the processor, compiled, and run on a device."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from lipsplines import fused, splines
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+INTERPRETED = """
+import torch
+from lipsplines import fused_cuda, splines
+for shape, last in (((40, 3), False), ((3, 2, 60), False), ((2, 5, 4, 3), True), ((9, 18), False)):
+    x = torch.randn(shape, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    c = torch.randn(shape[1], 9, dtype=torch.float64)
+    s = torch.rand(shape[1], dtype=torch.float64) + 0.5
+    g = torch.randn_like(x)
+    plain = lambda *t: splines._evaluate_plainly(*t, 0.7)
+    expected, pull = torch.func.vjp(plain, x, c, s)
+    found = fused_cuda.forward(x, c, s, 0.7), *fused_cuda.backward(g, x, c, s, 0.7)
+    for one, other in zip(found, (expected, *pull(g)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+"""
+
+
+@needs_triton
+def test_interpreted_kernel() -> None:
+    """Triton's interpreter runs the program on the processor: same values, same gradients."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", INTERPRETED], env=environment, check=True, timeout=600)
+
+
+@needs_triton
+@pytest.mark.parametrize("wide", [1, 16])
+def test_compiles_for_devices_that_are_not_here(wide: int) -> None:
+    """For compute capability 8.0, without spilling registers."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from lipsplines import fused_cuda
+
+    kernel, sizes = fused_cuda._backward, {"SIZE": 51, "CELLS": 64, "WIDE": wide, "STEPS": 64}
+    names = kernel.arg_names
+    signature = dict.fromkeys(names[:7], "*fp32") | dict.fromkeys(names[7:10], "i32")
+    signature |= dict.fromkeys(names[10:], "constexpr")
+    source = ASTSource(fn=kernel, signature=signature, constexprs={**sizes, "LONG": 128 // wide})
+    program = triton.compile(source, target=GPUTarget("cuda", 80, 32))
+    assert "st.local" not in program.asm["ptx"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, none is here")
+def test_on_a_device() -> None:
+    """The device gives what the processor gives."""
+    for shape in ((400, 30), (8, 3, 40, 40)):
+        x, c = torch.randn(shape), torch.randn(shape[1], 51)
+        here = splines.evaluate(x, c, 0.5)
+        there = splines.evaluate(x.cuda(), c.cuda(), 0.5)
+        assert fused.is_available(x.cuda())
+        torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=1e-4)
+
+
+def test_a_device_whose_compiler_fails_gets_plain_operations() -> None:
+    """With one warning that says why; here for want of a device."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a device")
+    fused._works_on_cuda.cache_clear()
+    with pytest.warns(RuntimeWarning, match="plain operations take its place"):
+        assert not fused._works_on_cuda()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not fused._works_on_cuda()
+    fused._works_on_cuda.cache_clear()
