@@ -25,8 +25,9 @@ _WITH_BINDINGS = """
     hardshrink.default le.Scalar log.default lt.Scalar maximum.default mean.dim minimum.default
     mul.Scalar mul.Tensor ne.Tensor neg.default new_empty.default new_zeros.default
     ones_like.default permute.default pow.Tensor_Scalar relu.default scalar_tensor.default
-    select.int sgn.default sin.default sqrt.default squeeze.dim squeeze.dims stack.default sub.Tensor
-    sum.default sum.dim_IntList transpose.int unbind.int unsqueeze.default view.default where.self
+    select.int sgn.default sin.default sqrt.default squeeze.dim squeeze.dims stack.default
+    sub.Tensor sum.default sum.dim_IntList transpose.int unbind.int unsqueeze.default view.default
+    where.self
 """
 
 
