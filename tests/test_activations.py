@@ -438,6 +438,25 @@ def test_tv2_of_a_model() -> None:
 # GroupSort ----------------------------------------------------------------------------------------
 
 
+def test_derivatives_of_sorted_pairs() -> None:
+    """Those of a sort, in reverse and in forward mode, and the second one."""
+    sort = GroupSort(2)
+    for shape in ((4, 6), (2, 4, 3)):
+        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(sort, (x,), check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(lambda x: sort(x).square(), (x,))
+        weights = torch.randn(shape, dtype=torch.float64)
+        found, expected = (
+            torch.autograd.grad(function(x), x, weights)[0]
+            for function in (sort, lambda x: x.unflatten(1, (-1, 2)).sort(2).values.flatten(1, 2))
+        )
+        assert torch.equal(found, expected)
+        assert torch.equal(torch.func.grad(lambda x: (sort(x) * weights).sum())(x), expected)
+    equal = torch.ones(1, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(sort(equal), equal, torch.tensor([[2.0, 3.0]]))
+    assert gradient.tolist() == [[2.0, 3.0]]  # a vertex of the subdifferential: its length is kept
+
+
 @pytest.mark.parametrize("size", [2, 3, 4, 6, 12])
 @pytest.mark.parametrize("dim", [1, -1, 0])
 def test_groupsort_sorts_each_group(size: int, dim: int) -> None:
