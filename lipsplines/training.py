@@ -122,6 +122,12 @@ def fit_regression(
         If the shapes do not fit together or a setting is out of its domain.
     TrainingError
         If a loss becomes NaN or infinite; the message names the models and the epoch.
+
+    Notes
+    -----
+    Small models spend their time between operations. A long run therefore traces the operations of
+    a step once and repeats them (`tracing.trace`), with equal results: a forward pass has to do
+    the same at every step, and buffers stay as they are.
     """
     _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds, tv2_weights)
     parameters, buffers = stack_module_state(list(models))
