@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines import splines
-from lipsplines.caching import constrain_once, once
+from lipsplines.caching import once
 
 __all__ = [
     "Absolute",
@@ -17,14 +17,11 @@ __all__ = [
     "Householder",
     "LinearSpline",
     "LipschitzPReLU",
-    "project_once",
     "tv2",
 ]
 
 SPLINE_STARTS = ("identity", "relu", "absolute", "maxmin")
 SPLINE_CONSTRAINTS = ("project", "normalize", None)
-
-project_once = constrain_once
 
 
 class LinearSpline(nn.Module):
