@@ -130,7 +130,7 @@ def measure_maps(repeats: int, seconds: float, slow: bool) -> list[dict[str, Any
         is_slow = shape[-1] > 4 * shape[-2] and shape[-1] > 1024
         maps = {name: f for name, f in MAPS.items() if not (is_slow and f is plain)}
         runs = {name: partial(once, function, shape) for name, function in maps.items()}
-        rows = times_in_turn(runs, 3 if is_slow else repeats, seconds, warm_up=1)
+        rows = times_in_turn(runs, 2 if is_slow else repeats, seconds, warm_up=int(not is_slow))
         if is_slow and slow:
             name = "plain, columns' side"
             rows[name] = times_in_turn({name: partial(once, plain, shape)}, 1, 0, warm_up=0)[name]
