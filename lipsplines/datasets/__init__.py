@@ -1,0 +1,30 @@
+"""Data by name: functions on the line, handwritten digits, grey images, masks.
+
+Files come from the folder that the environment variable ``LIPSPLINES_DATA`` names, else from the
+user's cache, else from their public source. Each is compared with the length and the SHA-256 in
+``registry.json`` whenever it is read.
+"""
+
+from lipsplines.datasets.images import IMAGE_SETS, MASKS, Images, images, mask
+from lipsplines.datasets.mnist import Digits, digits, mnist, mnist_sample
+from lipsplines.datasets.registry import DataError, DataWarning
+from lipsplines.datasets.samples import batches, unit_interval
+from lipsplines.datasets.targets import TARGETS_1D, target_1d
+
+__all__ = [
+    "IMAGE_SETS",
+    "MASKS",
+    "TARGETS_1D",
+    "DataError",
+    "DataWarning",
+    "Digits",
+    "Images",
+    "batches",
+    "digits",
+    "images",
+    "mask",
+    "mnist",
+    "mnist_sample",
+    "target_1d",
+    "unit_interval",
+]
