@@ -5,10 +5,9 @@ user's cache, else from their public source. Each is compared with the length an
 ``registry.json`` whenever it is read.
 """
 
-from lipsplines.datasets.images import IMAGE_SETS, MASKS, Images, images, mask
+from lipsplines.datasets.images import IMAGE_SETS, MASKS, Images, images, mask, unit_interval
 from lipsplines.datasets.mnist import Digits, digits, mnist, mnist_sample
 from lipsplines.datasets.registry import DataError, DataWarning
-from lipsplines.datasets.samples import batches, unit_interval
 from lipsplines.datasets.targets import TARGETS_1D, target_1d
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "DataWarning",
     "Digits",
     "Images",
-    "batches",
     "digits",
     "images",
     "mask",

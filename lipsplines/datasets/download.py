@@ -157,7 +157,7 @@ def _obtain(file: File, folder: Path, count: Callable[[int], Any]) -> bytes:
         while True:
             before = _size(part)
             try:
-                _transfer(url, part, file.size, count)
+                _transfer(url, part, file.limit, count)
                 content = file.read(part)
             except ValueError as error:
                 failure = f"it sent a wrong file ({error})"

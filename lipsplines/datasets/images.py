@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from lipsplines.datasets.files import read
 from lipsplines.datasets.registry import DataError, data_set
-from lipsplines.datasets.samples import unit_interval
 
-__all__ = ["IMAGE_SETS", "MASKS", "Images", "images", "mask"]
+__all__ = ["IMAGE_SETS", "MASKS", "Images", "images", "mask", "unit_interval"]
 
 IMAGE_SETS = ("bsd/train400", "bsd/val12", "bsd/bsd68", "mri", "ct/validation", "ct/test")
 MASKS = ("Cartesian30", "Radial30", "Random30")
@@ -110,6 +109,22 @@ def mask(name: str) -> NDArray[np.bool_]:
     if ones is None or ones.shape != (256, 256) or not np.isin(ones, (0, 1)).all():
         raise DataError(f"{file} holds no 256 x 256 mask Q1 of zeros and ones.")
     return ones.astype(bool)
+
+
+def unit_interval(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey levels from 0 to 255 as float32 in [0, 1], shape kept.
+
+    Raises
+    ------
+    ValueError
+        For any other type than uint8: floating-point pixels have been divided already.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        kind = getattr(images, "dtype", type(images).__name__)
+        raise ValueError(
+            f"Grey levels must be an array of uint8, which is divided by 255 once; got {kind}."
+        )
+    return images.astype(np.float32) / np.float32(255)
 
 
 def _grey(name: str, content: bytes) -> NDArray[np.uint8]:

@@ -29,7 +29,8 @@ class File:
     name
         Path below a folder of data, with ``/``, such as ``"bsd/bsd68/test001.png"``.
     size, sha256
-        Length in bytes and SHA-256 of the content: of the file itself, or of what it holds if compressed.
+        Length in bytes and SHA-256 of the content: of the file itself, or of what it holds if
+        compressed.
     transfer
         Length of the file at its source, in bytes; a compressed file may have another one.
     urls
@@ -45,6 +46,11 @@ class File:
     transfer: int
     urls: tuple[str, ...]
     compressed: bool
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the file itself has at most: an archive may be a little above its content."""
+        return self.size + self.size // 100 + 1024 if self.compressed else self.size
 
     def content(self, data: bytes) -> bytes:
         """The content of a file with these bytes, which is the registered one.
@@ -72,8 +78,8 @@ class File:
             If it is not there or not readable.
         """
         found = path.stat().st_size
-        if found > self.size:  # no archive here is larger than its content
-            raise ValueError(f"it has {found:,} bytes, more than the {self.size:,} expected")
+        if found > self.limit:
+            raise ValueError(f"it has {found:,} bytes, more than the {self.limit:,} expected")
         return self.content(path.read_bytes())
 
 
