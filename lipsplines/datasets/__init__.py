@@ -5,8 +5,8 @@ user's cache, else from their public source. Each is compared with the length an
 ``registry.json`` whenever it is read.
 """
 
-from lipsplines.datasets.images import IMAGE_SETS, MASKS, Images, images, mask, unit_interval
-from lipsplines.datasets.mnist import Digits, digits, mnist, mnist_sample
+from lipsplines.datasets.digit_sets import Digits, digits, mnist, mnist_sample
+from lipsplines.datasets.image_sets import IMAGE_SETS, MASKS, Images, images, mask, unit_interval
 from lipsplines.datasets.registry import DataError, DataWarning
 from lipsplines.datasets.targets import TARGETS_1D, target_1d
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import builtins
 import io
-import sys
 
 import numpy as np
 import pytest
 
-from lipsplines.datasets import IMAGE_SETS, MASKS, DataError, images, mask, unit_interval
+from lipsplines.datasets import (
+    IMAGE_SETS,
+    MASKS,
+    DataError,
+    image_sets,
+    images,
+    mask,
+    unit_interval,
+)
 
 from .conftest import needs_data, set_of
 
-module = sys.modules[images.__module__]
 Image = pytest.importorskip("PIL.Image")
 
 
@@ -35,7 +41,7 @@ def place(cache, entry, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             files.append(entry(name, content))
-        monkeypatch.setattr(module, "data_set", lambda name: set_of(*files))
+        monkeypatch.setattr(image_sets, "data_set", lambda name: set_of(*files))
 
     return put
 

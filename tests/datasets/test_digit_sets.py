@@ -6,18 +6,15 @@ import gzip
 import hashlib
 import importlib.resources
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lipsplines.datasets import DataError, DataWarning, digits, mnist, mnist_sample
+from lipsplines.datasets import DataError, DataWarning, digit_sets, digits, mnist, mnist_sample
 from lipsplines.datasets.registry import DataSet, File
 
 from .conftest import needs_data
-
-module = sys.modules[mnist.__module__]
 
 
 @pytest.fixture
@@ -44,9 +41,9 @@ def small(cache, tmp_path, monkeypatch):
             (tmp_path / "mnist").mkdir(exist_ok=True)
             (tmp_path / "mnist" / name).write_bytes(gzip.compress(content))
         data = DataSet("mnist/train", tuple(files), "", "")
-        known = module.data_set
+        known = digit_sets.data_set
         monkeypatch.setattr(
-            module, "data_set", lambda name: data if name == "mnist/train" else known(name)
+            digit_sets, "data_set", lambda name: data if name == "mnist/train" else known(name)
         )
         monkeypatch.setenv("LIPSPLINES_DATA", str(tmp_path))
 
@@ -104,7 +101,7 @@ def offline(cache, monkeypatch) -> None:
     def nowhere(data):
         raise DataError("there is no network.")
 
-    monkeypatch.setattr(module, "read", nowhere)
+    monkeypatch.setattr(digit_sets, "read", nowhere)
 
 
 def test_the_sample_takes_the_place_where_allowed(offline, sample_installed) -> None:
