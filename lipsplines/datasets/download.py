@@ -126,6 +126,7 @@ def _fetch_all(files: list[File], folder: Path) -> dict[str, bytes]:
         unit="B",
         unit_scale=True,
         file=sys.stderr,
+        mininterval=0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 20.0,
     )
     counting = threading.Lock()
 
