@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from lipsplines.caching import constrain_once
 from lipsplines.layers import Bjorck, Polar, SpectralNormalization
 from lipsplines.tracing import trace
 
-__all__ = ["TrainingError", "build_models", "fit_regression", "parameter_groups"]
+__all__ = ["TrainingError", "batches", "build_models", "fit_regression", "parameter_groups"]
 
 COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
 LONG = 1000  # steps from which on tracing, half a second, pays
@@ -169,6 +169,48 @@ def fit_regression(
 def epoch_order(points: int, generator: torch.Generator) -> Tensor:
     """Order in which a model sees its points in one epoch: a random permutation, ``(points,)``."""
     return torch.randperm(points, generator=generator)
+
+
+def batches(samples: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """One pass over `samples` in random order, `size` at a time.
+
+    The rest that does not fill a batch is left out of this pass. The order depends on the state of
+    the generator alone, so a pass can be repeated from a stored state.
+
+    Parameters
+    ----------
+    samples
+        Floating point, shape ``(n, ...)``.
+    size
+        Number of samples in a batch, from 1 to ``n``.
+    generator
+        On the processor; it draws the order.
+
+    Returns
+    -------
+    iterator
+        Of tensors of shape ``(size, ...)``, on the device of `samples`.
+
+    Raises
+    ------
+    ValueError
+        For no samples, samples of another type, samples that are not finite, or a `size` out of
+        range.
+    """
+    if not samples.is_floating_point():
+        raise ValueError(f"Samples must be floating-point numbers, got {samples.dtype}.")
+    if samples.dim() == 0 or samples.numel() == 0:
+        raise ValueError(f"There must be at least one sample, got the shape {(*samples.shape,)}.")
+    if not samples.isfinite().all():
+        bad = int((~samples.reshape(len(samples), -1).isfinite().all(1)).sum())
+        raise ValueError(f"{bad} of {len(samples)} samples hold NaN or infinity.")
+    if not 1 <= size <= len(samples):
+        raise ValueError(
+            f"A batch must have from 1 to {len(samples)} samples, as many as there are; got {size}."
+        )
+    order = epoch_order(len(samples), generator)
+    whole = order[: len(order) // size * size].reshape(-1, size).to(samples.device)
+    return (samples[rows] for rows in whole)
 
 
 class _WithTV2(nn.Module):
