@@ -75,7 +75,7 @@ class BlockOrthogonal(nn.Module):
 
     def forward(self, *parameters: Tensor) -> Tensor:
         with without_autocast(parameters[0]):
-            return constrained(self, self._kernel, *parameters)
+            return constrained(self, self._kernel, parameters)
 
     def _kernel(self, *parameters: Tensor) -> Tensor:
         rest = list(parameters)

@@ -46,16 +46,21 @@ def polar_factor(weight: Tensor) -> Tensor:
     Tensor
         Same shape. The zero matrix stays zero, NaN or infinity gives NaN. Differentiable once.
     """
-    if weight.dtype in (torch.float16, torch.bfloat16):
-        return polar_factor(weight.float()).to(weight.dtype)
+    is_half = weight.dtype in (torch.float16, torch.bfloat16)
+    matrix = weight.float() if is_half else weight
     rows, columns = weight.shape[-2:]
     if min(rows, columns) == 1:
-        return bjorck(weight, 1)
-    if rows > columns:
-        return polar_factor(weight.mT).mT
-    if weight.device.type == "cpu":
-        return _PolarFactor.apply(weight)[0]
-    return _by_products(weight)
+        result = bjorck(matrix, 1)
+    elif rows > columns:
+        result = _of_wide(matrix.mT).mT
+    else:
+        result = _of_wide(matrix)
+    return result.to(weight.dtype) if is_half else result
+
+
+def _of_wide(weight: Tensor) -> Tensor:
+    """The polar factor of a matrix with at least as many columns as rows."""
+    return _PolarFactor.apply(weight)[0] if weight.device.type == "cpu" else _by_products(weight)
 
 
 def _stretches(smallest: float) -> tuple[float, ...]:
@@ -79,7 +84,7 @@ STRETCHES = _stretches(1e-5)
 
 
 def _by_products(weight: Tensor) -> Tensor:
-    """The polar factor of a matrix with at least as many columns as rows, by iteration."""
+    """`_of_wide` in matrix products alone, as many for every matrix."""
     bound = spectral_norm_bound(weight.detach(), 3)
     start = weight / _or_one(bound)[..., None, None]
     return _BjorckIterations.apply(start.mT, STRETCHES)[0].mT
