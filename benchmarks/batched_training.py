@@ -133,8 +133,8 @@ def compare(cells: list[dict], repeats: int) -> dict[str, Any]:
 
 def slice_of(cells: list[dict], repeats: int) -> dict[str, float]:
     """A group of the experiment at the profile ``paper``: some of its steps, extrapolated."""
-    x, y = data(cells, PAPER.train_points)
-    runs = [batched(cells, x, y, epochs=2) for _ in range(repeats)]
+    x, y = data(cells, POINTS)
+    runs = [batched(cells, x, y, epochs=5) for _ in range(repeats)]
     step = statistics.median(run[""] for run in runs)
     return {
         "models": len(x),

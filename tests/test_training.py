@@ -57,8 +57,10 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def models_for(activation: str, constraint: str = "orthogonal", dtype=torch.float64) -> list[MLP]:
-    """One small network for each seed."""
-    options = {"activation_options": GRID}
+    """One small network for each seed, with Björck's iteration where weights are orthogonal."""
+    options: dict = {"activation_options": GRID}
+    if constraint == "orthogonal":
+        options["layer_options"] = {"iterations": 15}
     return build_models(
         lambda: MLP((1, 10, 10, 1), activation, constraint, **options).to(dtype), SEEDS
     )
@@ -305,7 +307,8 @@ def test_equal_layers_are_constrained_in_one_call(monkeypatch: pytest.MonkeyPatc
         shapes.append(tuple(weight.shape))
         return bjorck(weight, iterations)
 
-    models = build_models(lambda: MLP((1, 10, 10, 10, 1), "relu").double(), SEEDS)
+    options = {"layer_options": {"iterations": 15}}
+    models = build_models(lambda: MLP((1, 10, 10, 10, 1), "relu", **options).double(), SEEDS)
     monkeypatch.setattr(orthogonal, "bjorck", counted)
     x, y = data()
     fit_regression(models, x, y, seeds=SEEDS, epochs=1, batch_size=200, lr=1e-3)
