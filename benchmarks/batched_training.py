@@ -1,114 +1,196 @@
-"""One training step of 25 models: as one batch, and one model after the other.
+"""Steps of many models as one batch, and one model after the other.
 
-``python benchmarks/batched_training.py`` measures both ways in one process, in turn, and stores
-the table in ``benchmarks/results/batched_training.json``. Both do the same work: the networks,
-data, order of points and optimizer of the one-dimensional fitting experiment.
+``python benchmarks/batched_training.py`` measures both ways for 25 models in one process, in turn,
+on one thread. Both do the same work: the networks, data, order of points and optimizer of the
+one-dimensional fitting experiment. It then times a slice of every group of that experiment as the
+profile ``paper`` runs it, 75 models as one, and extrapolates to the whole table. The tables go to
+``benchmarks/results/batched_training.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
-import math
-import platform
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from timing import machine, package_versions, times_in_turn
+from torch import Tensor
 
-from lipsplines import __version__, parameter_groups, tv2
+from lipsplines import parameter_groups, tv2
+from lipsplines.datasets import target_1d
+from lipsplines.experiments import fitting1d
 from lipsplines.models import MLP
 from lipsplines.training import build_models, epoch_order, fit_regression
 
-MODELS, POINTS, BATCH, LR, TV2_WEIGHT = 25, 200, 10, 2e-3, 1e-7
-STEPS = POINTS // BATCH
-OPTIONS = {"num_coefficients": 101, "range_": 0.5}
+RESULT = Path(__file__).parent / "results" / "batched_training.json"
+MODELS, POINTS = 25, 200
+PAPER = fitting1d.PROFILE_SIZES["paper"]
+STEPS = PAPER.epochs * (PAPER.train_points // PAPER.batch_size)
+CORES = 2  # each computes a group of its own
 
 
-def build(activation: str) -> list[MLP]:
-    """Fresh models, the same at every call."""
-    return build_models(
-        lambda: MLP((1, 10, 10, 10, 1), activation, "orthogonal", OPTIONS), range(MODELS)
-    )
+class _EnoughError(Exception):
+    """Ends a run after a slice of it."""
 
 
-def one_by_one(models: list[MLP], inputs: torch.Tensor, targets: torch.Tensor) -> None:
-    """The plain way: a loop over the models, each with its own optimizer."""
-    for index, model in enumerate(models):
-        optimizer = torch.optim.Adam(parameter_groups(model, LR))
-        order = epoch_order(POINTS, torch.Generator().manual_seed(index))
-        for chunk in order.split(BATCH):
-            optimizer.zero_grad()
-            loss = (model(inputs[index, chunk]) - targets[index, chunk]).square().mean()
-            (loss + TV2_WEIGHT * tv2(model)).backward()
-            optimizer.step()
+def groups(width: int) -> dict[tuple[str, str], list[dict]]:
+    """The settings of each group of the main table, by activation and constraint."""
+    cells = [cell for cell in fitting1d.EXPERIMENT.cells("paper", 0) if cell["width"] == width]
+    main = [c for c in cells if c["spline"] in (None, fitting1d.SPLINE)]
+    keys = list(itertools.product(fitting1d.ACTIVATIONS, fitting1d.CONSTRAINTS))
+    return {
+        key: [cell for cell in main if (cell["activation"], cell["constraint"]) == key]
+        for key in keys
+    }
 
 
-def batched(models: list[MLP], inputs: torch.Tensor, targets: torch.Tensor) -> None:
-    """The same as one program."""
-    fit_regression(
-        models,
-        inputs,
-        targets,
-        epochs=1,
-        batch_size=BATCH,
-        lr=LR,
-        tv2_weights=TV2_WEIGHT,
-        seeds=range(MODELS),
-    )
+def build(cell: dict, count: int) -> list[MLP]:
+    """Fresh models of a cell, the same at every call."""
+    return build_models(lambda: fitting1d.build(cell), range(count))
 
 
-def measure(activation: str, repeats: int) -> dict[str, float | str]:
-    """Milliseconds for one step of all models, both ways, in turn."""
+def data(cells: list[dict], points: int) -> tuple[Tensor, Tensor]:
+    """Points of all models of these cells, each with its own."""
     generator = torch.Generator().manual_seed(0)
-    inputs = 2 * torch.rand(MODELS, POINTS, 1, generator=generator) - 1
-    targets = torch.cos(7 * math.pi * inputs) / (7 * math.pi)
-    times: dict[str, list[float]] = {"one_by_one": [], "batched": []}
-    for repeat in range(repeats + 1):
-        for way in (one_by_one, batched):
-            models = build(activation)
-            start = time.perf_counter()
-            way(models, inputs, targets)
-            if repeat:  # the first is a warm-up
-                times[way.__name__].append(1e3 * (time.perf_counter() - start) / STEPS)
-    row: dict[str, float | str] = {"activation": activation}
-    for name, values in times.items():
-        row[f"{name}_min_ms"] = min(values)
-        row[f"{name}_median_ms"] = statistics.median(values)
-    pairs = zip(times["one_by_one"], times["batched"], strict=True)
-    ratios = [single / batch for single, batch in pairs]
-    row["ratio_min"], row["ratio_median"] = min(ratios), statistics.median(ratios)
+    x = 2 * torch.rand(len(cells), MODELS, points, 1, generator=generator) - 1
+    pairs = zip(cells, x, strict=True)
+    y = [torch.from_numpy(target_1d(cell["target"])(values.numpy())) for cell, values in pairs]
+    return x.flatten(0, 1), torch.stack(y).to(x.dtype).flatten(0, 1)
+
+
+def regularization(cell: dict) -> float:
+    """The weight of TV2, which only splines have."""
+    return cell["spline"]["tv2_weight"] if cell["spline"] else 0.0
+
+
+def one_by_one(cell: dict, x: Tensor, y: Tensor) -> dict[str, float]:
+    """The plain way: a loop over the models, each with its own optimizer; one epoch."""
+    models, steps = build(cell, MODELS), POINTS // PAPER.batch_size
+    start = time.perf_counter()
+    for index, model in enumerate(models):
+        optimizer = torch.optim.Adam(parameter_groups(model, PAPER.lr))
+        order = epoch_order(POINTS, torch.Generator().manual_seed(index))
+        for chunk in order.split(PAPER.batch_size):
+            optimizer.zero_grad()
+            loss = (model(x[index, chunk]) - y[index, chunk]).square().mean()
+            if cell["spline"]:
+                loss = loss + regularization(cell) * tv2(model)
+            loss.backward()
+            optimizer.step()
+    return {"": 1e3 * (time.perf_counter() - start) / steps}
+
+
+def batched(cells: list[dict], x: Tensor, y: Tensor, epochs: int) -> dict[str, float]:
+    """Seconds of the first epoch of a run as one program, and milliseconds of a later step."""
+    models = [model for cell in cells for model in build(cell, MODELS)]
+    marks = [time.perf_counter()]
+
+    def mark(epoch: int, _: Tensor) -> None:
+        marks.append(time.perf_counter())
+        if epoch > epochs:
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        fit_regression(
+            models,
+            x,
+            y,
+            epochs=PAPER.epochs,
+            batch_size=PAPER.batch_size,
+            lr=PAPER.lr,
+            tv2_weights=regularization(cells[0]),
+            seeds=range(len(models)),
+            on_epoch=mark,
+        )
+    steps = epochs * (x.shape[1] // PAPER.batch_size)
+    return {"first": marks[1] - marks[0], "": 1e3 * (marks[-1] - marks[1]) / steps}
+
+
+def compare(cells: list[dict], repeats: int) -> dict[str, Any]:
+    """Milliseconds for a step of 25 models of the first cell, both ways, in turn."""
+    (cell, *_), (x, y) = cells, data(cells[:1], POINTS)
+    ways = {
+        "one_by_one": lambda: one_by_one(cell, x, y),
+        "batched": lambda: {"": batched([cell], x, y, epochs=10)[""]},
+    }
+    table = times_in_turn(ways, repeats, seconds=60, warm_up=1)
+    row = {
+        f"{name}{key}": value
+        for name, entry in table.items()
+        for key, value in entry.items()
+        if key != "repeats"
+    }
+    row["ratio_min"] = row["one_by_one_min_ms"] / row["batched_min_ms"]
+    row["ratio_median"] = row["one_by_one_median_ms"] / row["batched_median_ms"]
     return row
+
+
+def slice_of(cells: list[dict], repeats: int) -> dict[str, float]:
+    """A group of the experiment at the profile ``paper``: some of its steps, extrapolated."""
+    x, y = data(cells, POINTS)
+    runs = [batched(cells, x, y, epochs=5) for _ in range(repeats)]
+    step = statistics.median(run[""] for run in runs)
+    return {
+        "models": len(x),
+        "first_epoch_seconds": statistics.median(run["first"] for run in runs),
+        "step_min_ms": min(run[""] for run in runs),
+        "step_median_ms": step,
+        "hours": step * STEPS / 3.6e6,
+    }
 
 
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = [measure(name, options.repeats) for name in ("relu", "groupsort-5", "spline-relu")]
-    for row in rows:
+    rows, slices = [], []
+    for (activation, constraint), cells in groups(PAPER.widths[0]).items():
+        row = compare(cells, options.repeats)
+        rows.append({"activation": activation, "constraint": constraint, **row})
         print(
-            f"{row['activation']:12} one by one {row['one_by_one_median_ms']:7.1f} ms   "
-            f"batched {row['batched_median_ms']:6.2f} ms   "
-            f"ratio {row['ratio_median']:5.1f} (min {row['ratio_min']:.1f})"
+            f"{activation:16} {constraint:10} one by one {row['one_by_one_median_ms']:6.1f} ms   "
+            f"batched {row['batched_median_ms']:5.2f} ms   ratio {row['ratio_median']:5.1f} "
+            f"(of minima {row['ratio_min']:.1f})",
+            flush=True,
         )
+    for width in PAPER.widths:
+        for (activation, constraint), cells in groups(width).items():
+            row = slice_of(cells, 3 if width == PAPER.widths[0] else 1)
+            key = {"activation": activation, "constraint": constraint, "width": width}
+            slices.append({**key, **row})
+            print(
+                f"{activation:16} {constraint:10} width {width}: {row['models']} models "
+                f"{row['step_median_ms']:6.2f} ms a step, {row['hours']:5.2f} hours",
+                flush=True,
+            )
+    hours = {
+        str(width): sum(row["hours"] for row in slices if row["width"] == width) / CORES
+        for width in PAPER.widths
+    }
+    print(f"whole table on {CORES} cores, hours by width: {hours}")
     result = {
         "models": MODELS,
         "repeats": options.repeats,
         "threads": options.threads,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lipsplines": __version__,
+        **machine(),
+        "versions": package_versions("torch", "numba", "lipsplines"),
         "rows": rows,
+        "slices": slices,
+        "steps": STEPS,
+        "cores": CORES,
+        "hours": hours,
     }
-    path = Path(__file__).parent / "results" / "batched_training.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

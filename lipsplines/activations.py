@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from lipsplines import splines
-from lipsplines.caching import constrain_once, once
+from lipsplines.caching import once
 
 __all__ = [
     "Absolute",
@@ -17,14 +18,11 @@ __all__ = [
     "Householder",
     "LinearSpline",
     "LipschitzPReLU",
-    "project_once",
     "tv2",
 ]
 
 SPLINE_STARTS = ("identity", "relu", "absolute", "maxmin")
 SPLINE_CONSTRAINTS = ("project", "normalize", None)
-
-project_once = constrain_once
 
 
 class LinearSpline(nn.Module):
@@ -389,7 +387,7 @@ def _spline_start(init, channels: int, num_coefficients: int, range_: float) -> 
 
 
 def _positive_integer(name: str, value: int) -> int:
-    if isinstance(value, bool) or not value >= 1 or value % 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not value >= 1 or value % 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     return int(value)
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.utils import parametrize
 
-from lipsplines.activations import LinearSpline, project_once, tv2
+from lipsplines.activations import LinearSpline, tv2
+from lipsplines.caching import constrain_once
+from lipsplines.layers import Bjorck, Polar, SpectralNormalization
+from lipsplines.tracing import trace
 
-__all__ = ["TrainingError", "build_models", "fit_regression", "parameter_groups"]
+__all__ = ["TrainingError", "batches", "build_models", "fit_regression", "parameter_groups"]
 
 COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
+LONG = 1000  # steps from which on tracing, half a second, pays
 
 
 class TrainingError(RuntimeError):
@@ -117,43 +123,36 @@ def fit_regression(
         If the shapes do not fit together or a setting is out of its domain.
     TrainingError
         If a loss becomes NaN or infinite; the message names the models and the epoch.
+
+    Notes
+    -----
+    Small models spend their time between operations. A long run therefore traces the operations of
+    a step once and repeats them (`tracing.trace`), with equal results: a forward pass has to do
+    the same at every step, and buffers stay as they are.
     """
     _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds, tv2_weights)
     parameters, buffers = stack_module_state(list(models))
-    template = _WithTV2(copy.deepcopy(models[0]))
-    penalised = any(isinstance(m, LinearSpline) for m in template.modules())
+    optimizer = torch.optim.Adam(parameter_groups(models[0], lr, parameters), fused=True)
+    trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
     weights = torch.as_tensor(tv2_weights, dtype=inputs.dtype, device=inputs.device)
-    weights = weights.expand(len(models))
-
-    def loss_of_one(parameters, buffers, weight, x, y):
-        state = {f"model.{name}": value for name, value in (parameters | buffers).items()}
-        output, penalty = functional_call(template, state, (x, penalised))
-        if output.shape != y.shape:  # subtracting would broadcast
-            raise ValueError(
-                f"The model maps {tuple(x.shape)} to {tuple(output.shape)}, "
-                f"but the targets of a batch have shape {tuple(y.shape)}."
-            )
-        return (output - y).square().mean() + weight * penalty
-
-    losses_of_all = vmap(loss_of_one, randomness="different")
-    groups = parameter_groups(models[0], lr, parameters)
-    optimizer = torch.optim.Adam(groups, fused=True)
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    state = weights.expand(len(models)), *parameters.values(), *buffers.values()
     points = inputs.shape[1]
     steps = points // batch_size
+    program: Callable[..., Sequence[Tensor | None]] = _Batch(models[0], parameters, buffers)
+    if epochs * steps >= LONG:
+        program = trace(program, *(_first(data, batch_size) for data in (inputs, targets)), *state)
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     history = []
     for epoch in range(1, epochs + 1):
         order = torch.stack([epoch_order(points, generator) for generator in generators])
-        order = order[:, : steps * batch_size].to(inputs.device)
-        x, y = _take(inputs, order), _take(targets, order)
+        order = order[:, : steps * batch_size].to(inputs.device).unflatten(1, (steps, batch_size))
         total = torch.zeros(len(models), dtype=inputs.dtype, device=inputs.device)
-        for start in range(0, steps * batch_size, batch_size):
-            batch = slice(start, start + batch_size)
-            optimizer.zero_grad()
-            losses = losses_of_all(parameters, buffers, weights, x[:, batch], y[:, batch])
-            losses.sum().backward()
+        for x, y in zip(_take(inputs, order), _take(targets, order), strict=True):
+            losses, *gradients = program(x, y, *state)
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                parameter.grad = gradient
             optimizer.step()
-            total += losses.detach()
+            total += losses
         history.append(total / steps)
         if not bool(history[-1].isfinite().all()):
             bad = (~history[-1].isfinite()).nonzero().flatten().tolist()
@@ -172,6 +171,48 @@ def epoch_order(points: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(points, generator=generator)
 
 
+def batches(samples: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """One pass over `samples` in random order, `size` at a time.
+
+    The rest that does not fill a batch is left out of this pass. The order depends on the state of
+    the generator alone, so a pass can be repeated from a stored state.
+
+    Parameters
+    ----------
+    samples
+        Floating point, shape ``(n, ...)``.
+    size
+        Number of samples in a batch, from 1 to ``n``.
+    generator
+        On the processor; it draws the order.
+
+    Returns
+    -------
+    iterator
+        Of tensors of shape ``(size, ...)``, on the device of `samples`.
+
+    Raises
+    ------
+    ValueError
+        For no samples, samples of another type, samples that are not finite, or a `size` out of
+        range.
+    """
+    if not samples.is_floating_point():
+        raise ValueError(f"Samples must be floating-point numbers, got {samples.dtype}.")
+    if samples.dim() == 0 or samples.numel() == 0:
+        raise ValueError(f"There must be at least one sample, got the shape {(*samples.shape,)}.")
+    if not samples.isfinite().all():
+        bad = int((~samples.reshape(len(samples), -1).isfinite().all(1)).sum())
+        raise ValueError(f"{bad} of {len(samples)} samples hold NaN or infinity.")
+    if not 1 <= size <= len(samples):
+        raise ValueError(
+            f"A batch must have from 1 to {len(samples)} samples, as many as there are; got {size}."
+        )
+    order = epoch_order(len(samples), generator)
+    whole = order[: len(order) // size * size].reshape(-1, size).to(samples.device)
+    return (samples[rows] for rows in whole)
+
+
 class _WithTV2(nn.Module):
     """A model whose forward pass also returns its TV2."""
 
@@ -180,14 +221,89 @@ class _WithTV2(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, penalised: bool) -> tuple[Tensor, Tensor | float]:
-        with project_once():
+        with constrain_once():
             return self.model(x), tv2(self.model) if penalised else x.new_zeros(())
 
 
+class _Batch:
+    """The losses of all models and their gradients, as a function of tensors alone.
+
+    Constrained weights of one kind and shape, which a model has in several layers, are computed for
+    all layers and models in one call, before the models run.
+    """
+
+    def __init__(
+        self, model: nn.Module, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+    ) -> None:
+        self.names = (*parameters, *buffers)
+        self.trained = [name for name, tensor in parameters.items() if tensor.requires_grad]
+        model = copy.deepcopy(model)
+        self.constraints = _take_constraints_out(model)
+        self.template = _WithTV2(model)
+        self.penalised = any(isinstance(module, LinearSpline) for module in model.modules())
+        self.losses_of_all = vmap(self._loss_of_one, randomness="different")
+
+    def __call__(self, x: Tensor, y: Tensor, weights: Tensor, *state: Tensor) -> list[Tensor]:
+        """The losses ``(M,)``, and the gradient of their sum in each parameter that is trained."""
+        named = dict(zip(self.names, state, strict=True))
+        trained = [named[name] for name in self.trained]
+        for constraint, names in self.constraints:
+            free = torch.stack([named.pop(original) for original, _ in names], 1)
+            for (_, name), weight in zip(names, constraint(free).unbind(1), strict=True):
+                named[name] = weight
+        named = {f"model.{name}": value for name, value in named.items()}
+        losses = self.losses_of_all(named, weights, x, y)
+        gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+        # The fused optimizer reads memory in order.
+        return [losses.detach(), *(None if g is None else g.contiguous() for g in gradients)]
+
+    def _loss_of_one(self, state: Mapping[str, Tensor], weight: Tensor, x: Tensor, y: Tensor):
+        output, penalty = functional_call(self.template, state, (x, self.penalised))
+        if output.shape != y.shape:  # subtracting would broadcast
+            raise ValueError(
+                f"The model maps {tuple(x.shape)} to {tuple(output.shape)}, "
+                f"but the targets of a batch have shape {tuple(y.shape)}."
+            )
+        return (output - y).square().mean() + weight * penalty
+
+
+def _take_constraints_out(model: nn.Module) -> list[tuple[nn.Module, list[tuple[str, str]]]]:
+    """Make constrained weights plain; return each constraint with the names of its weights.
+
+    Names come in pairs, that of the free parameter and that of the weight. Only constraints that
+    take batches of matrices are taken out, and none on a parameter that several modules share.
+    """
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    uses = Counter(id(model.get_parameter(name)) for name in names)
+    found: dict[tuple, tuple[nn.Module, list[tuple[str, str]]]] = {}
+    for prefix, module in model.named_modules():
+        if not parametrize.is_parametrized(module) or len(module.parametrizations) > 1:
+            continue
+        ((name, chain),) = module.parametrizations.items()
+        constraint = chain[0]
+        known = len(chain) == 1 and isinstance(constraint, Bjorck | Polar | SpectralNormalization)
+        if not known or uses[id(chain.original)] > 1:
+            continue
+        key = type(constraint), constraint.extra_repr(), chain.original.shape
+        start = f"{prefix}." if prefix else ""
+        pair = f"{start}parametrizations.{name}.original", f"{start}{name}"
+        found.setdefault(key, (constraint, []))[1].append(pair)
+        # Not `remove_parametrizations`, which changes the class that the caller's model has too.
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        module.register_parameter(name, chain.original)
+    return list(found.values())
+
+
+def _first(data: Tensor, count: int) -> Tensor:
+    """The first points of each model, in memory as `_take` leaves them."""
+    return data[:, :count].contiguous()
+
+
 def _take(data: Tensor, order: Tensor) -> Tensor:
-    """``data[m, order[m]]`` for each model ``m``."""
-    index = torch.arange(len(data), device=data.device).unsqueeze(1)
-    return data[index, order]
+    """``data[m, order[m]]`` for each model ``m``, step by step: ``(steps, M, batch, ...)``."""
+    index = torch.arange(len(data), device=data.device).view(1, -1, 1)
+    return data[index, order.transpose(0, 1).contiguous()]
 
 
 def _write_back(models: Sequence[nn.Module], parameters: Mapping[str, Tensor]) -> None:

@@ -24,7 +24,7 @@ from lipsplines import (
     splines,
     tv2,
 )
-from lipsplines.activations import project_once
+from lipsplines.caching import constrain_once
 from lipsplines.models import ACTIVATIONS, make_activation
 
 EXACT = 1e-12
@@ -362,6 +362,8 @@ def test_dtypes_that_do_not_fit(parameters, inputs, scaling: bool) -> None:
     ("arguments", "message"),
     [
         ({"num_activations": 0}, "num_activations must be a positive integer, got 0"),
+        ({"num_activations": "8"}, "num_activations must be a positive integer, got '8'"),
+        ({"num_activations": None}, "num_activations must be a positive integer, got None"),
         ({"num_activations": 2.5}, "num_activations must be a positive integer, got 2.5"),
         ({"num_activations": math.inf}, "num_activations must be a positive integer, got inf"),
         ({"num_coefficients": 2}, "at least 3 coefficients, got 2"),
@@ -385,7 +387,7 @@ def test_spline_arguments_out_of_domain(arguments: dict, message: str) -> None:
         LinearSpline(**{"num_activations": 3, **arguments})
 
 
-def test_project_once_projects_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constrain_once_projects_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One projection for the forward pass and TV2 together, with the same value and gradient."""
     calls = []
     project = splines.project_slopes
@@ -403,7 +405,7 @@ def test_project_once_projects_once(monkeypatch: pytest.MonkeyPatch) -> None:
     separate = torch.autograd.grad(loss(), list(model.parameters()))
     assert len(calls) == 4
     calls.clear()
-    with project_once():
+    with constrain_once():
         together = torch.autograd.grad(loss(), list(model.parameters()))
     assert len(calls) == 2
     for one, other in zip(separate, together, strict=True):
@@ -413,10 +415,10 @@ def test_project_once_projects_once(monkeypatch: pytest.MonkeyPatch) -> None:
         expected = project(model[0].coefficients, model[0].spacing)
         assert torch.equal(model[0].projected_coefficients, expected)
         model[0].coefficients.data.add_(0.01 * draw(2, 3, 51))
-        with pytest.raises(RuntimeError, match="interrupted"), project_once():
+        with pytest.raises(RuntimeError, match="interrupted"), constrain_once():
             raise RuntimeError(f"interrupted after {model[0].projected_coefficients}")
     model[0].coefficients.data.zero_()
-    with project_once():  # nothing of the earlier block is left
+    with constrain_once():  # nothing of the earlier block is left
         assert float(model[0].second_order_tv().sum().detach()) == 0.0
 
 

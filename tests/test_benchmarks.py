@@ -393,3 +393,63 @@ def test_stored_orthogonalization_is_complete_and_safe(load) -> None:
         ways = [(row["activation"], row["way"]) for row in run["steps"]]
         kinds = ("plain", "bjorck", "polar", "free")
         assert ways == [(name, way) for name in benchmark.ACTIVATIONS for way in kinds]
+
+
+def test_batched_training_measures_the_whole_table(load) -> None:
+    """Its groups hold each cell of the main table once, targets together, as it runs them."""
+    module = load("batched_training")
+    experiment = module.fitting1d.EXPERIMENT
+    for width in module.PAPER.widths:
+        groups = module.groups(width)
+        assert [len(cells) for cells in groups.values()] == [3] * 20
+        for cells in groups.values():
+            assert len({experiment.group(cell) for cell in cells}) == 1
+        x, y = module.data(cells, 5)
+        assert x.shape == y.shape == (3 * module.MODELS, 5, 1)
+    all_cells = [c for w in module.PAPER.widths for cs in module.groups(w).values() for c in cs]
+    splines = (None, module.fitting1d.SPLINE)
+    main = [cell for cell in experiment.cells("paper", 0) if cell["spline"] in splines]
+    assert len(all_cells) == len(main) == 180
+    assert all(cell in main for cell in all_cells)
+
+
+@pytest.mark.parametrize("activation", ["relu", "spline-relu"])
+def test_both_ways_of_batched_training_do_the_same(
+    load, activation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop and the batch start from the same models and make the same of them in an epoch."""
+    module = load("batched_training")
+    monkeypatch.setattr(module, "MODELS", 2)
+    built, build, fit = [], module.build, module.fit_regression
+
+    def remembered(cell: dict, count: int) -> list[nn.Module]:
+        built.append(build(cell, count))
+        return built[-1]
+
+    def one_epoch(*arguments, epochs: int, on_epoch: Callable, **options) -> None:
+        fit(*arguments, epochs=1, **options)
+        on_epoch(1, None)
+        on_epoch(epochs, None)
+
+    monkeypatch.setattr(module, "build", remembered)
+    monkeypatch.setattr(module, "fit_regression", one_epoch)
+    (cell, *_) = module.groups(10)[activation, "orthogonal"]
+    x, y = module.data([cell], module.POINTS)
+    module.one_by_one(cell, x, y)
+    module.batched([cell], x, y, epochs=10)
+    start, (alone, together) = build(cell, 2), built
+    for first, second, fresh in zip(alone, together, start, strict=True):
+        pairs = zip(first.parameters(), second.parameters(), strict=True)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in pairs)
+        pairs = zip(first.parameters(), fresh.parameters(), strict=True)
+        assert not all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
+
+
+def test_stored_table_of_batched_training_is_complete(load) -> None:
+    """A row for each activation and constraint, a slice for each group of each width."""
+    module = load("batched_training")
+    stored = json.loads(module.RESULT.read_text(encoding="utf-8"))
+    keys = list(module.groups(10))
+    assert [(row["activation"], row["constraint"]) for row in stored["rows"]] == keys
+    slices = [(row["width"], (row["activation"], row["constraint"])) for row in stored["slices"]]
+    assert slices == [(width, key) for width in module.PAPER.widths for key in keys]

@@ -22,7 +22,7 @@ from lipsplines import (
     lipschitz_bounds,
     tv2,
 )
-from lipsplines.activations import project_once
+from lipsplines.caching import constrain_once
 from lipsplines.convolution_layers import CircularConvTranspose2d
 from lipsplines.folding import fold
 from lipsplines.models import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
@@ -371,7 +371,7 @@ def test_original_still_trains(layer_type) -> None:
         model = copy.deepcopy(start)
         torch.manual_seed(1)
         for _ in range(3):
-            with parametrize.cached(), project_once():
+            with parametrize.cached(), constrain_once():
                 folded = fold(model) if folding else None
                 step(model, x)
                 if folding:
@@ -385,7 +385,7 @@ def test_original_still_trains(layer_type) -> None:
 
 def test_fold_within_caches() -> None:
     """Caches hold tensors by the address of a module, which a dead module leaves to the next."""
-    with parametrize.cached(), project_once(), torch.no_grad():
+    with parametrize.cached(), constrain_once(), torch.no_grad():
         for _ in range(20):
             model = nn.Sequential(OrthogonalLinear(3, 3), LinearSpline(3))
             model[0].parametrizations.weight.original.copy_(torch.randn(3, 3))

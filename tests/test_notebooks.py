@@ -65,6 +65,18 @@ def test_bad_parameters_are_refused_at_once(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_sources_that_pages_show_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "notebooks")
+    sources = [cell["source"] for cell in code_cells(name)]
+    shown = [source for source in sources if "inspect.getsource" in source]
+    if shown:
+        values: dict[str, Any] = {"profile": "smoke", "seed": 0}
+        with mpl.rc_context():
+            for source in (sources[1], *shown):
+                exec(source, values)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_figures_have_captions_names_and_alternative_text(name: str) -> None:
     for cell in code_cells(name):
         metadata = cell["metadata"].get("mystnb", {})

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from lipsplines import LinearSpline, OrthogonalLinear, parameter_groups, tv2
+from lipsplines import (
+    LinearSpline,
+    OrthogonalLinear,
+    SpectralLinear,
+    orthogonal,
+    parameter_groups,
+    training,
+    tv2,
+)
 from lipsplines.models import MLP
-from lipsplines.training import TrainingError, build_models, epoch_order, fit_regression
+from lipsplines.orthogonal import bjorck
+from lipsplines.training import (
+    TrainingError,
+    batches,
+    build_models,
+    epoch_order,
+    fit_regression,
+)
 
 # After 100 steps in float64. Both programs do the same operations, but sum in different orders.
 AGREEMENT = 1e-8
@@ -31,9 +50,17 @@ WEIGHTS = [0.0, 1e-5, 1e-4, 1e-3]
 SETTINGS = {"epochs": 5, "batch_size": 10, "lr": 4e-3}  # 204 points: 20 steps, 4 points left out
 
 
+@pytest.fixture(params=["traced", "not traced"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in long runs, and as in short ones."""
+    monkeypatch.setattr(training, "LONG", 1 if request.param == "traced" else math.inf)
+
+
 def models_for(activation: str, constraint: str = "orthogonal", dtype=torch.float64) -> list[MLP]:
-    """One small network for each seed."""
-    options = {"activation_options": GRID}
+    """One small network for each seed, with Björck's iteration where weights are orthogonal."""
+    options: dict = {"activation_options": GRID}
+    if constraint == "orthogonal":
+        options["layer_options"] = {"iterations": 15}
     return build_models(
         lambda: MLP((1, 10, 10, 1), activation, constraint, **options).to(dtype), SEEDS
     )
@@ -81,13 +108,20 @@ def assert_same_parameters(first: nn.Module, second: nn.Module, tolerance: float
 
 @pytest.mark.parametrize("constraint", ["orthogonal", "spectral"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_batch_equals_training_each_alone(activation: str, constraint: str) -> None:
+def test_batch_equals_training_each_alone(
+    activation: str, constraint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parameters and losses after 100 steps, with another TV2 weight for each model."""
     models = models_for(activation, constraint)
-    alone = copy.deepcopy(models)
-    start = copy.deepcopy(models)
+    alone, short, start = (copy.deepcopy(models) for _ in range(3))
     x, y = data()
+    monkeypatch.setattr(training, "LONG", 1)
     losses = fit_regression(models, x, y, tv2_weights=WEIGHTS, seeds=SEEDS, **SETTINGS)
+    monkeypatch.setattr(training, "LONG", math.inf)  # the same without a traced program
+    again = fit_regression(short, x, y, tv2_weights=WEIGHTS, seeds=SEEDS, **SETTINGS)
+    assert torch.equal(losses, again)
+    for model, other in zip(models, short, strict=True):
+        assert_same_parameters(model, other, 0.0)
     assert losses.shape == (len(SEEDS), SETTINGS["epochs"])
     for index, (model, seed, weight) in enumerate(zip(alone, SEEDS, WEIGHTS, strict=True)):
         history = train_alone(model, x[index], y[index], weight, seed, **SETTINGS)
@@ -97,6 +131,7 @@ def test_batch_equals_training_each_alone(activation: str, constraint: str) -> N
             assert_same_parameters(models[index], start[index], 1e-3)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("activation", ["relu", "spline-relu", "householder"])
 def test_results_do_not_depend_on_the_other_models(activation: str) -> None:
     """Each model of a batch, and the same models in another batch in another order."""
@@ -116,6 +151,7 @@ def test_results_do_not_depend_on_the_other_models(activation: str) -> None:
         assert_same_parameters(models[index], others[index], AGREEMENT)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("activation", ["groupsort-2", "spline-relu"])
 def test_two_runs_are_equal_to_the_last_bit(activation: str, dtype: torch.dtype) -> None:
@@ -132,10 +168,11 @@ def test_two_runs_are_equal_to_the_last_bit(activation: str, dtype: torch.dtype)
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+@pytest.mark.usefixtures("either_way")
 def test_one_model_is_a_batch_of_one() -> None:
-    """Also with several inputs and outputs, float32, and a weight for all models."""
+    """A layer, with several inputs and outputs, float32, and a weight for all models."""
     x, y = torch.randn(1, 40, 2, 3), torch.randn(1, 40, 2, 4)
-    (model,) = build_models(lambda: nn.Sequential(OrthogonalLinear(3, 4), nn.ReLU()), [0])
+    (model,) = build_models(lambda: OrthogonalLinear(3, 4), [0])
     alone = copy.deepcopy(model)
     settings = {"epochs": 2, "batch_size": 8, "lr": 1e-2}
     losses = fit_regression([model], x, y, tv2_weights=0.1, seeds=[0], **settings)
@@ -144,6 +181,7 @@ def test_one_model_is_a_batch_of_one() -> None:
     assert_same_parameters(model, alone, 1e-5)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_training_lowers_the_loss_and_keeps_the_module_usable() -> None:
     """In place: the given modules are trained, with gradients and flags as before."""
     models = models_for("spline-relu", dtype=torch.float32)
@@ -194,9 +232,93 @@ def test_epoch_order() -> None:
     assert torch.equal(first, epoch_order(50, torch.Generator().manual_seed(5)))
 
 
+# Constraints taken out of the models --------------------------------------------------------------
+
+
+class Halved(nn.Module):
+    """A constraint that this library does not know."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / 2
+
+
+def halved(layer: nn.Module) -> nn.Module:
+    """Constrain a layer by `Halved`, after the constraint that it may have."""
+    parametrize.register_parametrization(layer, "weight", Halved())
+    return layer
+
+
+class Twice(nn.Module):
+    """One layer, used two times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = OrthogonalLinear(4, 4)
+        self.again = self.layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.layer(x).relu())
+
+
+def tied() -> nn.Module:
+    """Two layers with one free parameter."""
+    first, second = OrthogonalLinear(4, 4), OrthogonalLinear(4, 4, iterations=3)
+    second.parametrizations.weight.original = first.parametrizations.weight.original
+    return nn.Sequential(first, nn.ReLU(), second)
+
+
+MIXED = {
+    "shapes": lambda: nn.Sequential(
+        OrthogonalLinear(4, 4), OrthogonalLinear(4, 7), nn.ReLU(), OrthogonalLinear(7, 4)
+    ),
+    "settings": lambda: nn.Sequential(
+        *[OrthogonalLinear(4, 4, iterations=n) for n in (2, 15, 2)],
+        *[SpectralLinear(4, 4, squarings=n) for n in (1, 2, 1)],
+    ),
+    "chains": lambda: nn.Sequential(halved(OrthogonalLinear(4, 4)), halved(nn.Linear(4, 4))),
+    "nested": lambda: nn.Sequential(nn.Sequential(SpectralLinear(4, 4)), SpectralLinear(4, 4)),
+    "twice": Twice,
+    "tied": tied,
+}
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("kind", MIXED)
+def test_constraints_of_mixed_models(kind: str) -> None:
+    """Each weight has its own constraint, computed together or not; the models keep theirs."""
+    models = build_models(lambda: MIXED[kind]().double(), SEEDS)
+    alone = copy.deepcopy(models)
+    x, y = data()
+    x, y = x.expand(-1, -1, 4) * torch.arange(1.0, 5.0), y.expand(-1, -1, 4)
+    settings = {"epochs": 1, "batch_size": 10, "lr": 4e-3}
+    losses = fit_regression(models, x, y, seeds=SEEDS, **settings)
+    for index, (model, seed) in enumerate(zip(alone, SEEDS, strict=True)):
+        history = train_alone(model, x[index], y[index], 0.0, seed, **settings)
+        np.testing.assert_allclose(losses[index].numpy(), history, atol=AGREEMENT, rtol=0)
+        assert_same_parameters(models[index], model, AGREEMENT)
+        torch.testing.assert_close(models[index](x[0]), model(x[0]), atol=1e-7, rtol=0)
+
+
+def test_equal_layers_are_constrained_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hidden layers of four models: one batch of matrices."""
+    shapes = []
+
+    def counted(weight: Tensor, iterations: int) -> Tensor:
+        shapes.append(tuple(weight.shape))
+        return bjorck(weight, iterations)
+
+    options = {"layer_options": {"iterations": 15}}
+    models = build_models(lambda: MLP((1, 10, 10, 10, 1), "relu", **options).double(), SEEDS)
+    monkeypatch.setattr(orthogonal, "bjorck", counted)
+    x, y = data()
+    fit_regression(models, x, y, seeds=SEEDS, epochs=1, batch_size=200, lr=1e-3)
+    assert sorted(shapes) == [(4, 1, 1, 10), (4, 1, 10, 1), (4, 2, 10, 10)]
+
+
 # Failures -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("activation", ["relu", "spline-relu"])
 def test_divergence_names_the_models_and_the_epoch(activation: str) -> None:
     """A loss that overflows stops the run; the models keep the weights they came with."""
@@ -332,3 +454,46 @@ def test_learning_rate_out_of_domain(lr: float) -> None:
     """A positive number."""
     with pytest.raises(ValueError, match="lr must be a positive number, got"):
         parameter_groups(nn.Linear(2, 2), lr)
+
+
+@settings(max_examples=50)
+@given(number=st.integers(1, 40), size=st.integers(1, 40), seed=st.integers(0, 99))
+def test_batches_take_each_sample_at_most_once(number: int, size: int, seed: int) -> None:
+    samples = torch.arange(number, dtype=torch.float64)[:, None].expand(number, 3)
+    generator = torch.Generator().manual_seed(seed)
+    if size > number:
+        with pytest.raises(ValueError, match=f"from 1 to {number} samples, .* got {size}"):
+            batches(samples, size, generator)
+        return
+    found = list(batches(samples, size, generator))
+    assert [batch.shape for batch in found] == [(size, 3)] * (number // size)
+    rows = torch.cat(found)[:, 0].tolist()
+    order = epoch_order(number, torch.Generator().manual_seed(seed)).tolist()
+    assert rows == order[: len(rows)]
+    assert all(torch.equal(batch[:, 0], batch[:, 2]) for batch in found)
+
+
+def test_batches_continue_from_a_stored_state() -> None:
+    samples, generator = torch.randn(50, 2), torch.Generator().manual_seed(3)
+    list(batches(samples, 7, generator))
+    state = generator.get_state()
+    second = list(batches(samples, 7, generator))
+    again = list(batches(samples, 7, torch.Generator().set_state(state)))
+    assert all(torch.equal(a, b) for a, b in zip(second, again, strict=True))
+    assert not torch.equal(second[0], samples[:7])
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "message"),
+    [
+        (torch.zeros(3, 2, dtype=torch.uint8), 1, "floating-point numbers, got torch.uint8"),
+        (torch.zeros(0, 2), 1, r"at least one sample, got the shape \(0, 2\)"),
+        (torch.tensor(1.0), 1, r"at least one sample, got the shape \(\)"),
+        (torch.tensor([[0.0], [torch.nan], [-torch.inf]]), 1, "2 of 3 samples hold NaN"),
+        (torch.zeros(3, 2), 4, "from 1 to 3 samples, as many as there are; got 4"),
+        (torch.zeros(3, 2), 0, "got 0"),
+    ],
+)
+def test_batches_of_wrong_samples(samples: Tensor, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        batches(samples, size, torch.Generator())
