@@ -23,8 +23,7 @@ from plain_splines import GatherSpline
 from timing import machine, package_versions, times_in_turn
 from torch import Tensor, nn
 
-from lipsplines import LinearSpline, OrthogonalConv2d, parameter_groups, tv2
-from lipsplines.activations import project_once
+from lipsplines import LinearSpline, OrthogonalConv2d, constrain_once, parameter_groups, tv2
 from lipsplines.convolution_layers import BlockOrthogonal
 
 RESULT = Path(__file__).parent / "results" / "denoiser_step.json"
@@ -102,7 +101,7 @@ def step(
     clock.switch("rest")
     clock.spent = dict.fromkeys(PARTS, 0.0)
     optimizer.zero_grad()
-    with project_once():
+    with constrain_once():
         loss = (model(noisy) - clean).square().mean()
         clock.switch("activation")
         penalty = TV2_WEIGHT * tv2(model)

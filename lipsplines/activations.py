@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -386,7 +387,7 @@ def _spline_start(init, channels: int, num_coefficients: int, range_: float) -> 
 
 
 def _positive_integer(name: str, value: int) -> int:
-    if isinstance(value, bool) or not value >= 1 or value % 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not value >= 1 or value % 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     return int(value)
 

@@ -51,7 +51,7 @@ def steepest_pair(
         The points, shape ``(2, *input_shape)``.
     """
     directions = _steepest_directions(model, points)
-    best, pair = 0.0, torch.stack((points[0], points[0]))
+    best = -1.0  # so that there is a pair where every quotient is 0
     kept = min(MOST_PAIRS, max(len(points) // 2, 1))
     for radius in RADII:
         for step in range(ASCENT_STEPS + 1):
@@ -126,7 +126,8 @@ def _quotients(
     # Relative rounding error of a quotient of two norms of differences.
     relative = (ahead[0].numel() + first.shape[1] + 8) * UNIT_ROUNDOFF
     quotient = (change - 2 * error) / distance * (1 - relative)
-    return torch.where(distance > 0, quotient, torch.zeros_like(quotient)).nan_to_num(0.0)
+    quotient = torch.where(distance > 0, quotient, torch.zeros_like(quotient))
+    return quotient.nan_to_num(0.0).clamp_min(0.0)
 
 
 def _evaluate(

@@ -6,7 +6,7 @@ state nor copies of them hold it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -74,9 +74,9 @@ def once(module: nn.Module, compute: Callable[[], Tensor], *parameters: Tensor) 
 
 
 def constrained(
-    module: nn.Module, function: Callable[..., Tensor], *parameters: Tensor, **settings: Any
+    module: nn.Module, function: Callable[..., Tensor], parameters: Sequence[Tensor], *settings: Any
 ) -> Tensor:
-    """``function(*parameters, **settings)``, computed once where that is safe.
+    """``function(*parameters, *settings)``, computed once where that is safe.
 
     Within `constrain_once`, by `once`. In evaluation mode, if no gradient is recorded, the result
     is kept with copies of the parameters, and used again while they are equal entry by entry: no
@@ -85,7 +85,7 @@ def constrained(
     """
 
     def compute() -> Tensor:
-        return function(*parameters, **settings)
+        return function(*parameters, *settings)
 
     if torch.compiler.is_compiling():
         return compute()
@@ -105,7 +105,7 @@ def constrained(
             # Usable in and outside of inference mode.
             with torch.inference_mode(False), torch.no_grad():
                 copies = tuple(p.clone() for p in parameters)
-                found = _kept[module] = (plain, settings, copies, function(*copies, **settings))
+                found = _kept[module] = (plain, settings, copies, function(*copies, *settings))
         return found[3].clone()
 
     return once(module, evaluate, *parameters)

@@ -71,6 +71,7 @@ class LipschitzBounds(tuple):
         return self[1]
 
 
+@torch.inference_mode(False)  # the search needs gradients
 def lipschitz_bounds(
     model: nn.Module,
     input_shape: Sequence[int] | None = None,
@@ -112,7 +113,8 @@ def lipschitz_bounds(
     Raises
     ------
     TypeError
-        If the model contains a module whose Lipschitz constant is not known here, or hooks.
+        If the model is none, or contains a module whose Lipschitz constant is not known here, or
+        hooks.
     ValueError
         If a parameter is NaN or infinite, the bound overflows, the probes are no finite points, or
         the input shape cannot be inferred or does not fit the model.
@@ -259,8 +261,10 @@ def _prepare(
     model: nn.Module, input_shape: Sequence[int] | None, probes: int | Tensor | None
 ) -> tuple[nn.Module, dict[nn.Module, float], Tensor]:
     """The frozen model, the bound of each of its layers, and the points."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if not bool(tensor.isfinite().all()):
+        if not bool(tensor.detach().isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinite values: no Lipschitz bound exists.")
     _refuse_unknown(model)
     frozen = _apart(fold(model).eval()).double()

@@ -52,9 +52,11 @@ def convolution_singular_values(
     Raises
     ------
     ValueError
-        If the kernel has not four dimensions or does not fit, or the stride divides no side.
+        If the kernel has not four dimensions, is not finite or does not fit, or the stride divides
+        no side.
     """
     height, width = _sides(kernel, size, stride)
+    _check_finite(kernel)
     if height % stride or width % stride:
         raise ValueError(
             f"A circular convolution of stride {stride} needs sides that are multiples of it, "
@@ -124,6 +126,7 @@ def patch_norm_bound(kernel: Tensor, stride: int = 1) -> Tensor:
     """
     sides = _check_kernel(kernel)
     _check_positive("stride", stride)
+    _check_finite(kernel)
     patches = math.prod(math.ceil(side / stride) for side in sides)
     return math.sqrt(patches) * torch.linalg.matrix_norm(kernel.flatten(1), 2)
 
@@ -232,6 +235,11 @@ def _check_kernel(kernel: Tensor) -> tuple[int, int]:
             f"A kernel has shape (c_out, c_in, k_1, k_2), none zero, got {tuple(kernel.shape)}."
         )
     return kernel.shape[2], kernel.shape[3]
+
+
+def _check_finite(kernel: Tensor) -> None:
+    if not bool(kernel.isfinite().all()):
+        raise ValueError("The kernel holds NaN or infinite values: it has no singular values.")
 
 
 def _check_padding(padding: str) -> None:

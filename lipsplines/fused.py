@@ -42,13 +42,16 @@ def is_available(x: Tensor) -> bool:
     """
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return False
-    if x.device.type == "cuda":
-        return "cuda" in _DEVICES and _works_on_cuda()
+    if x.device.type == "cuda" and "cuda" in _DEVICES:
+        if not _checked and not torch.compiler.is_compiling():
+            _checked.append(_works_on_cuda())
+        return True in _checked
     return x.device.type in _DEVICES
 
 
-@torch.compiler.assume_constant_result
-@functools.cache
+_checked: list[bool] = []  # what `_works_on_cuda` found, once it was called
+
+
 def _works_on_cuda() -> bool:
     """Whether the kernel compiles for the device and agrees with the plain formula there.
 

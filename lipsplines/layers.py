@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines import orthogonal
+from lipsplines import orthogonal, polar
 from lipsplines.activations import _positive_integer
 from lipsplines.caching import constrained
-from lipsplines.polar import polar_factor
 
 __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
 
@@ -29,7 +28,7 @@ class Polar(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            return constrained(self, polar_factor, weight)
+            return constrained(self, polar.polar_factor, (weight,))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -44,7 +43,7 @@ class Bjorck(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            return constrained(self, orthogonal.bjorck, weight, iterations=self.iterations)
+            return constrained(self, orthogonal.bjorck, (weight,), self.iterations)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -62,8 +61,7 @@ class SpectralNormalization(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            normalize = orthogonal.spectral_normalize
-            return constrained(self, normalize, weight, squarings=self.squarings)
+            return constrained(self, orthogonal.spectral_normalize, (weight,), self.squarings)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight

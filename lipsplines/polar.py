@@ -31,7 +31,7 @@ def polar_factor(weight: Tensor) -> Tensor:
     side), which rounding shifts by less than ``e^2 |W|^2``, and are rounded once; float64 matrices
     come from the singular value decomposition. The gradient is the exact one of this map, by the
     divided differences of ``(G + e^2 |W|^2)^(-1/2)`` at ``G = W W^T`` (Higham 2008, Theorem 3.11),
-    with ``|W|`` held fixed: four products on the shorter side, and no step of an iteration is kept.
+    with ``|W|`` held fixed: five products on the shorter side, and no step of an iteration is kept.
 
     On other devices, where decompositions are slow, `STRETCHES` gives the steps of Björck's
     iteration, in matrix products alone and without a stop that depends on the data.
@@ -46,16 +46,21 @@ def polar_factor(weight: Tensor) -> Tensor:
     Tensor
         Same shape. The zero matrix stays zero, NaN or infinity gives NaN. Differentiable once.
     """
-    if weight.dtype in (torch.float16, torch.bfloat16):
-        return polar_factor(weight.float()).to(weight.dtype)
+    is_half = weight.dtype in (torch.float16, torch.bfloat16)
+    matrix = weight.float() if is_half else weight
     rows, columns = weight.shape[-2:]
     if min(rows, columns) == 1:
-        return bjorck(weight, 1)
-    if rows > columns:
-        return polar_factor(weight.mT).mT
-    if weight.device.type == "cpu":
-        return _PolarFactor.apply(weight)[0]
-    return _by_products(weight)
+        result = bjorck(matrix, 1)
+    elif rows > columns:
+        result = _of_wide(matrix.mT).mT
+    else:
+        result = _of_wide(matrix)
+    return result.to(weight.dtype) if is_half else result
+
+
+def _of_wide(weight: Tensor) -> Tensor:
+    """The polar factor of a matrix with at least as many columns as rows."""
+    return _PolarFactor.apply(weight)[0] if weight.device.type == "cpu" else _by_products(weight)
 
 
 def _stretches(smallest: float) -> tuple[float, ...]:
@@ -79,41 +84,39 @@ STRETCHES = _stretches(1e-5)
 
 
 def _by_products(weight: Tensor) -> Tensor:
-    """The polar factor of a matrix with at least as many columns as rows, by iteration."""
+    """`_of_wide` in matrix products alone, as many for every matrix."""
     bound = spectral_norm_bound(weight.detach(), 3)
     start = weight / _or_one(bound)[..., None, None]
     return _BjorckIterations.apply(start.mT, STRETCHES)[0].mT
 
 
 class _PolarFactor(torch.autograd.Function):
-    """``X = V F``, ``F = D^-1 V^T W``, from ``W W^T = V S^2 V^T``, ``D^2 = S^2 + e^2 |W|^2``.
+    """``X = V D^-1 V^T W``, from ``W W^T = V S^2 V^T`` and ``D^2 = S^2 + e^2 |W|^2``.
 
-    ``V``, ``D`` and ``F``, the rows of the result in the basis of the left singular vectors, are
-    what the backward pass needs.
+    The backward pass needs ``X``, ``V`` and ``D``.
     """
 
     @staticmethod
     def forward(weight: Tensor):
         scale = _or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
         matrix = weight / scale
-        finite = matrix.nan_to_num(0.0, 0.0, 0.0)
+        eps = torch.finfo(weight.dtype).eps
         if weight.dtype == torch.float64:
+            finite = matrix.nan_to_num(0.0, 0.0, 0.0)
             vectors, values, right = torch.linalg.svd(finite, full_matrices=False)
-            floor = torch.finfo(weight.dtype).eps * values[..., :1].clamp_min(1.0)
-            lengths = torch.hypot(values, floor)
-            rows = (values / lengths)[..., None] * right
+            lengths = torch.hypot(values, eps * values[..., :1].clamp_min(1.0))
+            result = (vectors * (values / lengths)[..., None, :]) @ right
+            result = result + 0 * matrix  # NaN where the weight is not finite
         else:
-            squares, vectors = torch.linalg.eigh(finite @ finite.mT)
-            floor = torch.finfo(weight.dtype).eps * squares[..., -1:].clamp_min(1.0).sqrt()
-            lengths = torch.hypot(squares.clamp_min(0.0).sqrt(), floor)
-            rows = (vectors.mT @ finite) / lengths[..., None]
-        result = vectors @ rows + 0 * matrix  # NaN where the weight is not finite
-        kept = (vectors.to(weight.dtype), rows.to(weight.dtype), lengths, scale)
-        return result.to(weight.dtype), *kept
+            squares, vectors = torch.linalg.eigh((matrix @ matrix.mT).nan_to_num(0.0, 0.0, 0.0))
+            floor = eps**2 * squares[..., -1:].clamp_min(1.0)
+            lengths = (squares.clamp_min(0.0) + floor).sqrt()
+            result = ((vectors / lengths[..., None, :]) @ vectors.mT) @ matrix
+        return result.to(weight.dtype), vectors.to(weight.dtype), lengths, scale
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(inputs[0], *output[1:])
+        ctx.save_for_backward(inputs[0], *output)
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
@@ -121,16 +124,16 @@ class _PolarFactor(torch.autograd.Function):
     def backward(ctx, gradient, *_):
         if gradient is None:
             return None
-        weight, vectors, rows, lengths, scale = ctx.saved_tensors
+        weight, x, vectors, lengths, scale = ctx.saved_tensors
         with torch.no_grad():
-            turned = vectors.mT @ gradient
+            rows, turned = vectors.mT @ x, vectors.mT @ gradient
             mixed = turned @ rows.mT
-            sums = (lengths[..., None] + lengths[..., None, :]).to(gradient.dtype)
-            lengths = lengths[..., None].to(gradient.dtype)
+            sums = (lengths[..., None] + lengths[..., None, :]).to(x.dtype)
+            lengths = lengths[..., None].to(x.dtype)
             inner = (mixed - mixed.mT) / sums - mixed / lengths
             result = vectors @ (turned / lengths + inner @ rows)
-            largest = torch.finfo(result.dtype).max
-            result = (result / scale.to(result.dtype)).clamp(-largest, largest)
+            largest = torch.finfo(x.dtype).max
+            result = (result / scale.to(x.dtype)).clamp(-largest, largest)
         return _differentiable_once(result, weight, gradient)
 
     @staticmethod

@@ -54,13 +54,16 @@ def save_model(
     Raises
     ------
     TypeError
-        If the model cannot be described (`descriptions.description`), or the metadata are not JSON.
+        If the model cannot be described (`descriptions.description`), or the metadata are no
+        dictionary of what JSON can hold.
     ValueError
         If a parameter is NaN or infinite.
     ImportError
         Without ``safetensors``.
     """
     safetensors = _safetensors()
+    if not isinstance(metadata, Mapping | None):
+        raise TypeError(f"metadata must be a dictionary, got {type(metadata).__name__}.")
     tree = description(model)
     # Copies: the file holds each tensor by itself, whatever memory they share.
     tensors = {name: p.detach().cpu().contiguous().clone() for name, p in model.named_parameters()}

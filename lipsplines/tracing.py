@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 __all__ = ["trace"]
 
@@ -70,6 +69,8 @@ def trace(
         the function once, on the given tensors: if any number differs, because a random one enters
         the result, say, the function itself is returned.
     """
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+
     module = make_fx(function)(*tensors)
     _simplify(module.graph)
     module.recompile()

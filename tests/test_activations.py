@@ -362,6 +362,8 @@ def test_dtypes_that_do_not_fit(parameters, inputs, scaling: bool) -> None:
     ("arguments", "message"),
     [
         ({"num_activations": 0}, "num_activations must be a positive integer, got 0"),
+        ({"num_activations": "8"}, "num_activations must be a positive integer, got '8'"),
+        ({"num_activations": None}, "num_activations must be a positive integer, got None"),
         ({"num_activations": 2.5}, "num_activations must be a positive integer, got 2.5"),
         ({"num_activations": math.inf}, "num_activations must be a positive integer, got inf"),
         ({"num_coefficients": 2}, "at least 3 coefficients, got 2"),

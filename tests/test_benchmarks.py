@@ -372,7 +372,7 @@ def test_ways_to_a_step_of_a_critic_agree(load, monkeypatch: pytest.MonkeyPatch)
                     benchmark, "critic", lambda *a, c=critic, m=models: m.append(c(*a)) or m[-1]
                 )
                 step = benchmark.step_of(activation, way)
-            assert list(step()) == ["step"]
+            assert list(step()) == ["step", "cpu"]
             found.append({p.shape: p.grad for p in models[0].parameters() if p.grad is not None})
         assert len(found[0]) >= 5
         for other in found[1:]:

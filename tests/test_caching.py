@@ -21,8 +21,8 @@ from lipsplines import (
     constrain_once,
     fold,
     kernels,
-    layers,
     orthogonal,
+    polar,
     splines,
     tv2,
 )
@@ -50,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(place, name, counted)
 
-    count(layers, "polar_factor")
+    count(polar, "polar_factor")
     count(orthogonal, "bjorck")
     count(orthogonal, "spectral_normalize")
     count(kernels, "block_orthogonal_kernel")

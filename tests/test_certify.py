@@ -532,6 +532,33 @@ def test_the_points_attain_the_lower_bound() -> None:
     assert (bounds.lower, bounds.upper) == tuple(bounds)
 
 
+@pytest.mark.parametrize("outputs", [2, 64])
+def test_the_points_of_a_constant_map_differ(outputs: int) -> None:
+    """A quotient of 0 is attained by a pair too, not the quotient of a point with itself."""
+    model = nn.Linear(3, outputs)
+    nn.init.zeros_(model.weight)
+    bounds = lipschitz_bounds(model)
+    assert tuple(bounds) == (0.0, 0.0)
+    assert not torch.equal(*bounds.points)
+
+
+def test_inference_mode_around_a_certificate() -> None:
+    """The search for the lower bound needs gradients wherever it is asked for."""
+    model = network("spline-absolute")
+    expected = lipschitz_bounds(model)
+    with torch.inference_mode():
+        assert lipschitz_bounds(model) == expected
+        points = torch.zeros(2, *expected.points.shape[1:], dtype=torch.float64)
+        made_here = network("spline-absolute")
+        assert len(lipschitz_bounds(made_here, probes=points)) == 2
+
+
+def test_only_a_module_has_bounds() -> None:
+    """Functions are refused in a sentence."""
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got function"):
+        lipschitz_bounds(lambda x: x, (3,))
+
+
 def test_search_beats_sampling() -> None:
     """Power iteration and ascent find steeper pairs than 2000 random ones, on several networks."""
     for activation in ("relu", "groupsort-2", "spline-absolute"):

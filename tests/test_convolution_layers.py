@@ -111,6 +111,20 @@ def test_sizes_of_real_networks_in_single_precision(out, into, side, stride) -> 
     assert values[-1] >= 1 - 1e-5
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 1e20])
+@pytest.mark.parametrize(("channels", "side"), [(16, 11), (64, 3), (64, 7), (128, 5)])
+def test_parameters_that_are_all_alike(channels: int, side: int, value: float) -> None:
+    """Their rounding errors point one way: they add up to no more than is stated."""
+    for dtype in (torch.float32, torch.float64):
+        options = {"padding": side // 2, "padding_mode": "circular", "dtype": dtype}
+        layer = OrthogonalConv2d(channels, channels, side, **options)
+        for parameter in layer.parametrizations.parameters():
+            nn.init.constant_(parameter, value)
+        values = convolution_singular_values(layer.weight.detach().double(), 12)
+        stated = (2 * side - 1) * channels * torch.finfo(dtype).eps / 2
+        assert (values - 1).abs().max() <= stated
+
+
 def test_training_keeps_the_guarantee() -> None:
     """After steps of Adam with a large rate, which do move the kernel."""
     layer = OrthogonalConv2d(2, 4, 3, padding=1, padding_mode="circular")
@@ -239,8 +253,13 @@ def test_transposed_paddings_that_do_not_fit() -> None:
     """The output padding is smaller than the stride; on a torus it is determined."""
     with pytest.raises(ValueError, match="output_padding must be smaller than the stride 2"):
         OrthogonalConvTranspose2d(2, 2, 3, 2, 1, 2)
-    with pytest.raises(ValueError, match="needs a padding p with 1 <= 2 p < 3"):
+    with pytest.raises(ValueError, match="with padding 1 needs output_padding=1, got 0"):
         OrthogonalConvTranspose2d(2, 2, 3, 2, 1, 0, padding_mode="circular")
+    layer = OrthogonalConvTranspose2d(2, 2, 3, 2, 1, 1, padding_mode="circular")
+    with pytest.raises(ValueError, match="the sides become 2 times as large"):
+        layer(torch.zeros(1, 2, 4, 4), output_size=[7, 7])
+    with pytest.raises(ValueError, match="needs a padding p with 0 <= 2 p < 1, got 1"):
+        OrthogonalConvTranspose2d(2, 2, 1, 2, 1, padding_mode="circular")
     with pytest.raises(ValueError, match="needs a padding p with 2 <= 2 p < 4"):
         CircularConvTranspose2d(2, 2, 4, 2, 0)
 

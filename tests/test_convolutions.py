@@ -161,6 +161,9 @@ KERNEL = torch.ones(2, 3, 3, 3)
         (lambda: convolutions.convolution_norm_bound(KERNEL, 5, padding="same"), "'same'; choose"),
         (lambda: convolutions.convolution_matrix(KERNEL, 5, padding=1), "1; choose"),
         (lambda: convolutions.patch_norm_bound(KERNEL, True), "got True"),
+        (lambda: convolutions.patch_norm_bound(KERNEL / 0), "NaN or infinite values"),
+        (lambda: convolutions.convolution_singular_values(KERNEL / 0, 5), "NaN or infinite values"),
+        (lambda: convolutions.convolution_norm_bound(KERNEL / 0, 5), "NaN or infinite values"),
         (
             lambda: convolutions.power_iteration(KERNEL, 5, 0, torch.Generator()),
             "steps must be positive",

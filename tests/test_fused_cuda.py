@@ -71,14 +71,18 @@ def test_on_a_device() -> None:
         torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=1e-4)
 
 
-def test_a_device_whose_compiler_fails_gets_plain_operations() -> None:
+def test_a_device_whose_compiler_fails_gets_plain_operations(monkeypatch) -> None:
     """With one warning that says why; here for want of a device."""
     if torch.cuda.is_available():
         pytest.skip("there is a device")
-    fused._works_on_cuda.cache_clear()
+    monkeypatch.setattr(fused, "_DEVICES", {"cuda"})
+    monkeypatch.setattr(fused, "_checked", [])
+
+    class Elsewhere:
+        device = torch.device("cuda")
+
     with pytest.warns(RuntimeWarning, match="plain operations take its place"):
-        assert not fused._works_on_cuda()
+        assert not fused.is_available(Elsewhere())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not fused._works_on_cuda()
-    fused._works_on_cuda.cache_clear()
+        assert not fused.is_available(Elsewhere())

@@ -13,7 +13,19 @@ import pytest
 import lipsplines
 
 ROOT = Path(lipsplines.__file__).parents[1]
-OPTIONAL = ("cvxpy", "joblib", "matplotlib", "numba", "ot", "safetensors", "scipy", "tqdm")
+OPTIONAL = (
+    "PIL",
+    "cvxpy",
+    "joblib",
+    "matplotlib",
+    "mlxtend",
+    "numba",
+    "ot",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "tqdm",
+)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -34,6 +46,12 @@ def test_help_does_not_wait_for_torch() -> None:
     loaded = loaded_after(code)
     assert "lipsplines" in loaded
     assert not loaded & {"torch", "numpy", *OPTIONAL}
+
+
+def test_data_sets_do_not_wait_for_torch() -> None:
+    loaded = loaded_after("from lipsplines.datasets import images, mnist_sample, target_1d")
+    assert "numpy" in loaded
+    assert not loaded & {"torch", *OPTIONAL}
 
 
 def test_the_library_loads_no_optional_package() -> None:

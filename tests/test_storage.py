@@ -247,6 +247,7 @@ def test_saving_changes_nothing(tmp_path: Path) -> None:
     ("model", "metadata", "error", "message"),
     [
         (nn.Sequential(nn.Tanh()), None, TypeError, r"0 \(Tanh\) cannot be described"),
+        (nn.Linear(2, 2), "a note", TypeError, "metadata must be a dictionary, got str"),
         (nn.Linear(2, 2), {"run": object()}, TypeError, "metadata must be what JSON can hold"),
         (nn.Linear(2, 2), {"loss": float("nan")}, TypeError, "metadata must be what JSON can"),
     ],

@@ -17,6 +17,7 @@ from lipsplines.certify import lipschitz_bounds
 from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
 from lipsplines.models import MLP
 from lipsplines.training import build_models, parameter_groups
+from lipsplines.transport import distances, mcshane, wasserstein
 
 Array = NDArray[np.float64]
 
@@ -39,9 +40,9 @@ def two_programmes(profile: str, seed: int) -> list[Measurement]:
     primal = wasserstein(x, y)
     dual, points, values = _dual_programme(x, y)
     others = np.concatenate([points, 4 * generator.normal(size=(300, 2))])
-    extension = np.min(values + _distances(others, points), axis=1)
+    extension = mcshane(points, values)(others)
     rise = np.abs(extension[:, None] - extension)
-    run = _distances(others, others)
+    run = distances(others, others)
     quotient = np.max(rise[run > 0] / run[run > 0])
     shift = np.array([0.3, -0.4])
     s, t = generator.normal(size=(2, 5 * size))
@@ -160,23 +161,6 @@ def two_points(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-def wasserstein(x: Array, y: Array) -> float:
-    """Distance of two samples, shapes ``(n, d)`` and ``(m, d)``, for the Euclidean distance."""
-    try:
-        import ot
-    except ImportError:
-        raise ImportError(
-            "Transport distances need POT; install the extra: pip install '.[theory]' in the "
-            "folder of the sources."
-        ) from None
-    return float(ot.emd2([], [], _distances(x, y), numItermax=1_000_000))
-
-
-def _distances(x: Array, y: Array) -> Array:
-    """Euclidean (not squared) distances of all pairs, shape ``(n, m)``."""
-    return np.linalg.norm(x[:, None] - y, axis=-1)
-
-
 def _dual_programme(x: Array, y: Array) -> tuple[float, Array, Array]:
     """Largest mean over `x` less mean over `y` of 1-Lipschitz values; the points; the values."""
     from scipy.optimize import linprog
@@ -189,7 +173,7 @@ def _dual_programme(x: Array, y: Array) -> tuple[float, Array, Array]:
     signs = np.repeat([1.0, -1.0], first.size)
     places = np.concatenate([row, row]), np.concatenate([first, second])
     differences = csr_array((signs, places), shape=(first.size, len(points)))
-    limits = _distances(points, points)[first, second]
+    limits = distances(points, points)[first, second]
     tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
     found = linprog(-objective, differences, limits, bounds=(None, None), options=tight)
     return -found.fun, points, found.x

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lipsplines import certify, convolutions, kernels, orthogonal
+from lipsplines import certify, convolutions, kernels, orthogonal, polar
 
 from .outcome import failures
 
@@ -24,6 +24,12 @@ def test_bjorck_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) 
     assert failures("C3.1")
     assert failures("C3.2d")
     assert failures("C4.1")
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.99])
+def test_polar_factor_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """C4: smaller weights leave a certificate valid."""
+    monkeypatch.setattr(polar, "polar_factor", scaled(polar.polar_factor, factor))
     assert bool(failures("C4")) == (factor > 1)
 
 
@@ -32,8 +38,8 @@ def test_bjorck_with_another_coefficient(monkeypatch: pytest.MonkeyPatch) -> Non
 
     class Slower:
         @staticmethod
-        def apply(x, iterations):
-            for _ in range(iterations):
+        def apply(x, factors):
+            for _ in factors:
                 x = x + x @ (torch.eye(x.shape[-1], dtype=x.dtype) - x.mT @ x) / 3
             return x, None, None
 
@@ -47,7 +53,7 @@ def test_bjorck_with_the_start_of_others(monkeypatch: pytest.MonkeyPatch) -> Non
     def bjorck(weight, iterations=15):
         tall = weight if weight.shape[-2] >= weight.shape[-1] else weight.mT
         start = tall / math.sqrt(tall.shape[-1] * tall.shape[-2])
-        result = orthogonal._BjorckIterations.apply(start, iterations)[0]
+        result = orthogonal._BjorckIterations.apply(start, (1.0,) * iterations)[0]
         return result if tall is weight else result.mT
 
     monkeypatch.setattr(orthogonal, "bjorck", bjorck)

@@ -133,7 +133,19 @@ CASES = [
     activation(
         "LipschitzPReLU(maxmin)", lambda s, **to: LipschitzPReLU(s[0], "maxmin", **to), **AT_START
     ),
-    linear("OrthogonalLinear(15)", lambda n, **to: OrthogonalLinear(n, n, **to)),
+    linear(
+        "OrthogonalLinear(square)",
+        lambda n, **to: OrthogonalLinear(n, n, **to),
+        **ISOMETRY,
+        **FULL_RANK,
+    ),
+    linear(
+        "OrthogonalLinear(wide)",
+        lambda n, **to: OrthogonalLinear(n, -(-n // 2), bias=False, **to),
+        gradients=True,
+    ),
+    linear("OrthogonalLinear(tall)", lambda n, **to: OrthogonalLinear(n, n + 3, **to)),
+    linear("OrthogonalLinear(15)", lambda n, **to: OrthogonalLinear(n, n, iterations=15, **to)),
     linear(
         "OrthogonalLinear(60, square)",
         lambda n, **to: OrthogonalLinear(n, n, iterations=60, **to),

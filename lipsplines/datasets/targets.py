@@ -1,4 +1,4 @@
-"""Data by name. So far: the one-dimensional target functions, which need no files."""
+"""The one-dimensional target functions, which need no files."""
 
 from __future__ import annotations
 

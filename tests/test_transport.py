@@ -1,0 +1,283 @@
+"""Transport references against a linear programme, closed forms, and each other."""
+
+from __future__ import annotations
+
+import builtins
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linprog
+
+from lipsplines import transport
+from lipsplines.transport import (
+    KnownPair,
+    distances,
+    dual_gap,
+    held_out_estimate,
+    mcshane,
+    optimal_transport,
+    random_cones,
+    translated_gaussians,
+    wasserstein,
+    wasserstein_1d,
+)
+
+# The least sum of some products of numbers of size 10, in float64, and of a solver that is exact.
+ROUNDING = 1e-10
+numbers = st.floats(-10, 10, width=32)
+
+
+@st.composite
+def samples(draw, count: int = 2, largest: int = 7, dimension: int | None = None):
+    """Some samples of one dimension; points may coincide."""
+    d = dimension or draw(st.integers(1, 4))
+    sizes = [draw(st.integers(1, largest)) for _ in range(count)]
+    return [draw(arrays(np.float64, (size, d), elements=numbers)) for size in sizes]
+
+
+def linear_programme(x: np.ndarray, y: np.ndarray) -> float:
+    """Least cost of a plan with the right sums of rows and columns, by HiGHS."""
+    n, m = len(x), len(y)
+    cost = np.array([[math.dist(a, b) for b in y] for a in x])
+    rows = np.kron(np.eye(n), np.ones(m))
+    columns = np.kron(np.ones(n), np.eye(m))
+    sums = np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)])
+    found = linprog(cost.ravel(), A_eq=np.concatenate([rows, columns]), b_eq=sums)
+    return found.fun
+
+
+@given(pair=samples())
+def test_the_distance_is_that_of_the_linear_programme(pair) -> None:
+    assert wasserstein(*pair) == pytest.approx(linear_programme(*pair), abs=1e-7)
+
+
+@given(triple=samples(count=3))
+def test_it_is_a_distance(triple) -> None:
+    x, y, z = triple
+    assert wasserstein(x, y) == pytest.approx(wasserstein(y, x), abs=ROUNDING)
+    assert wasserstein(x, x) == pytest.approx(0, abs=ROUNDING)
+    assert wasserstein(x, z) <= wasserstein(x, y) + wasserstein(y, z) + ROUNDING
+    assert wasserstein(np.concatenate([x, x]), y) == pytest.approx(wasserstein(x, y), abs=ROUNDING)
+
+
+@given(pair=samples(), shift=arrays(np.float64, 4, elements=numbers), factor=st.floats(0, 5))
+def test_translates_and_multiples(pair, shift, factor: float) -> None:
+    x, y = pair
+    moved = x + shift[: x.shape[1]]
+    length = np.linalg.norm(shift[: x.shape[1]])
+    assert wasserstein(x, moved) == pytest.approx(length, abs=ROUNDING)
+    assert wasserstein(factor * x, factor * y) == pytest.approx(
+        factor * wasserstein(x, y), abs=ROUNDING
+    )
+
+
+@given(pair=samples(largest=12, dimension=1))
+def test_on_the_line_the_closed_form_is_the_distance(pair) -> None:
+    """For samples of equal and unequal sizes, with repeated values."""
+    x, y = pair
+    assert wasserstein_1d(x[:, 0], y[:, 0]) == pytest.approx(wasserstein(x, y), abs=ROUNDING)
+
+
+@given(pair=st.integers(1, 30).flatmap(lambda n: arrays(np.float64, (2, n), elements=numbers)))
+def test_on_the_line_equal_sizes_are_sorted(pair) -> None:
+    expected = np.abs(np.sort(pair[0]) - np.sort(pair[1])).mean()
+    assert wasserstein_1d(*pair) == pytest.approx(expected, abs=ROUNDING)
+
+
+def test_values_worked_out_by_hand() -> None:
+    assert wasserstein([[0, 0]], [[3, 4], [0, 1]]) == pytest.approx(3)
+    assert wasserstein_1d([0], [-1, 1]) == 1
+    assert wasserstein_1d([0, 0, 3], [0, 3]) == pytest.approx(0.5)
+    assert wasserstein_1d([1, 2], [1, 2]) == 0
+    assert wasserstein(torch.zeros(3, 2), torch.ones(2, 2)) == pytest.approx(math.sqrt(2))
+
+
+@settings(max_examples=50)
+@given(triple=samples(count=3))
+def test_the_potential_is_1_lipschitz_and_attains_the_distance(triple) -> None:
+    x, y, _ = triple
+    found = optimal_transport(x, y)
+    assert found.distance == wasserstein(x, y)
+    difference = found.potential(x).mean() - found.potential(y).mean()
+    assert difference == pytest.approx(found.distance, abs=ROUNDING)
+    assert dual_gap(found.potential(x), found.potential(y), found.distance) == pytest.approx(
+        0, abs=ROUNDING
+    )
+    assert_1_lipschitz(found.potential, np.concatenate(triple))
+
+
+def assert_1_lipschitz(function, points: np.ndarray) -> None:
+    values = function(points)
+    rise = np.abs(values[:, None] - values)
+    assert (rise <= distances(points, points) + ROUNDING).all()
+
+
+@given(pair=samples(), heights=arrays(np.float64, 7, elements=numbers))
+def test_mcshane_is_the_largest_1_lipschitz_function_below(pair, heights) -> None:
+    points, others = pair
+    values = heights[: len(points)]
+    extension = mcshane(points, values)
+    assert_1_lipschitz(extension, np.concatenate(pair))
+    assert (extension(points) <= values + ROUNDING).all()
+    # Its own values are 1-Lipschitz: they are extended without change, and are not raised.
+    again = mcshane(points, extension(points))
+    np.testing.assert_allclose(again(points), extension(points), atol=ROUNDING)
+    np.testing.assert_allclose(again(others), extension(others), atol=ROUNDING)
+
+
+@given(pair=samples(), weights=arrays(np.float64, 4, elements=numbers))
+def test_no_critic_passes_the_distance_of_its_samples(pair, weights) -> None:
+    """A linear critic, divided by its constant, on the very samples; with too small one it may."""
+    x, y = pair
+    slope = weights[: x.shape[1]]
+    constant = max(np.linalg.norm(slope), 1e-3)
+    gap = dual_gap(x @ slope, y @ slope, wasserstein(x, y), constant)
+    assert gap >= -ROUNDING
+    assert gap == pytest.approx(
+        wasserstein(x, y) - (x.mean(0) - y.mean(0)) @ slope / constant, abs=1e-7
+    )
+
+
+def test_a_critic_with_a_wrong_constant_passes_the_distance() -> None:
+    x, y = np.ones((4, 1)), np.zeros((4, 1))
+    assert dual_gap(3 * x[:, 0], y[:, 0], wasserstein(x, y), 3.0) == pytest.approx(0)
+    assert dual_gap(3 * x[:, 0], y[:, 0], wasserstein(x, y), 1.0) == pytest.approx(-2)
+
+
+PAIRS = {
+    "gaussians": translated_gaussians([0.6, 0.0, -0.8], deviation=0.7),
+    "one cone": random_cones(1, 3, np.random.default_rng(0), distance=0.5),
+    "cones on the line": random_cones(4, 1, np.random.default_rng(1)),
+    "cones": random_cones(5, 6, np.random.default_rng(2), distance=2.0),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_potentials_of_known_pairs_are_optimal(name: str) -> None:
+    """1-Lipschitz, with the known distance as difference of means, within five standard errors."""
+    pair = PAIRS[name]
+    x, y = pair.sample(20_000, np.random.default_rng(3))
+    found = held_out_estimate(pair.potential(x), pair.potential(y), resamples=1)
+    assert abs(found.value - pair.distance) < 5 * found.standard_error
+    assert_1_lipschitz(pair.potential, np.concatenate([x[:300], y[:300]]))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_samples_of_known_pairs_overestimate_on_average(name: str) -> None:
+    """The mean of exact distances is not below that of the laws, beyond five standard errors."""
+    pair, generator = PAIRS[name], np.random.default_rng(4)
+    values = np.array([wasserstein(*pair.sample(60, generator)) for _ in range(20)])
+    assert values.mean() > pair.distance - 5 * values.std(ddof=1) / math.sqrt(values.size)
+
+
+def test_large_samples_on_the_line_have_the_known_distance() -> None:
+    pair = PAIRS["cones on the line"]
+    x, y = pair.sample(100_000, np.random.default_rng(5))
+    assert wasserstein_1d(x[:, 0], y[:, 0]) == pytest.approx(pair.distance, rel=0.05)
+    shifted = translated_gaussians([-3.0])
+    x, y = shifted.sample(100_000, np.random.default_rng(5))
+    assert wasserstein_1d(x[:, 0], y[:, 0]) == pytest.approx(3, rel=0.01)
+
+
+@given(count=st.integers(1, 6), dimension=st.integers(1, 5), seed=st.integers(0, 99))
+def test_points_stay_in_their_cone(count: int, dimension: int, seed: int) -> None:
+    """The nearest apex is at most ``2 distance`` away: so far, cones do not meet."""
+    pair: KnownPair = random_cones(count, dimension, np.random.default_rng(seed), distance=0.75)
+    x, y = pair.sample(200, np.random.default_rng(seed + 1))
+    assert x.shape == y.shape == (200, dimension)
+    outer, inner = pair.potential(x), pair.potential(y)
+    assert (outer >= 0.75 - ROUNDING).all()
+    assert (outer <= 1.5 + ROUNDING).all()
+    assert (inner <= 0.75 + ROUNDING).all()
+
+
+def test_samples_are_those_of_their_generator() -> None:
+    for pair in PAIRS.values():
+        first, again = (pair.sample(5, np.random.default_rng(8)) for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first[0] - first[0].mean(0), first[1] - first[1].mean(0))
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    """Of 100 intervals of 90 %, about 90 hold the true difference; 78 would be far from it."""
+    generator, inside = np.random.default_rng(6), 0
+    for _ in range(100):
+        x, y = generator.exponential(2, size=60) + 1, generator.normal(size=90)
+        found = held_out_estimate(x, y, 2.0, confidence=0.9, resamples=200)
+        assert found.low <= found.value <= found.high
+        assert found.value == pytest.approx((x.mean() - y.mean()) / 2)
+        inside += found.low <= 1.5 <= found.high
+    assert 78 <= inside <= 99
+
+
+def test_the_interval_is_repeatable_and_as_wide_as_its_error() -> None:
+    generator = np.random.default_rng(7)
+    x, y = generator.normal(size=(2, 5000))
+    found, again = held_out_estimate(x, y), held_out_estimate(x, y)
+    assert found == again
+    assert found.standard_error == pytest.approx(math.sqrt(2 / 5000), rel=0.1)
+    width = (found.high - found.low) / (2 * 1.96)
+    assert width == pytest.approx(found.standard_error, rel=0.1)
+
+
+GOOD, LINE = np.zeros((3, 2)), np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: wasserstein(np.zeros((0, 2)), GOOD), r"x must be one or more points, .*\(0, 2\)"),
+        (lambda: wasserstein(GOOD, np.zeros(3)), r"y must be one or more points, .*\(3,\)"),
+        (lambda: wasserstein(GOOD, np.zeros((3, 28, 28))), r"y must be .*\(n, d\).*\(3, 28, 28\)"),
+        (lambda: wasserstein(GOOD, GOOD + np.nan), "y holds NaN or infinity"),
+        (lambda: wasserstein(GOOD + 1j, GOOD), "x must be real numbers, got complex128"),
+        (lambda: wasserstein(np.array([["a"]]), GOOD), "x must be real numbers, got <U1"),
+        (lambda: wasserstein(GOOD, np.zeros((3, 4))), "one dimension, got 2 and 4"),
+        (lambda: wasserstein_1d([], LINE), r"x must be one or more numbers.*\(0,\)"),
+        (lambda: wasserstein_1d(LINE, GOOD), r"y must be one or more numbers.*\(3, 2\)"),
+        (lambda: mcshane(GOOD, [1.0]), "3 points need as many values, got 1"),
+        (lambda: mcshane(GOOD, LINE)(np.zeros((2, 5))), "one dimension, got 5 and 2"),
+        (lambda: translated_gaussians([0, 0]), "shift must not be zero"),
+        (lambda: random_cones(0, 2, np.random.default_rng()), "got 0, 2 and 1.0"),
+        (lambda: random_cones(1, 2, np.random.default_rng(), -1), "positive distance, got 1, 2"),
+        (lambda: dual_gap(LINE, LINE, 1.0, 0.0), "lipschitz must be a positive number, got 0.0"),
+        (lambda: dual_gap(LINE, LINE * np.nan, 1.0), "y_values holds NaN"),
+        (lambda: held_out_estimate([1.0], LINE), "at least 2 values a sample, got 1 and 3"),
+        (lambda: held_out_estimate(LINE, LINE, math.inf), "positive number, got inf"),
+        (lambda: held_out_estimate(LINE, LINE, confidence=1), r"confidence must lie in \(0, 1\)"),
+    ],
+)
+def test_bad_input_is_named(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("ot", "POT"), ("scipy.spatial.distance", "SciPy")]
+)
+def test_a_missing_package_is_named(monkeypatch, module: str, package: str) -> None:
+    importing = builtins.__import__
+
+    def without(name, *rest):
+        if name == module:
+            raise ImportError(f"No module named {name!r}")
+        return importing(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=rf"need {package}; install the extra: .*'\.\[theory\]'"):
+        wasserstein(GOOD, GOOD)
+
+
+def test_a_solver_that_gives_up_is_not_believed(monkeypatch) -> None:
+    import ot
+
+    monkeypatch.setattr(
+        ot, "emd2", lambda *a, **k: (0.0, {"warning": "numItermax reached", "v": LINE})
+    )
+    with pytest.raises(RuntimeError, match="did not find the optimal plan: numItermax reached"):
+        transport.wasserstein(GOOD, GOOD)
