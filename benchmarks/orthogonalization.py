@@ -235,20 +235,6 @@ def measure_evaluation(repeats: int, seconds: float) -> dict[str, Any]:
     return rows
 
 
-def measure(threads: int, repeats: int, seconds: float, slow: bool) -> dict[str, Any]:
-    """All tables with a number of threads."""
-    torch.set_num_threads(threads)
-    print(f"threads: {threads}")
-    return {
-        "threads": threads,
-        "load_before": os.getloadavg()[0],
-        "steps": measure_steps(repeats, seconds),
-        "evaluation": measure_evaluation(repeats, seconds),
-        "maps": measure_maps(repeats, seconds, slow),
-        "load_after": os.getloadavg()[0],
-    }
-
-
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -257,22 +243,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--slow", action="store_true", help="with the last number of threads")
     options = parser.parse_args()
+    runs: list[dict[str, Any]] = []
     result = {
         "iterations": ITERATIONS,
         "batch": BATCH,
         "repeats": options.repeats,
         **machine(),
         "versions": {"torch": torch.__version__, "lipsplines": __version__},
-        "runs": [
-            measure(
-                threads,
-                options.repeats,
-                options.seconds,
-                options.slow and threads == options.threads[-1],
-            )
-            for threads in options.threads
-        ],
+        "runs": runs,
     }
+    limits = (options.repeats, options.seconds)
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        print(f"threads: {threads}")
+        runs.append({"threads": threads, "load_before": os.getloadavg()[0]})
+        runs[-1]["evaluation"] = measure_evaluation(*limits)
+        runs[-1]["steps"] = measure_steps(*limits)
+        slow = options.slow and threads == options.threads[-1]
+        runs[-1]["maps"] = measure_maps(*limits, slow)
+        runs[-1]["load_after"] = os.getloadavg()[0]
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
