@@ -108,10 +108,10 @@ def _planes_backward(g, x, coefficients, scale, range_, out, sums, parts, first,
                 values = x[group, n, channel, start : start + BLOCK]
                 gradients = g[group, n, channel, start : start + BLOCK]
                 results = out[group, n, channel, start : start + BLOCK]
-                _locate(values, inverse, offset, last, cells)
                 for i in range(len(values)):
-                    fraction = values[i] * inverse + offset - lines.dtype.type(cells[i])
-                    moments[i] = gradients[i] * fraction
+                    position = values[i] * inverse + offset
+                    cells[i] = _cell(position, last)
+                    moments[i] = gradients[i] * (position - lines.dtype.type(cells[i]))
                 _add_plane(gradients, moments, cells, lines, own, results)
                 count += len(values)
                 if count >= FLUSH:
@@ -223,10 +223,11 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, parts, first, e
             values = x[group, n, left : left + width, 0]
             gradients = g[group, n, left : left + width, 0]
             results = out[group, n, left : left + width, 0]
-            _locate_row(values, inverse, offset, last, cells, cell_count)
             for c in range(width):
-                cell = lines.dtype.type(cells[c] - np.int32(c * cell_count))
-                moments[c] = gradients[c] * (values[c] * inverse[c] + offset - cell)
+                position = values[c] * inverse[c] + offset
+                cell = _cell(position, last)
+                moments[c] = gradients[c] * (position - lines.dtype.type(cell))
+                cells[c] = cell + np.int32(c * cell_count)
             for c in range(width):
                 k = cells[c]
                 own[k, 0] += gradients[c]
