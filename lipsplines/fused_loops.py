@@ -159,9 +159,29 @@ def _flush(own, total):
 
 
 @compiled
+def _lines_of_row(coefficients, scale, range_, group, left, width, lines, inverse):
+    """`_lines` of some channels, one after the other."""
+    cell_count = coefficients.shape[2] - 1
+    for c in range(width):
+        inverse[c] = _lines(
+            coefficients[group, left + c],
+            scale[group, left + c],
+            range_,
+            lines[c * cell_count : (c + 1) * cell_count],
+        )
+
+
+@compiled
+def _without_positions(x):
+    """``(G, N, C)``, whose rows the compiler knows to have no gaps."""
+    return x.reshape(x.shape[:3])
+
+
+@compiled
 def _rows_forward(x, coefficients, scale, range_, out, parts, first, end):
     """As `_planes_forward` for ``S = 1``; a unit is ``(group, block of channels, part)``."""
     samples, channels = x.shape[1:3]
+    x, out = _without_positions(x), _without_positions(out)
     cell_count = coefficients.shape[2] - 1
     blocks = (channels + WIDTH - 1) // WIDTH
     most = min(WIDTH, channels)
@@ -171,17 +191,11 @@ def _rows_forward(x, coefficients, scale, range_, out, parts, first, end):
     for unit in range(first, end):
         group, left = unit // parts // blocks, unit // parts % blocks * WIDTH
         width = min(WIDTH, channels - left)
-        for c in range(width):
-            inverse[c] = _lines(
-                coefficients[group, left + c],
-                scale[group, left + c],
-                range_,
-                lines[c * cell_count : (c + 1) * cell_count],
-            )
+        _lines_of_row(coefficients, scale, range_, group, left, width, lines, inverse)
         part = unit % parts
         for n in range(samples * part // parts, samples * (part + 1) // parts):
-            values = x[group, n, left : left + width, 0]
-            results = out[group, n, left : left + width, 0]
+            values = x[group, n, left : left + width]
+            results = out[group, n, left : left + width]
             _locate_row(values, inverse, offset, last, cells, cell_count)
             for c in range(width):
                 results[c] = lines[cells[c], 0] + lines[cells[c], 1] * values[c]
@@ -197,6 +211,7 @@ def _locate_row(x, inverse, offset, last, cells, cell_count):
 @compiled
 def _rows_backward(g, x, coefficients, scale, range_, out, sums, parts, first, end):
     samples, channels = x.shape[1:3]
+    g, x, out = _without_positions(g), _without_positions(x), _without_positions(out)
     cell_count = coefficients.shape[2] - 1
     blocks = (channels + WIDTH - 1) // WIDTH
     most = min(WIDTH, channels)
@@ -208,21 +223,15 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, parts, first, e
     for unit in range(first, end):
         group, left = unit // parts // blocks, unit // parts % blocks * WIDTH
         width = min(WIDTH, channels - left)
-        for c in range(width):
-            inverse[c] = _lines(
-                coefficients[group, left + c],
-                scale[group, left + c],
-                range_,
-                lines[c * cell_count : (c + 1) * cell_count],
-            )
+        _lines_of_row(coefficients, scale, range_, group, left, width, lines, inverse)
         part = unit % parts
         total = sums[part, group]
         begin = samples * part // parts
         stop = samples * (part + 1) // parts
         for n in range(begin, stop):
-            values = x[group, n, left : left + width, 0]
-            gradients = g[group, n, left : left + width, 0]
-            results = out[group, n, left : left + width, 0]
+            values = x[group, n, left : left + width]
+            gradients = g[group, n, left : left + width]
+            results = out[group, n, left : left + width]
             for c in range(width):
                 position = values[c] * inverse[c] + offset
                 cell = _cell(position, last)
