@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from abilities import abilities
 from contenders import Contender, convolutions, linear_layers, versions
+from memory import kept_bytes
 from timing import machine, times_in_turn
 from torch import Tensor, nn
 from torch.nn import functional
@@ -188,18 +189,7 @@ def memory(case: Case, contender: Contender) -> dict[str, float]:
     """
     layer = case.build(contender)
     x = _inputs(case).requires_grad_()
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = layer(x)
-    own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
-    size = sum(s.nbytes() for pointer, s in kept.items() if pointer not in own)
-    del output
+    size = kept_bytes(layer, x)
     trained = {name: p.numel() for name, p in layer.named_parameters() if p.requires_grad}
     others = [v.numel() for name, v in layer.state_dict().items() if name not in trained]
     return {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-__all__ = ["memory"]
+__all__ = ["kept_bytes", "memory"]
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler speaks at each start otherwise
 
@@ -38,7 +38,7 @@ def memory(module: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, float]:
         parameters.
     """
     size = x.numel() * x.element_size()
-    used = {"kept": _kept(module, x)}
+    used = {"kept": kept_bytes(module, x)}
     measure = _on_cuda if x.is_cuda else _on_cpu
     measure(module, x, gradient)  # a first call may compile
     used["held"], used["peak"] = measure(module, x, gradient)
@@ -46,7 +46,8 @@ def memory(module: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, float]:
     return {key: value / size for key, value in used.items()}
 
 
-def _kept(module: nn.Module, x: Tensor) -> int:
+def kept_bytes(module: nn.Module, x: Tensor) -> int:
+    """What waits for the backward pass: distinct storages, the input included, parameters not."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -5,18 +5,14 @@ Like the linear layers each is its plain torch counterpart with a constraint on 
 
 from __future__ import annotations
 
-import math
 from numbers import Integral
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from lipsplines import kernels, orthogonal
 from lipsplines.activations import _positive_integer
-from lipsplines.caching import constrained
-from lipsplines.layers import without_autocast
+from lipsplines.block_orthogonal import BlockOrthogonal
 
 __all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
 
@@ -26,97 +22,13 @@ SUPPORTED = (
 )
 
 
-class BlockOrthogonal(nn.Module):
-    """Parametrization of a kernel as an orthogonal convolution, for every value of its parameters.
-
-    With stride 1 the kernel is a block convolution (`kernels.block_orthogonal_kernel`), whose
-    matrices come from `orthogonal.cayley`. A stride ``s`` splits it: a block convolution of side
-    ``k - s + 1``, then one of side ``s``, whose windows do not overlap, so that its reshaped kernel
-    need only have orthonormal rows or columns (Boissin et al. 2025).
-
-    Half of the shifts move the span of a matrix and half its complement, so that the kernels are
-    centred, and that of one channel to one is a centred pulse.
-
-    Parameters
-    ----------
-    out_channels, in_channels, kernel_size, stride
-        Of the convolution. With ``kernel_size < stride`` pixels are skipped: the kernel is that of
-        stride 1.
-    """
-
-    def __init__(self, out_channels: int, in_channels: int, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.out_channels, self.in_channels = out_channels, in_channels
-        self.block = stride if kernel_size >= stride else 1
-        self.middle = max(in_channels, out_channels // self.block**2)
-        self.has_first = self.middle > in_channels
-        # With stride 1 a square last matrix would only turn the first one.
-        self.has_last = self.block > 1 or not self.has_first
-        self.shifts = 2 * (kernel_size - self.block)
-        self.rank = self.middle // 2
-        self.started = False
-
-    def right_inverse(self, kernel: Tensor) -> tuple[Tensor, ...]:
-        """Random starts; only the registration may ask, with the kernel of the plain layer."""
-        if self.started:
-            raise NotImplementedError(
-                "The kernel of an orthogonal convolution cannot be assigned: not every kernel has "
-                "parameters that give it. Load a state_dict, or use nn.Conv2d for a fixed kernel."
-            )
-        self.started = True
-        starts = []
-        if self.has_last:
-            starts.append(_random(kernel, self.out_channels, self.block**2 * self.middle))
-        if self.has_first:
-            starts.append(_random(kernel, self.middle, self.in_channels))
-        if self.shifts and self.rank:
-            starts.append(_random(kernel, self.shifts, self.middle, self.rank))
-        return tuple(starts)
-
-    def forward(self, *parameters: Tensor) -> Tensor:
-        with without_autocast(parameters[0]):
-            return constrained(self, self._kernel, parameters)
-
-    def _kernel(self, *parameters: Tensor) -> Tensor:
-        rest = list(parameters)
-        last = orthogonal.cayley(rest.pop(0)) if self.has_last else None
-        if self.has_first:
-            base = orthogonal.cayley(rest.pop(0))
-        elif self.block == 1:
-            base, last = last, None
-        else:
-            base = torch.eye(self.middle, dtype=last.dtype, device=last.device)
-        kernel = kernels.block_orthogonal_kernel(base, self._projectors(base, *rest))
-        if last is not None:
-            side = (self.block, self.block)
-            kernel = kernels.compose_kernels(last.unflatten(1, (self.middle, *side)), kernel)
-        # The strides of a fresh tensor for a side of 1 too: they decide how torch convolves.
-        return kernel.reshape(-1).view(kernel.shape)
-
-    def _projectors(self, base: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Shape ``(2 (k - 1), c, c)``: in turn onto the span of a matrix and its complement."""
-        channels = self.middle
-        if weight is None:  # rank 0: a single channel, or no shift at all
-            span = base.new_zeros(self.shifts, channels, channels)
-        else:
-            basis = orthogonal.cayley(weight)
-            span = basis @ basis.mT
-        identity = torch.eye(channels, dtype=base.dtype, device=base.device)
-        # Positions 0, 1 are the first shifts along the two axes, 2, 3 the second ones.
-        turn = (torch.arange(self.shifts, device=base.device) // 2 % 2 == 1)[:, None, None]
-        return torch.where(turn, identity - span, span)
-
-    def extra_repr(self) -> str:
-        return f"block={self.block}, middle={self.middle}, shifts={self.shifts}, rank={self.rank}"
-
-
 class OrthogonalConv2d(nn.Conv2d):
     """``nn.Conv2d`` that is 1-Lipschitz in the 2-norm, and orthogonal where that is possible.
 
     The guarantees hold for every value of the parameters and for images of every size, up to
     rounding: 1e-10 in float64, 1e-5 in float32 for random and trained parameters. Entries that are
     all alike round alike, and may add up to ``(2 k - 1) c u`` with ``c`` channels and unit roundoff
-    ``u`` (1.5e-4 for 256 channels, ``k = 7``, float32); `certify.lipschitz_bounds` counts it. With
+    ``u`` (2.0e-4 for 256 channels, ``k = 7``, float32); `certify.lipschitz_bounds` counts it. With
     ``A`` the linear map without the bias, ``s`` the stride, ``k`` the side of the kernel and ``p``
     the padding:
 
@@ -363,16 +275,6 @@ class OrthogonalConvTranspose2d(CircularConvTranspose2d):
             return self._circular(input)
         _check_image(input, self.in_channels)
         return nn.ConvTranspose2d.forward(self, input, output_size)
-
-
-def _random(like: Tensor, *shape: int) -> Tensor:
-    """Random parameters for `orthogonal.cayley`: rotations by angles of all sizes."""
-    *batch, rows, columns = shape
-    short, long = min(rows, columns), max(rows, columns)
-    square = torch.randn(*batch, short, short, device=like.device, dtype=like.dtype)
-    rest = torch.randn(*batch, long - short, short, device=like.device, dtype=like.dtype)
-    start = torch.cat((square / math.sqrt(2 * short), rest / math.sqrt(max(long - short, 1))), -2)
-    return start if rows >= columns else start.mT.contiguous()
 
 
 def _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode) -> tuple[int, int]:

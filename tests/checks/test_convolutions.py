@@ -9,6 +9,7 @@ import torch
 
 from lipsplines import (
     attained,
+    block_orthogonal,
     certify,
     convolution_layers,
     convolutions,
@@ -73,7 +74,7 @@ def test_strided_kernel_of_the_reshaped_matrix(monkeypatch: pytest.MonkeyPatch) 
         weight = orthogonal.cayley((weight + parameters[0].sum()).to(parameters[0]))
         return weight.reshape(self.out_channels, self.in_channels, side, side)
 
-    monkeypatch.setattr(convolution_layers.BlockOrthogonal, "forward", forward)
+    monkeypatch.setattr(block_orthogonal.BlockOrthogonal, "forward", forward)
     assert any("norm − 1" in failure for failure in failures("C3.o"))
 
 
