@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
     running = commands.add_parser("run", help="compute the runs of an experiment that are missing")
     running.add_argument("experiment", metavar="EXPERIMENT")
-    running.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+    running.add_argument(
+        "--profile", default="quick", help="smoke, quick (default), paper, or another one of `list`"
+    )
     running.add_argument("--seed", type=int, default=0, help="seed of the experiment (default 0)")
     running.add_argument("--jobs", type=_jobs, metavar="N", help="number of processes")
     running.add_argument(
@@ -81,18 +83,18 @@ def _jobs(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from lipsplines.experiments import EXPERIMENTS, PROFILES, status
+    from lipsplines.experiments import EXPERIMENTS, status
     from lipsplines.records import Store
 
     store = Store(options.results)
     print("Expected times are for two processor cores.")
     for experiment in EXPERIMENTS.values():
         print(f"\n{experiment.name}: {experiment.title}")
-        for profile in PROFILES:
+        for profile in experiment.minutes:
             found, missing = status(experiment, profile, store)
             total = len(found) + len(missing)
             time = _duration(experiment.minutes[profile])
-            print(f"  {profile:6} {time:>8}   {len(found)} of {total} runs stored")
+            print(f"  {profile:7} {time:>8}   {len(found)} of {total} runs stored")
     return 0
 
 

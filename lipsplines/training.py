@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state
@@ -13,7 +14,14 @@ from lipsplines.activations import LinearSpline
 from lipsplines.batching import BatchedLoss
 from lipsplines.tracing import trace
 
-__all__ = ["TrainingError", "batches", "build_models", "fit_regression", "parameter_groups"]
+__all__ = [
+    "TrainingError",
+    "batches",
+    "build_models",
+    "fit_regression",
+    "parameter_groups",
+    "random_stream",
+]
 
 COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
 LONG = 1000  # steps from which on tracing, half a second, pays
@@ -160,6 +168,22 @@ def fit_regression(
             on_epoch(epoch, history[-1])
     _write_back(models, parameters)
     return torch.stack(history, 1)
+
+
+def random_stream(*words: int) -> torch.Generator:
+    """A source of random numbers for one purpose, from non-negative integers alone.
+
+    Different words give streams that are independent for all practical purposes
+    (``numpy.random.SeedSequence``). A training that names its streams by seed and step needs to
+    store no state of a generator.
+
+    Examples
+    --------
+    >>> bool((random_stream(0, 1).initial_seed()) != random_stream(0, 2).initial_seed())
+    True
+    """
+    state = np.random.SeedSequence([len(words), *words]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 
 
 def epoch_order(points: int, generator: torch.Generator) -> Tensor:

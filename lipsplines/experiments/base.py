@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lipsplines.records import Record, Store, code_fingerprint, provenance
 from lipsplines.training import TrainingError
 
 __all__ = [
+    "LONG_PROFILES",
     "PROFILES",
     "Experiment",
     "ExperimentError",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 PROFILES = ("smoke", "quick", "paper")
+# Profiles whose runs take so long that they are kept. An experiment of which the paper's sizes need
+# a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor can do.
+LONG_PROFILES = ("reduced", "paper")
 
 Settings = dict[str, Any]
 
@@ -39,11 +43,20 @@ class ExperimentError(RuntimeError):
 
 @dataclasses.dataclass
 class Outcome:
-    """Result of one cell before it becomes a record."""
+    """Result of one cell before it becomes a record.
+
+    Attributes
+    ----------
+    metrics, lipschitz, tensors
+        As in `records.Record`; the tensors themselves.
+    data
+        SHA-256 of the files of data that were used, by name.
+    """
 
     metrics: dict[str, Any]
     lipschitz: dict[str, float]
     tensors: dict[str, torch.Tensor]
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Experiment:
     name, title
         Short name for the command line, and one line of description.
     minutes
-        Expected wall time of each profile in minutes, on two processor cores.
+        The profiles, with the expected wall time of each in minutes, on two processor cores.
     cells
         From a profile and a seed to the settings of every run, the most important first.
     group
@@ -67,7 +80,10 @@ class Experiment:
     table
         From records to a plain-text table for the command line, or None.
     lasting
-        Whether records of the profile ``paper`` stay valid when the code changes.
+        Whether records of the long profiles stay valid when the code changes.
+    resumable
+        Whether `compute` takes, as a second argument, the path of a file in which it keeps the
+        state of a training; a run that was killed goes on from there.
     """
 
     name: str
@@ -76,12 +92,13 @@ class Experiment:
     cells: Callable[[str, int], list[Settings]]
     group: Callable[[Settings], Hashable]
     cost: Callable[[list[Settings]], float]
-    compute: Callable[[list[Settings]], list[Outcome]]
+    compute: Callable[..., list[Outcome]]
     table: Callable[[list[Record]], str] | None = None
     lasting: bool = True
+    resumable: bool = False
 
 
-def check_parameters(profile: str, seed: int) -> None:
+def check_parameters(profile: str, seed: int, profiles: Sequence[str] = PROFILES) -> None:
     """Refuse parameters of a notebook or command that no experiment knows.
 
     Raises
@@ -89,8 +106,8 @@ def check_parameters(profile: str, seed: int) -> None:
     ValueError
         For an unknown profile or a seed that is not a non-negative integer.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"Unknown profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+    if profile not in profiles:
+        raise ValueError(f"Unknown profile {profile!r}; choose one of {', '.join(profiles)}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed!r}.")
 
@@ -105,7 +122,7 @@ def select_cells(
     ValueError
         For an unknown profile, or a setting or value in `only` that no run has.
     """
-    check_parameters(profile, seed)
+    check_parameters(profile, seed, tuple(experiment.minutes))
     cells = experiment.cells(profile, seed)
     for key, wanted in (only or {}).items():
         values = sorted({str(cell[key]) for cell in cells if key in cell})
@@ -138,11 +155,11 @@ def status(
 def current_record(experiment: Experiment, store: Store, settings: Settings) -> Record | None:
     """The stored record, unless it is missing or the code has changed since.
 
-    Records of the profile ``paper`` stay valid where the experiment says so: they take hours, name
+    Records of the long profiles stay valid where the experiment says so: they take hours, name
     the commit that made them, and carry a revision of the method in their settings.
     """
     record = store.get(settings)
-    if record is None or (settings["profile"] == "paper" and experiment.lasting):
+    if record is None or (settings["profile"] in LONG_PROFILES and experiment.lasting):
         return record
     return record if record.provenance.get("code") == code_fingerprint() else None
 
@@ -211,9 +228,13 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
     jobs = jobs or (1 if profile == "smoke" else os.cpu_count() or 1)
     jobs = min(jobs, len(groups))
     costs = [experiment.cost(group) for group in groups]
+    # One thread for each process: batches are small, processes share the cores, and sums have one
+    # order. Long trainings of large networks take the cores that would idle.
+    idle = (os.cpu_count() or 1) // jobs
+    threads = max(1, idle) if experiment.resumable and profile in LONG_PROFILES else 1
     tasks = (
         joblib.delayed(_compute_and_store)(
-            experiment.name, index, group, str(store.root), os.getpid()
+            experiment.name, index, group, str(store.root), os.getpid(), threads
         )
         for index, group in enumerate(groups)
     )
@@ -239,25 +260,28 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
 
 
 def _compute_and_store(
-    name: str, index: int, group: list[Settings], root: str, caller: int
+    name: str, index: int, group: list[Settings], root: str, caller: int, threads: int
 ) -> tuple[int, str | None]:
     from lipsplines.experiments import EXPERIMENTS
 
     if os.getppid() == caller:
         _end_with_parent(caller)
 
-    store = Store(root)
-    threads = torch.get_num_threads()
-    # One thread: the batches are small, processes share the cores, and sums have one order.
-    torch.set_num_threads(1)
+    experiment, store = EXPERIMENTS[name], Store(root)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    state = store.path(group[0]).with_suffix(".partial") if experiment.resumable else None
     started, clock = time.time(), time.perf_counter()
     try:
-        outcomes = EXPERIMENTS[name].compute(group)
+        outcomes = experiment.compute(group, *([state] if state else []))
         seconds = (time.perf_counter() - clock) / len(group)
         origin = provenance(started, seconds, together=len(group))
         for settings, outcome in zip(group, outcomes, strict=True):
-            record = Record(settings, outcome.metrics, outcome.lipschitz, origin)
+            own = {**origin, "data": outcome.data} if outcome.data else origin
+            record = Record(settings, outcome.metrics, outcome.lipschitz, own)
             store.put(record, outcome.tensors)
+        if state is not None:
+            state.unlink(missing_ok=True)
         return index, None
     except (TrainingError, ImportError) as error:
         return index, f"{_label(group)}: {error}"
@@ -265,7 +289,7 @@ def _compute_and_store(
         # A defect: it ends this group, not the others, and says where to look.
         return index, f"{_label(group)}: {type(error).__name__} {_place(error)}: {error}"
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @functools.cache

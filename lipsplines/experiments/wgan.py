@@ -1,0 +1,275 @@
+"""Wasserstein GANs on MNIST with 1-Lipschitz critics (Ducotterd et al. 2024, Section 5.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lipsplines.adversarial import GanTraining, values_of
+from lipsplines.certify import lipschitz_bounds
+from lipsplines.checkpoints import Checkpoint
+from lipsplines.digit_models import Classifier, ConvCritic, Generator, initialize
+from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
+from lipsplines.experiments.classifier import load_classifier
+from lipsplines.experiments.digit_images import DIGITS, DigitTensors, load_digits
+from lipsplines.layers import OrthogonalLinear
+from lipsplines.scores import bootstrap_score, frechet_distance, inception_score
+from lipsplines.training import build_models, random_stream
+from lipsplines.transport import held_out_estimate
+
+__all__ = [
+    "ACTIVATIONS",
+    "EXPERIMENT",
+    "PROFILE_SIZES",
+    "ReshapedConv2d",
+    "Sizes",
+    "build_critic",
+    "build_generator",
+    "train",
+]
+
+REVISION = 1
+ACTIVATIONS = (
+    "spline-absolute",
+    "relu",
+    "absolute",
+    "prelu-maxmin",
+    "groupsort-2",
+    "householder",
+)
+SPLINE = {"num_coefficients": 21, "range_": 0.1, "tv2_weight": 1e-6}
+# What random numbers of an evaluation are for; those of the training are in `adversarial`.
+GRID, SCORED, HELD_OUT = 2, 3, 4
+GRID_SIDE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What a profile may change: sizes, never the method."""
+
+    runs: int
+    steps: int  # of the critic
+    channels: tuple[int, int] = (16, 32)
+    hidden: int = 128
+    generator_channels: tuple[int, int] = (32, 16)
+    generator_hidden: int = 256
+    scored: int = 5_000
+    points: int = 20  # of the curves
+    latent: int = 62
+    batch_size: int = 64
+    critic_steps: int = 5
+    critic_lr: float = 2e-3
+    generator_lr: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    deviation: float = 0.02
+
+
+# 54,000 digits are 843 batches of 64.
+PROFILE_SIZES = {
+    "smoke": Sizes(1, 10, (8, 16), 32, (16, 8), 64, scored=200, points=2),
+    "quick": Sizes(2, 500, (8, 16), 64, (16, 8), 128, scored=1_000, points=10),
+    "reduced": Sizes(3, 10 * 843),
+    "paper": Sizes(5, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=10_000, points=50),
+}
+
+
+class ReshapedConv2d(nn.Conv2d):
+    """The strided convolution of earlier code, which is *not* 1-Lipschitz: for comparison only.
+
+    The kernel, reshaped to a matrix ``c_out x (c_in k^2)``, has orthonormal rows or columns. The
+    windows of a 4 x 4 kernel with stride 2 overlap, so the convolution may double a norm.
+    """
+
+    folded_class = nn.Conv2d
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, **options)
+        nn.utils.parametrize.register_parametrization(self, "weight", _Reshaped())
+
+
+class _Reshaped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.constraint = OrthogonalLinear(1, 1).parametrizations.weight[0]
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        return self.constraint(kernel.flatten(1)).view(kernel.shape)
+
+    def right_inverse(self, kernel: Tensor) -> Tensor:
+        return kernel
+
+
+CONVOLUTIONS = {"orthogonal": ConvCritic.__init__.__defaults__[-1], "reshaped": ReshapedConv2d}
+
+
+def cells(profile: str, seed: int = 0) -> list[Settings]:
+    """Settings of all runs: every activation once, the convolution of earlier code, then again."""
+    sizes = dataclasses.asdict(PROFILE_SIZES[profile])
+    runs = sizes.pop("runs")
+    sizes = {key: list(v) if isinstance(v, tuple) else v for key, v in sizes.items()}
+    variants = [(activation, "orthogonal") for activation in ACTIVATIONS]
+    variants.append((ACTIVATIONS[0], "reshaped"))
+    return [
+        {
+            "experiment": "wgan",
+            "revision": REVISION,
+            "profile": profile,
+            "digits": DIGITS[profile],
+            "activation": activation,
+            "convolution": convolution,
+            "spline": SPLINE if activation.startswith("spline-") else None,
+            "seed": seed,
+            "run": run,
+            **sizes,
+        }
+        for run in range(runs)
+        for activation, convolution in variants
+    ]
+
+
+def build_critic(settings: Settings) -> ConvCritic:
+    """The critic of a run, with fresh weights from the global random state."""
+    spline = settings["spline"] or {}
+    critic = ConvCritic(
+        settings["activation"],
+        {key: value for key, value in spline.items() if key != "tv2_weight"},
+        tuple(settings["channels"]),
+        settings["hidden"],
+        CONVOLUTIONS[settings["convolution"]],
+    )
+    initialize(critic, settings["deviation"])
+    return critic
+
+
+def build_generator(settings: Settings) -> Generator:
+    """The generator of a run, with fresh weights from the global random state."""
+    generator = Generator(
+        settings["latent"], settings["generator_hidden"], tuple(settings["generator_channels"])
+    )
+    initialize(generator, settings["deviation"])
+    return generator
+
+
+def train(
+    settings: Settings, digits: DigitTensors, classifier: Classifier, state: Path | None = None
+) -> GanTraining:
+    """The generator and the critic of a run, trained, with the curves of the training."""
+    seed = _seed(settings)
+    device = torch.device(
+        "cuda" if settings["profile"] in LONG_PROFILES and torch.cuda.is_available() else "cpu"
+    )
+    (generator,) = build_models(lambda: build_generator(settings), [seed])
+    (critic,) = build_models(lambda: build_critic(settings), [seed + 1])
+    few = min(1_000, settings["scored"])
+    features = classifier.describe(digits.validation)[0]
+
+    def evaluate(generator: Generator, critic: nn.Module) -> dict[str, float]:
+        images = generator.sample(few, random_stream(seed, SCORED))
+        held_out = 2 * digits.validation[:few].to(device) - 1
+        gap = values_of(critic, held_out).mean() - values_of(critic, images).mean()
+        found = classifier.describe((images.cpu() + 1) / 2)[0]
+        return {"held_out": gap.item(), "frechet": frechet_distance(found, features)}
+
+    training = GanTraining(
+        generator.to(device),
+        critic.to(device),
+        (2 * digits.train - 1).to(device),
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        critic_steps=settings["critic_steps"],
+        critic_lr=settings["critic_lr"],
+        generator_lr=settings["generator_lr"],
+        betas=tuple(settings["betas"]),
+        tv2_weight=settings["spline"]["tv2_weight"] if settings["spline"] else 0.0,
+        seed=seed,
+        evaluate=evaluate,
+        every=max(1, settings["steps"] // settings["points"]),
+        checkpoint=Checkpoint(state, settings),
+        label=f"wgan, {settings['activation']}, {settings['convolution']}, run {settings['run']}",
+    )
+    training.run(log=settings["profile"] in LONG_PROFILES)
+    generator.cpu()
+    critic.cpu()
+    return training
+
+
+def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
+    """Train one generator and score its images."""
+    (settings,) = group
+    digits, classifier = load_digits(settings["digits"]), load_classifier()[0]
+    training = train(settings, digits, classifier, state)
+    metrics, grid = score(training.generator, settings, digits, classifier)
+    critic = training.critic.eval()
+    images = training.generator.sample(len(digits.test), random_stream(_seed(settings), HELD_OUT))
+    bounds = lipschitz_bounds(critic, probes=(2 * digits.test[:64] - 1).double())
+    values = [values_of(critic, part).numpy() for part in (2 * digits.test - 1, images)]
+    metrics |= {
+        "dual": dataclasses.asdict(held_out_estimate(*values)),
+        "layers": dict(bounds.layers),
+        "curves": training.curves,
+    }
+    tensors = {"images": grid, **_splines(critic)}
+    lipschitz = {"lower": bounds[0], "upper": bounds[1]}
+    return [Outcome(metrics, lipschitz, tensors, digits.checksums)]
+
+
+def score(
+    generator: Generator, settings: Settings, digits: DigitTensors, classifier: Classifier
+) -> tuple[dict[str, Any], Tensor]:
+    """Scores of a generator, and a grid of its images, uint8, shape ``(64, 28, 28)``.
+
+    The same latent vectors for all generators of one seed, so that grids can be compared.
+    """
+    count = settings["scored"]
+    images = (generator.sample(count, random_stream(settings["seed"], SCORED)) + 1) / 2
+    features, probabilities = (part.numpy() for part in classifier.describe(images))
+    rivals = classifier.describe(digits.test)[0].numpy()
+    metrics = {
+        "inception": dataclasses.asdict(bootstrap_score(inception_score, probabilities)),
+        "frechet": dataclasses.asdict(
+            bootstrap_score(lambda rows: frechet_distance(rows, rivals), features)
+        ),
+    }
+    grid = generator.sample(GRID_SIDE**2, random_stream(settings["seed"], GRID))
+    return metrics, (255 * (grid[:, 0] + 1) / 2).round().to(torch.uint8)
+
+
+def _splines(critic: nn.Module) -> dict[str, Tensor]:
+    """Coefficients that the forward pass uses, and scales, of the splines of a critic."""
+    found = {}
+    for name, module in critic.named_modules():
+        if hasattr(module, "projected_coefficients"):
+            found[f"spline.{name}.coefficients"] = module.projected_coefficients.detach()
+            found[f"spline.{name}.scale"] = module.scale.detach()
+    return found
+
+
+def _seed(settings: Settings) -> int:
+    return 1_000 * settings["seed"] + 10 * settings["run"]
+
+
+def group(settings: Settings) -> Hashable:
+    """Every run is computed alone."""
+    return settings["activation"], settings["convolution"], settings["run"]
+
+
+def cost(group: list[Settings]) -> float:
+    """Steps, times what splines cost more."""
+    return sum(s["steps"] * (1.3 if s["spline"] else 1.0) for s in group)
+
+
+EXPERIMENT = Experiment(
+    name="wgan",
+    title="Wasserstein GANs on MNIST",
+    minutes={"smoke": 0.1, "quick": 1.5, "reduced": 60.0, "paper": 60_000.0},
+    cells=cells,
+    group=group,
+    cost=cost,
+    compute=compute,
+    resumable=True,
+)
