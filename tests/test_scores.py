@@ -60,7 +60,7 @@ def test_frechet_distance_is_symmetric_not_negative_and_blind_to_order(seed: int
 
 def test_frechet_distance_of_a_shift_and_of_features_without_spread() -> None:
     x = table(3, 20, 4)
-    assert frechet_distance(x, x + [3.0, 0.0, 4.0, 0.0]) == pytest.approx(25, abs=1e-6)
+    assert frechet_distance(x, x + np.array([3.0, 0.0, 4.0, 0.0])) == pytest.approx(25, abs=1e-6)
     x[:, 2] = 1.0  # a feature that is off for all images
     y = x * [1.0, 1.0, 0.0, 1.0]
     assert frechet_distance(x, y) == pytest.approx(1, abs=1e-6)
@@ -90,13 +90,20 @@ def test_bootstrap_gives_the_same_interval_again() -> None:
 
 
 def test_bootstrap_of_a_mean_is_the_standard_error() -> None:
-    """The interval of a mean is the normal one, up to the randomness of the draws."""
+    """Up to the randomness of the draws; the interval is 1.96 of it to each side."""
     rows = np.random.default_rng(1).normal(size=(400, 1))
     found = bootstrap_score(lambda r: r.mean(), rows, resamples=2000)
     error = rows.std(ddof=1) / 20
     assert found.standard_error == pytest.approx(error, rel=0.1)
-    assert found.low == pytest.approx(found.value - 1.96 * error, abs=0.25 * error)
-    assert found.high == pytest.approx(found.value + 1.96 * error, abs=0.25 * error)
+    assert found.high - found.value == pytest.approx(1.96 * found.standard_error, rel=1e-3)
+    assert found.value - found.low == pytest.approx(1.96 * found.standard_error, rel=1e-3)
+
+
+def test_the_interval_holds_the_score_where_draws_enlarge_it() -> None:
+    """Two samples of one law: every draw with replacement is farther from the other one."""
+    x, y = (np.random.default_rng(seed).normal(size=(60, 8)) for seed in (0, 1))
+    found = bootstrap_score(lambda rows: frechet_distance(rows, y), x)
+    assert found.low < found.value < found.high
 
 
 def test_a_wider_confidence_gives_a_wider_interval() -> None:

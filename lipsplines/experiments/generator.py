@@ -43,7 +43,8 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     (settings,) = group
     digits, (classifier, origin) = load_digits(settings["digits"]), load_classifier()
     training = wgan.train(settings, digits, classifier, state)
-    metrics, grid = wgan.score(training.generator, settings, digits, classifier)
+    rivals = classifier.describe(digits.test)[0]
+    metrics, grid = wgan.score(training.generator, settings, rivals, classifier)
     weights = {f"model.{k}": v for k, v in training.generator.state_dict().items()}
     metrics["curves"] = training.curves
     return [Outcome(metrics, {}, {"images": grid, **weights}, wgan.data_of(digits, origin))]

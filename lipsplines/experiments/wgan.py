@@ -18,6 +18,7 @@ from lipsplines.digit_models import Classifier, ConvCritic, Generator, initializ
 from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
 from lipsplines.experiments.classifier import load_classifier
 from lipsplines.experiments.digit_images import DIGITS, DigitTensors, load_digits
+from lipsplines.experiments.wgan_tables import score_table
 from lipsplines.layers import Polar
 from lipsplines.records import Record
 from lipsplines.scores import bootstrap_score, frechet_distance, inception_score
@@ -74,7 +75,7 @@ class Sizes:
 # 54,000 digits are 843 batches of 64.
 PROFILE_SIZES = {
     "smoke": Sizes(1, 10, (8, 16), 32, (16, 8), 64, scored=200, points=2),
-    "quick": Sizes(2, 500, (8, 16), 64, (16, 8), 128, scored=1_000, points=10),
+    "quick": Sizes(1, 1_200, (8, 16), 64, (64, 32), 512, scored=1_000, points=10, batch_size=16),
     "reduced": Sizes(3, 10 * 843),
     "paper": Sizes(5, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=10_000, points=50),
 }
@@ -205,7 +206,8 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     (settings,) = group
     digits, (classifier, origin) = load_digits(settings["digits"]), load_classifier()
     training = train(settings, digits, classifier, state)
-    metrics, grid = score(training.generator, settings, digits, classifier)
+    rivals = classifier.describe(digits.test)[0]
+    metrics, grid = score(training.generator, settings, rivals, classifier)
     critic = training.critic.eval()
     images = training.generator.sample(len(digits.test), random_stream(_seed(settings), HELD_OUT))
     bounds = lipschitz_bounds(critic, probes=(2 * digits.test[:64] - 1).double())
@@ -214,7 +216,7 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     metrics |= {
         "dual": dataclasses.asdict(held_out_estimate(*values)),
         "layers": dict(bounds.layers),
-        "real": {"images": len(held_out), **scores(held_out, digits.test, classifier)},
+        "real": {"images": len(held_out), **scores(held_out, rivals, classifier)},
         "curves": training.curves,
     }
     tensors = {"images": grid, **_splines(critic)}
@@ -223,9 +225,9 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
 
 
 def score(
-    generator: Generator, settings: Settings, digits: DigitTensors, classifier: Classifier
+    generator: Generator, settings: Settings, rivals: Tensor, classifier: Classifier
 ) -> tuple[dict[str, Any], Tensor]:
-    """Scores of a generator, and a grid of its images, uint8, shape ``(64, 28, 28)``.
+    """`scores` of a generator, and a grid of its images, uint8, shape ``(64, 28, 28)``.
 
     The same latent vectors for all generators of one seed, so that grids can be compared.
     """
@@ -233,18 +235,18 @@ def score(
     images = (generator.sample(settings["scored"], stream) + 1) / 2
     grid = generator.sample(GRID_SIDE**2, random_stream(settings["seed"], GRID))
     return (
-        scores(images, digits.test, classifier),
+        scores(images, rivals, classifier),
         (255 * (grid[:, 0] + 1) / 2).round().to(torch.uint8),
     )
 
 
-def scores(images: Tensor, real: Tensor, classifier: Classifier) -> dict[str, dict[str, float]]:
+def scores(images: Tensor, rivals: Tensor, classifier: Classifier) -> dict[str, dict[str, float]]:
     """Inception Score of images, and their Fréchet distance from real ones, with intervals.
 
-    Both ``(n, 1, 28, 28)`` in [0, 1]. The intervals come from the number of `images` alone.
+    `images` are ``(n, 1, 28, 28)`` in [0, 1], `rivals` the features of real ones. The intervals
+    come from the number of `images` alone.
     """
     features, probabilities = (part.numpy() for part in classifier.describe(images))
-    rivals = classifier.describe(real)[0].numpy()
     found = {
         "inception": bootstrap_score(inception_score, probabilities),
         "frechet": bootstrap_score(lambda rows: frechet_distance(rows, rivals), features),
@@ -289,5 +291,6 @@ EXPERIMENT = Experiment(
     group=group,
     cost=cost,
     compute=compute,
+    table=score_table,
     resumable=True,
 )
