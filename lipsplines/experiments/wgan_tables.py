@@ -9,18 +9,22 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lipsplines.claims import LEVEL, Comparison, holm, verdict
-from lipsplines.records import Record
+from lipsplines.records import Record, Store
 from lipsplines.tables import markdown_table, provenance_text
 
 __all__ = [
+    "AXES",
     "CLAIM",
+    "OURS",
     "SCORES",
     "Span",
     "comparisons",
+    "kinds",
     "label",
     "of_convolution",
     "pairs_table",
     "ranks_table",
+    "reference_records",
     "reference_text",
     "reshaped_table",
     "score_table",
@@ -33,6 +37,8 @@ OURS = "spline-absolute"
 CLAIM = "A critic with linear splines trains a better generator than one with another activation"
 # Score -> its name, and whether a smaller value is the better one.
 SCORES = {"frechet": ("Fréchet distance", True), "inception": ("Inception Score", False)}
+# All numbers of a generator and its critic, as axes name them.
+AXES = {**{score: name for score, (name, _) in SCORES.items()}, "dual": "dual on test digits"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +108,8 @@ def score_table(records: Sequence[Record]) -> str:
         lower = min(record.lipschitz["lower"] for record in own)
         upper = max(record.lipschitz["upper"] for record in own)
         row = [label(own[0])]
-        row += [_text(span(own, metric)) for metric in (*SCORES, "dual")]
-        # Rounded outward, so that what is printed still bounds.
-        rows.append(
-            [*row, f"{math.floor(lower * 1e3) / 1e3:.3f} to {math.ceil(upper * 1e6) / 1e6:.6f}"]
-        )
+        row += [_text(span(own, metric)) for metric in AXES]
+        rows.append([*row, f"{_down(lower, 3)} to {_up(upper, 6)}"])
     # The same digits for every run: the first record speaks for all.
     real = records[0].metrics["real"]
     rows.append(
@@ -114,7 +117,7 @@ def score_table(records: Sequence[Record]) -> str:
         + [_text(Span(*(real[metric][k] for k in ("value", "low", "high")))) for metric in SCORES]
         + ["", ""]
     )
-    header = ["critic", *(name for name, _ in SCORES.values()), "held-out dual", "Lipschitz bounds"]
+    header = ["critic", *AXES.values(), "Lipschitz bounds"]
     return markdown_table(header, rows)
 
 
@@ -129,10 +132,10 @@ def reshaped_table(records: Sequence[Record]) -> str:
             rows.append(
                 [
                     record.settings["run"],
-                    f"{first:.4f}",
-                    f"{second:.4f}",
-                    f"{record.lipschitz['lower']:.3f}",
-                    f"{upper:.4f}",
+                    _up(first, 4),
+                    _up(second, 4),
+                    _down(record.lipschitz["lower"], 3),
+                    _up(upper, 4),
                     f"{dual:.2f}",
                     f"{dual / upper:.2f}",
                 ]
@@ -159,26 +162,22 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
     ValueError
         If a run is not there for every activation.
     """
+    from lipsplines.experiments.wgan import ACTIVATIONS
+
     table = of_convolution(records)
-    runs = [r.settings["run"] for r in table.get(OURS, [])]
-    if (
-        not runs
-        or len(table) < 2
-        or any([r.settings["run"] for r in v] != runs for v in table.values())
-    ):
-        counts = ", ".join(f"{name}: {len(own)}" for name, own in table.items()) or "none"
-        raise ValueError(
-            f"The verdict needs the same runs of every activation, {OURS} and rivals; got {counts}."
-        )
+    runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in ACTIVATIONS}
+    if not runs[OURS] or any(own != runs[OURS] for own in runs.values()):
+        counts = ", ".join(f"{name}: {len(own)}" for name, own in runs.items())
+        raise ValueError(f"The verdict needs the same runs of every activation, got {counts}.")
     rivals = [own for name, own in table.items() if name != OURS]
     found = []
     for score, (name, _) in SCORES.items():
-        above = sum(ranks(records, score)) - len(runs)
-        most = (len(table) - 1) * len(runs)
+        place = ranks(records, score)
+        above, most = sum(place) - len(place), len(rivals) * len(place)
         ours = [r.metrics[score]["value"] for r in table[OURS]]
         theirs = np.median([[r.metrics[score]["value"] for r in own] for own in rivals], axis=0)
         ratio = float(np.median(ours / theirs))
-        p_values = _dice(len(table), len(runs), above), _dice(len(table), len(runs), most - above)
+        p_values = [_dice(len(table), len(place), excess) for excess in (above, most - above)]
         found.append(Comparison(name, ratio, *p_values))
     return found
 
@@ -245,6 +244,18 @@ def verdict_text(records: Sequence[Record]) -> str:
     )
 
 
+def reference_records(store: Store) -> list[Record]:
+    """The committed reference runs: those at the paper's sizes if there are any, else reduced."""
+    from lipsplines.experiments.base import status
+    from lipsplines.experiments.wgan import EXPERIMENT
+
+    for profile in ("paper", "reduced"):
+        found, _ = status(EXPERIMENT, profile, store)
+        if found:
+            return found
+    return []
+
+
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, table, verdict, provenance."""
     from lipsplines.experiments.wgan import PROFILE_SIZES, cells
@@ -283,6 +294,15 @@ def _dice(sides: int, rolls: int, excess: int) -> float:
     for _ in range(rolls):
         law = np.convolve(law, np.full(sides, 1 / sides))
     return min(1.0, float(law[: excess + 1].sum()))
+
+
+def _up(bound: float, digits: int) -> str:
+    """An upper bound, rounded up: what is printed still bounds."""
+    return f"{math.ceil(bound * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _down(bound: float, digits: int) -> str:
+    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _text(number: Span) -> str:
