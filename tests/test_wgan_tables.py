@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lipsplines.experiments import wgan
 from lipsplines.experiments import wgan_tables as tables
@@ -80,22 +76,6 @@ def test_spans_that_meet_are_a_tie() -> None:
     assert not span.overlaps(tables.Span(3.0, 2.1, 4.0))
 
 
-@pytest.mark.parametrize("runs", [1, 2, 3])
-def test_p_values_are_those_of_dice(runs: int) -> None:
-    sums = [sum(rolls) for rolls in itertools.product(range(1, 7), repeat=runs)]
-    for total in range(runs, 6 * runs + 1):
-        expected = sum(s <= total for s in sums) / len(sums)
-        assert tables._dice(6, runs, total - runs) == pytest.approx(expected)
-
-
-@given(st.integers(2, 7), st.integers(1, 6), st.data())
-def test_better_and_worse_are_mirror_images(sides: int, rolls: int, data) -> None:
-    above = data.draw(st.integers(0, rolls * (sides - 1)))
-    below = rolls * (sides - 1) - above
-    both = tables._dice(sides, rolls, above) + tables._dice(sides, rolls, below)
-    assert 1 - 1e-12 <= both <= 2
-
-
 def test_the_verdict_follows_the_ranks() -> None:
     first, last = grid("reduced"), grid("reduced", LAST)
     assert [c.p_holds for c in tables.comparisons(first)] == [pytest.approx(6**-3)] * 2
@@ -104,8 +84,8 @@ def test_the_verdict_follows_the_ranks() -> None:
     assert "**not confirmed**" in tables.verdict_text(last)
     middle = grid("reduced", (*wgan.ACTIVATIONS[1:3], *wgan.ACTIVATIONS[:1], *wgan.ACTIVATIONS[3:]))
     assert "**inconclusive**" in tables.verdict_text(middle)
-    assert tables.ranks(middle, "frechet") == tables.ranks(middle, "inception") == [3, 3, 3]
-    assert "1, 1, 1" in tables.ranks_table(first)
+    assert tables.ranks_table(first).count("1, 1, 1") == 2
+    assert tables.ranks_table(middle).count("3, 3, 3") == 2
 
 
 def test_one_run_decides_nothing_and_says_so() -> None:
@@ -115,12 +95,6 @@ def test_one_run_decides_nothing_and_says_so() -> None:
     assert "**inconclusive**" in sentence
     assert "0.33, too large to decide anything" in sentence
     assert "0.0093, below the level of 5%" in tables.verdict_text(grid("reduced"))
-
-
-def test_equal_scores_count_for_the_rival() -> None:
-    records = [record(cell, 10.0, 5.0) for cell in wgan.cells("reduced")]
-    assert tables.ranks(records, "frechet") == [6, 6, 6]
-    assert [c.p_holds for c in tables.comparisons(records)] == pytest.approx([1.0, 1.0])
 
 
 def test_the_reshaped_critic_takes_no_part() -> None:
@@ -163,6 +137,20 @@ def test_score_table_has_all_critics_and_real_digits() -> None:
     assert lines[8].startswith("| spline, absolute start, reshaped")
     assert lines[9].startswith("| 400 real digits")
     assert "5.00 [4.00, 6.00]" in lines[9]
+
+
+def test_reading_names_the_first_of_each() -> None:
+    records = grid("reduced")
+    sentence = tables.reading(records)
+    assert "spline, absolute start has the smallest Fréchet distance" in sentence
+    assert "spline, absolute start has the largest Inception Score" in sentence
+    assert "not trained the best" not in sentence
+    loud = [
+        record(r.settings, 50.0, 5.0, dual=9.0) if r.settings["activation"] == "relu" else r
+        for r in records
+    ]
+    assert "ReLU has the largest dual on test digits" in tables.reading(loud)
+    assert "has not trained the best generator" in tables.reading(loud)
 
 
 def test_reshaped_table_divides_by_the_bound() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, holm, verdict
+from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, verdict
 from lipsplines.records import Record, Store
 from lipsplines.tables import markdown_table, provenance_text
 
@@ -24,6 +24,7 @@ __all__ = [
     "of_convolution",
     "pairs_table",
     "ranks_table",
+    "reading",
     "reference_records",
     "reference_text",
     "reshaped_table",
@@ -121,6 +122,24 @@ def score_table(records: Sequence[Record]) -> str:
     return markdown_table(header, rows)
 
 
+def reading(records: Sequence[Record]) -> str:
+    """Which 1-Lipschitz critics come first in each number, in a sentence or two."""
+    from lipsplines.figures import activation_label
+
+    table = of_convolution(records)
+    first, parts = {}, []
+    for metric, name in AXES.items():
+        values = {activation: span(own, metric).value for activation, own in table.items()}
+        is_small = metric in SCORES and SCORES[metric][1]
+        first[metric] = (min if is_small else max)(values, key=values.__getitem__)
+        extreme = "smallest" if is_small else "largest"
+        parts.append(f"{activation_label(first[metric])} has the {extreme} {name}")
+    text = f"Among the 1-Lipschitz critics, {'; '.join(parts)}."
+    if first["dual"] != first["frechet"]:
+        text += " The critic that sees the largest distance has not trained the best generator."
+    return text
+
+
 def reshaped_table(records: Sequence[Record]) -> str:
     """Certified constants of the convolutions of earlier code, and what they do to the dual."""
     rows = []
@@ -145,17 +164,10 @@ def reshaped_table(records: Sequence[Record]) -> str:
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """For each score the test of the claim: the sum of the ranks of the splines over the runs.
+    """For each score the test of the claim: the ranks of the splines over the runs.
 
     The runs with one number share the start of the generator, the order of the digits and the
-    latent vectors. If the activation had no effect, each of the ``k`` activations would have each
-    rank with probability ``1 / k`` in each run, so the sum of the ranks of one of them over ``n``
-    runs is that of ``n`` rolls of a die with ``k`` sides. The p-values are exact.
-
-    Returns
-    -------
-    list of Comparison
-        ``ratio`` is the median over the runs of our score over the median rival's.
+    latent vectors; see `claims.compare_ranks`. The Inception Score enters by its inverse.
 
     Raises
     ------
@@ -169,17 +181,7 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
     if not runs[OURS] or any(own != runs[OURS] for own in runs.values()):
         counts = ", ".join(f"{name}: {len(own)}" for name, own in runs.items())
         raise ValueError(f"The verdict needs the same runs of every activation, got {counts}.")
-    rivals = [own for name, own in table.items() if name != OURS]
-    found = []
-    for score, (name, _) in SCORES.items():
-        place = ranks(records, score)
-        above, most = sum(place) - len(place), len(rivals) * len(place)
-        ours = [r.metrics[score]["value"] for r in table[OURS]]
-        theirs = np.median([[r.metrics[score]["value"] for r in own] for own in rivals], axis=0)
-        ratio = float(np.median(ours / theirs))
-        p_values = [_dice(len(table), len(place), excess) for excess in (above, most - above)]
-        found.append(Comparison(name, ratio, *p_values))
-    return found
+    return [compare_ranks(SCORES[score][0], *errors(records, score)) for score in SCORES]
 
 
 def smallest_p(records: Sequence[Record]) -> float:
@@ -195,7 +197,7 @@ def ranks_table(records: Sequence[Record]) -> str:
     rows = [
         [
             c.label,
-            ", ".join(map(str, ranks(records, score))),
+            ", ".join(map(str, ranks(*errors(records, score)))),
             f"{c.ratio:.2f}",
             f"{p:.2g}",
             f"{q:.2g}",
@@ -203,18 +205,18 @@ def ranks_table(records: Sequence[Record]) -> str:
         for c, score, p, q in zip(found, SCORES, holds, fails, strict=True)
     ]
     count = len(of_convolution(records))
-    header = ["score", f"rank of the splines among {count}", "score / median rival's"]
+    header = ["score", f"rank of the splines among {count}", "error / median rival's"]
     return markdown_table([*header, "p, better", "p, worse"], rows)
 
 
-def ranks(records: Sequence[Record], score: str) -> list[int]:
-    """Rank of the splines in each run, 1 the best; equal scores count for the rival."""
-    table, sign = of_convolution(records), 1 if SCORES[score][1] else -1
-    values = {k: [sign * r.metrics[score]["value"] for r in v] for k, v in table.items()}
-    return [
-        sum(values[name][run] <= ours for name in values if name != OURS) + 1
-        for run, ours in enumerate(values[OURS])
-    ]
+def errors(records: Sequence[Record], score: str) -> tuple[list[float], list[list[float]]]:
+    """A score as an error, the smaller the better: of the splines and of each rival, run by run."""
+    power = 1 if SCORES[score][1] else -1
+    table = {
+        name: [record.metrics[score]["value"] ** power for record in own]
+        for name, own in of_convolution(records).items()
+    }
+    return table.pop(OURS), list(table.values())
 
 
 def pairs_table(records: Sequence[Record]) -> str:
@@ -286,14 +288,6 @@ def reference_text(records: Sequence[Record]) -> str:
     if of_convolution(records, "reshaped"):
         parts += ["The convolution of earlier code, run by run:", reshaped_table(records)]
     return "\n\n".join([*parts, provenance_text(records)])
-
-
-def _dice(sides: int, rolls: int, excess: int) -> float:
-    """Probability that the sum of `rolls` rolls of a die is at most ``rolls + excess``."""
-    law = np.ones(1)
-    for _ in range(rolls):
-        law = np.convolve(law, np.full(sides, 1 / sides))
-    return min(1.0, float(law[: excess + 1].sum()))
 
 
 def _up(bound: float, digits: int) -> str:
