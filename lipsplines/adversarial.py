@@ -96,7 +96,6 @@ class CriticTraining(Training):
         self.critic, self.other, self.tv2_weight = critic, other, tv2_weight
         self.batch_size, self.validation, self.every = batch_size, validation, every
         self.batch = Batches(samples, batch_size, seed)
-        self.batch(0)  # refuses bad samples before anything is computed
         self.optimizer = torch.optim.Adam(parameter_groups(critic, lr), fused=True)
         self.best: dict[str, Any] = {"step": 0, "value": -math.inf, "state": {}}
         self.sums = torch.zeros(2, dtype=torch.float64)
@@ -198,7 +197,6 @@ class GanTraining(Training):
         self.batch_size, self.critic_steps = batch_size, critic_steps
         self.evaluate, self.every = evaluate, every
         self.batch = Batches(samples, batch_size, seed)
-        self.batch(0)
         options = {"betas": tuple(betas), "fused": True}
         self.critic_optimizer = torch.optim.Adam(parameter_groups(critic, critic_lr), **options)
         self.generator_optimizer = torch.optim.Adam(
