@@ -257,11 +257,31 @@ def test_bad_settings_are_refused(changes: dict, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("samples", "sentence"),
     [
+        (torch.rand(20, 4), r"float32 of shape \(n, 4\), but the second law gives torch.float64"),
+        (torch.rand(20, 3).double(), r"critic does not take samples that are torch.float64 of sha"),
         (torch.zeros(0, 3), "at least one sample"),
         (torch.full((20, 3), torch.nan), "20 of 20 samples hold NaN"),
         (torch.zeros(20, 3, dtype=torch.uint8), "must be floating-point numbers, got torch.uint8"),
     ],
 )
-def test_bad_samples_are_refused(samples: torch.Tensor, sentence: str) -> None:
+def test_bad_samples_of_a_critic_are_refused(samples: torch.Tensor, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         CriticTraining(MLP((3, 4, 1), "relu"), samples, shifted, steps=1, batch_size=4, lr=1e-3)
+
+
+def test_what_is_no_critic_is_refused() -> None:
+    layers = MLP((3, 4, 2), "relu").double()
+    with pytest.raises(ValueError, match=r"one number for each sample.* gave the shape \(2, 2\)"):
+        CriticTraining(layers, shifted(9, random_stream(0)), shifted, steps=1, batch_size=4, lr=0.1)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    training = gan_training()
+    with pytest.raises(ValueError, match=r"\(n, 1, 14, 14\), but the generator gives"):
+        GanTraining(
+            training.generator,
+            training.critic,
+            training.batch(0)[..., ::2, ::2],
+            steps=1,
+            batch_size=2,
+        )
