@@ -6,9 +6,12 @@ Both scores depend on the classifier: compare only values of one and the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from lipsplines.transport import Estimate
 
@@ -61,14 +64,13 @@ def frechet_distance(features: ArrayLike, other: ArrayLike) -> float:
         raise ValueError(
             f"A covariance needs at least two images, got {len(first)} and {len(second)}."
         )
-    shift = first.mean(0) - second.mean(0)
-    covariance = np.atleast_2d(np.cov(first, rowvar=False))
-    rival = np.atleast_2d(np.cov(second, rowvar=False))
-    values, vectors = np.linalg.eigh(covariance)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ rival @ root)
-    cross = np.sqrt(np.clip(product, 0, None)).sum()
-    return float(shift @ shift + np.trace(covariance) + np.trace(rival) - 2 * cross)
+    mean, covariance = _moments(first)
+    rival_mean, rival = _moments(second)
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ rival @ root).clamp(min=0).sqrt().sum()
+    shift = mean - rival_mean
+    return (shift @ shift + covariance.trace() + rival.trace() - 2 * cross).item()
 
 
 def bootstrap_score(
@@ -80,9 +82,10 @@ def bootstrap_score(
 ) -> Estimate:
     """A score with the spread that comes from the number of images.
 
-    The images are drawn anew with replacement. What this does to a score beyond its spread (the
-    Fréchet distance grows, as it does with fewer images) is taken off, by the basic interval
-    (Davison and Hinkley 1997, Section 5.2): twice the score less the quantiles.
+    The images are drawn anew with replacement, which gives the standard error, and the interval is
+    the normal one (Efron and Tibshirani 1993, Chapter 12). It is one for the score *of as many
+    images*: both scores depend on their number (with few images the Fréchet distance is too large
+    on average), so compare values of one and the same number.
 
     Parameters
     ----------
@@ -104,10 +107,15 @@ def bootstrap_score(
     drawn = np.array(
         [score(rows[generator.integers(len(rows), size=len(rows))]) for _ in range(resamples)]
     )
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(
-        value, float(drawn.std(ddof=1)), 2 * value - float(high), 2 * value - float(low)
-    )
+    error = float(drawn.std(ddof=1))
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    return Estimate(value, error, value - reach, value + reach)
+
+
+def _moments(table: Array) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of the rows; torch keeps to the number of threads that it is given."""
+    rows = torch.from_numpy(table)
+    return rows.mean(0), torch.atleast_2d(rows.T.cov())
 
 
 def _table(array: ArrayLike, name: str) -> Array:

@@ -5,7 +5,6 @@ It is trained as in `wgan`, once, so that all critics see the same images.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -29,14 +28,12 @@ STEPS = {"smoke": 10, "quick": 500, "reduced": 25 * 843}
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
     """Settings of the one run: those of the Wasserstein GAN with splines."""
-    sizes = dataclasses.replace(wgan.PROFILE_SIZES[profile], steps=STEPS[profile])
-    settings = wgan.cells(profile, seed)[0]
     return [
         {
-            **settings,
+            **wgan.cells(profile, seed)[0],
             "experiment": "generator",
             "revision": REVISION,
-            "steps": sizes.steps,
+            "steps": STEPS[profile],
         }
     ]
 
@@ -44,12 +41,13 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
 def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     """Train the generator; its weights are the tensors of the record."""
     (settings,) = group
-    digits, classifier = load_digits(settings["digits"]), load_classifier()[0]
+    digits, (classifier, origin) = load_digits(settings["digits"]), load_classifier()
     training = wgan.train(settings, digits, classifier, state)
-    metrics, grid = wgan.score(training.generator, settings, digits, classifier)
+    rivals = classifier.describe(digits.test)[0]
+    metrics, grid = wgan.score(training.generator, settings, rivals, classifier)
     weights = {f"model.{k}": v for k, v in training.generator.state_dict().items()}
     metrics["curves"] = training.curves
-    return [Outcome(metrics, {}, {"images": grid, **weights}, digits.checksums)]
+    return [Outcome(metrics, {}, {"images": grid, **weights}, wgan.data_of(digits, origin))]
 
 
 def load_generator(store: Store | None = None) -> tuple[Generator, Record, Tensor]:

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from lipsplines.adversarial import GanTraining, values_of
 from lipsplines.certify import lipschitz_bounds
 from lipsplines.checkpoints import Checkpoint
+from lipsplines.convolution_layers import OrthogonalConv2d
 from lipsplines.digit_models import Classifier, ConvCritic, Generator, initialize
 from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
 from lipsplines.experiments.classifier import load_classifier
 from lipsplines.experiments.digit_images import DIGITS, DigitTensors, load_digits
-from lipsplines.layers import OrthogonalLinear
+from lipsplines.experiments.wgan_tables import score_table
+from lipsplines.layers import Polar
+from lipsplines.records import Record
 from lipsplines.scores import bootstrap_score, frechet_distance, inception_score
 from lipsplines.training import build_models, random_stream
 from lipsplines.transport import held_out_estimate
@@ -72,7 +75,7 @@ class Sizes:
 # 54,000 digits are 843 batches of 64.
 PROFILE_SIZES = {
     "smoke": Sizes(1, 10, (8, 16), 32, (16, 8), 64, scored=200, points=2),
-    "quick": Sizes(2, 500, (8, 16), 64, (16, 8), 128, scored=1_000, points=10),
+    "quick": Sizes(1, 1_200, (8, 16), 64, (64, 32), 512, scored=1_000, points=10, batch_size=16),
     "reduced": Sizes(3, 10 * 843),
     "paper": Sizes(5, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=10_000, points=50),
 }
@@ -95,7 +98,7 @@ class ReshapedConv2d(nn.Conv2d):
 class _Reshaped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.constraint = OrthogonalLinear(1, 1).parametrizations.weight[0]
+        self.constraint = Polar()
 
     def forward(self, kernel: Tensor) -> Tensor:
         return self.constraint(kernel.flatten(1)).view(kernel.shape)
@@ -104,7 +107,7 @@ class _Reshaped(nn.Module):
         return kernel
 
 
-CONVOLUTIONS = {"orthogonal": ConvCritic.__init__.__defaults__[-1], "reshaped": ReshapedConv2d}
+CONVOLUTIONS = {"orthogonal": OrthogonalConv2d, "reshaped": ReshapedConv2d}
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
@@ -199,44 +202,61 @@ def train(
 
 
 def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
-    """Train one generator and score its images."""
+    """Train one generator, score its images, and certify its critic."""
     (settings,) = group
-    digits, classifier = load_digits(settings["digits"]), load_classifier()[0]
+    digits, (classifier, origin) = load_digits(settings["digits"]), load_classifier()
     training = train(settings, digits, classifier, state)
-    metrics, grid = score(training.generator, settings, digits, classifier)
+    rivals = classifier.describe(digits.test)[0]
+    metrics, grid = score(training.generator, settings, rivals, classifier)
     critic = training.critic.eval()
     images = training.generator.sample(len(digits.test), random_stream(_seed(settings), HELD_OUT))
     bounds = lipschitz_bounds(critic, probes=(2 * digits.test[:64] - 1).double())
     values = [values_of(critic, part).numpy() for part in (2 * digits.test - 1, images)]
+    held_out = digits.validation[: settings["scored"]]
     metrics |= {
         "dual": dataclasses.asdict(held_out_estimate(*values)),
         "layers": dict(bounds.layers),
+        "real": {"images": len(held_out), **scores(held_out, rivals, classifier)},
         "curves": training.curves,
     }
     tensors = {"images": grid, **_splines(critic)}
-    lipschitz = {"lower": bounds[0], "upper": bounds[1]}
-    return [Outcome(metrics, lipschitz, tensors, digits.checksums)]
+    lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
+    return [Outcome(metrics, lipschitz, tensors, data_of(digits, origin))]
 
 
 def score(
-    generator: Generator, settings: Settings, digits: DigitTensors, classifier: Classifier
+    generator: Generator, settings: Settings, rivals: Tensor, classifier: Classifier
 ) -> tuple[dict[str, Any], Tensor]:
-    """Scores of a generator, and a grid of its images, uint8, shape ``(64, 28, 28)``.
+    """`scores` of a generator, and a grid of its images, uint8, shape ``(64, 28, 28)``.
 
     The same latent vectors for all generators of one seed, so that grids can be compared.
     """
-    count = settings["scored"]
-    images = (generator.sample(count, random_stream(settings["seed"], SCORED)) + 1) / 2
-    features, probabilities = (part.numpy() for part in classifier.describe(images))
-    rivals = classifier.describe(digits.test)[0].numpy()
-    metrics = {
-        "inception": dataclasses.asdict(bootstrap_score(inception_score, probabilities)),
-        "frechet": dataclasses.asdict(
-            bootstrap_score(lambda rows: frechet_distance(rows, rivals), features)
-        ),
-    }
+    stream = random_stream(settings["seed"], SCORED)
+    images = (generator.sample(settings["scored"], stream) + 1) / 2
     grid = generator.sample(GRID_SIDE**2, random_stream(settings["seed"], GRID))
-    return metrics, (255 * (grid[:, 0] + 1) / 2).round().to(torch.uint8)
+    return (
+        scores(images, rivals, classifier),
+        (255 * (grid[:, 0] + 1) / 2).round().to(torch.uint8),
+    )
+
+
+def scores(images: Tensor, rivals: Tensor, classifier: Classifier) -> dict[str, dict[str, float]]:
+    """Inception Score of images, and their Fréchet distance from real ones, with intervals.
+
+    `images` are ``(n, 1, 28, 28)`` in [0, 1], `rivals` the features of real ones. The intervals
+    come from the number of `images` alone.
+    """
+    features, probabilities = (part.numpy() for part in classifier.describe(images))
+    found = {
+        "inception": bootstrap_score(inception_score, probabilities),
+        "frechet": bootstrap_score(lambda rows: frechet_distance(rows, rivals), features),
+    }
+    return {name: dataclasses.asdict(estimate) for name, estimate in found.items()}
+
+
+def data_of(digits: DigitTensors, classifier: Record) -> dict[str, str]:
+    """SHA-256 of all that a run was given: the files of digits, the weights of the classifier."""
+    return {**digits.checksums, "classifier": classifier.tensors["sha256"]}
 
 
 def _splines(critic: nn.Module) -> dict[str, Tensor]:
@@ -271,5 +291,6 @@ EXPERIMENT = Experiment(
     group=group,
     cost=cost,
     compute=compute,
+    table=score_table,
     resumable=True,
 )

@@ -1,0 +1,294 @@
+"""Tables, intervals and the verdict of the Wasserstein GAN experiment, from its records."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from lipsplines.claims import LEVEL, Comparison, holm, verdict
+from lipsplines.records import Record
+from lipsplines.tables import markdown_table, provenance_text
+
+__all__ = [
+    "CLAIM",
+    "SCORES",
+    "Span",
+    "comparisons",
+    "label",
+    "of_convolution",
+    "pairs_table",
+    "ranks_table",
+    "reference_text",
+    "reshaped_table",
+    "score_table",
+    "smallest_p",
+    "span",
+    "verdict_text",
+]
+
+OURS = "spline-absolute"
+CLAIM = "A critic with linear splines trains a better generator than one with another activation"
+# Score -> its name, and whether a smaller value is the better one.
+SCORES = {"frechet": ("Fréchet distance", True), "inception": ("Inception Score", False)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A number over the runs of one kind: their mean, and the hull of their intervals."""
+
+    value: float
+    low: float
+    high: float
+
+    def overlaps(self, other: Span) -> bool:
+        """Whether the two hulls meet: then the numbers count as equal, a tie."""
+        return self.low <= other.high and other.low <= self.high
+
+
+def span(records: Iterable[Record], metric: str, divide: bool = False) -> Span:
+    """`Span` of ``"dual"``, ``"frechet"`` or ``"inception"``.
+
+    Parameters
+    ----------
+    records
+        Runs of one kind of critic.
+    metric
+        Which number.
+    divide
+        Divide the number of each run by the certified Lipschitz bound of its critic.
+    """
+    found = []
+    for record in records:
+        estimate = record.metrics[metric]
+        by = record.lipschitz["upper"] if divide else 1.0
+        found.append([estimate[key] / by for key in ("value", "low", "high")])
+    values = np.array(found)
+    low, high = values[:, :2].min(), values[:, ::2].max()
+    return Span(float(values[:, 0].mean()), float(low), float(high))
+
+
+def of_convolution(
+    records: Iterable[Record], convolution: str = "orthogonal"
+) -> dict[str, list[Record]]:
+    """Records with this kind of convolution, by activation, in the order of the runs."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if record.settings["convolution"] == convolution:
+            found.setdefault(record.settings["activation"], []).append(record)
+    return {k: sorted(v, key=lambda r: r.settings["run"]) for k, v in found.items()}
+
+
+def label(record: Record) -> str:
+    """Name of the critic of a record."""
+    from lipsplines.figures import activation_label
+
+    name = activation_label(record.settings["activation"])
+    return name if record.settings["convolution"] == "orthogonal" else f"{name}, reshaped"
+
+
+def kinds(records: Sequence[Record]) -> list[list[Record]]:
+    """Records of each kind of critic: by activation, the convolutions of earlier code last."""
+    orthogonal, reshaped = (of_convolution(records, c) for c in ("orthogonal", "reshaped"))
+    return [*orthogonal.values(), *reshaped.values()]
+
+
+def score_table(records: Sequence[Record]) -> str:
+    """Scores, dual and certificate of each kind of critic, and the scores of real digits."""
+    rows = []
+    for own in kinds(records):
+        lower = min(record.lipschitz["lower"] for record in own)
+        upper = max(record.lipschitz["upper"] for record in own)
+        row = [label(own[0])]
+        row += [_text(span(own, metric)) for metric in (*SCORES, "dual")]
+        # Rounded outward, so that what is printed still bounds.
+        rows.append(
+            [*row, f"{math.floor(lower * 1e3) / 1e3:.3f} to {math.ceil(upper * 1e6) / 1e6:.6f}"]
+        )
+    # The same digits for every run: the first record speaks for all.
+    real = records[0].metrics["real"]
+    rows.append(
+        [f"{real['images']:,} real digits"]
+        + [_text(Span(*(real[metric][k] for k in ("value", "low", "high")))) for metric in SCORES]
+        + ["", ""]
+    )
+    header = ["critic", *(name for name, _ in SCORES.values()), "held-out dual", "Lipschitz bounds"]
+    return markdown_table(header, rows)
+
+
+def reshaped_table(records: Sequence[Record]) -> str:
+    """Certified constants of the convolutions of earlier code, and what they do to the dual."""
+    rows = []
+    for records_of in of_convolution(records, "reshaped").values():
+        for record in records_of:
+            first, second = (record.metrics["layers"][f"model.{index}"] for index in (0, 2))
+            upper = record.lipschitz["upper"]
+            dual = record.metrics["dual"]["value"]
+            rows.append(
+                [
+                    record.settings["run"],
+                    f"{first:.4f}",
+                    f"{second:.4f}",
+                    f"{record.lipschitz['lower']:.3f}",
+                    f"{upper:.4f}",
+                    f"{dual:.2f}",
+                    f"{dual / upper:.2f}",
+                ]
+            )
+    header = ["run", "first conv.", "second conv.", "critic: attained", "bound", "dual"]
+    return markdown_table([*header, "dual / bound"], rows)
+
+
+def comparisons(records: Sequence[Record]) -> list[Comparison]:
+    """For each score the test of the claim: the sum of the ranks of the splines over the runs.
+
+    The runs with one number share the start of the generator, the order of the digits and the
+    latent vectors. If the activation had no effect, each of the ``k`` activations would have each
+    rank with probability ``1 / k`` in each run, so the sum of the ranks of one of them over ``n``
+    runs is that of ``n`` rolls of a die with ``k`` sides. The p-values are exact.
+
+    Returns
+    -------
+    list of Comparison
+        ``ratio`` is the median over the runs of our score over the median rival's.
+
+    Raises
+    ------
+    ValueError
+        If a run is not there for every activation.
+    """
+    table = of_convolution(records)
+    runs = [r.settings["run"] for r in table.get(OURS, [])]
+    if (
+        not runs
+        or len(table) < 2
+        or any([r.settings["run"] for r in v] != runs for v in table.values())
+    ):
+        counts = ", ".join(f"{name}: {len(own)}" for name, own in table.items()) or "none"
+        raise ValueError(
+            f"The verdict needs the same runs of every activation, {OURS} and rivals; got {counts}."
+        )
+    rivals = [own for name, own in table.items() if name != OURS]
+    found = []
+    for score, (name, _) in SCORES.items():
+        above = sum(ranks(records, score)) - len(runs)
+        most = (len(table) - 1) * len(runs)
+        ours = [r.metrics[score]["value"] for r in table[OURS]]
+        theirs = np.median([[r.metrics[score]["value"] for r in own] for own in rivals], axis=0)
+        ratio = float(np.median(ours / theirs))
+        p_values = _dice(len(table), len(runs), above), _dice(len(table), len(runs), most - above)
+        found.append(Comparison(name, ratio, *p_values))
+    return found
+
+
+def smallest_p(records: Sequence[Record]) -> float:
+    """Least p-value that the test of `comparisons` can give with these runs, corrected."""
+    table = of_convolution(records)
+    return min(1.0, len(SCORES) * len(table) ** -len(table[OURS]))
+
+
+def ranks_table(records: Sequence[Record]) -> str:
+    """The test behind the verdict."""
+    found = comparisons(records)
+    holds, fails = (holm([getattr(c, p) for c in found]) for p in ("p_holds", "p_fails"))
+    rows = [
+        [
+            c.label,
+            ", ".join(map(str, ranks(records, score))),
+            f"{c.ratio:.2f}",
+            f"{p:.2g}",
+            f"{q:.2g}",
+        ]
+        for c, score, p, q in zip(found, SCORES, holds, fails, strict=True)
+    ]
+    count = len(of_convolution(records))
+    header = ["score", f"rank of the splines among {count}", "score / median rival's"]
+    return markdown_table([*header, "p, better", "p, worse"], rows)
+
+
+def ranks(records: Sequence[Record], score: str) -> list[int]:
+    """Rank of the splines in each run, 1 the best; equal scores count for the rival."""
+    table, sign = of_convolution(records), 1 if SCORES[score][1] else -1
+    values = {k: [sign * r.metrics[score]["value"] for r in v] for k, v in table.items()}
+    return [
+        sum(values[name][run] <= ours for name in values if name != OURS) + 1
+        for run, ours in enumerate(values[OURS])
+    ]
+
+
+def pairs_table(records: Sequence[Record]) -> str:
+    """The splines against each rival: better, worse, or a tie where the intervals overlap."""
+    from lipsplines.figures import activation_label
+
+    table = of_convolution(records)
+    rows = []
+    for rival in (name for name in table if name != OURS):
+        row = [activation_label(rival)]
+        for score, (_, small) in SCORES.items():
+            ours, theirs = span(table[OURS], score), span(table[rival], score)
+            better = (ours.value < theirs.value) == small
+            row.append("tie" if ours.overlaps(theirs) else "better" if better else "worse")
+        rows.append(row)
+    return markdown_table(["splines against", *(name for name, _ in SCORES.values())], rows)
+
+
+def verdict_text(records: Sequence[Record]) -> str:
+    """The verdict in a sentence, with what this number of runs could show at best."""
+    least = smallest_p(records)
+    reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
+    return (
+        f"*{CLAIM}*: **{verdict(comparisons(records))}**. Runs of each activation: "
+        f"{len(of_convolution(records)[OURS])}; the smallest p-value that they can give is "
+        f"{least:.2g}, {reach}."
+    )
+
+
+def reference_text(records: Sequence[Record]) -> str:
+    """The committed reference runs of one profile: what they are, table, verdict, provenance."""
+    from lipsplines.experiments.wgan import PROFILE_SIZES, cells
+
+    if not records:
+        return "No record of a reference run has been committed yet."
+    profile = records[0].settings["profile"]
+    planned = len(cells(profile))
+    own, paper = PROFILE_SIZES[profile], PROFILE_SIZES["paper"]
+    parts = [
+        f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
+        f"{planned} runs, {own.steps:,} steps of the critic each."
+    ]
+    if profile != "paper":
+        parts.append(
+            "**These are not the sizes of the paper**, which need a GPU. The data and the method "
+            f"are the same; the critic has {_sizes(own.channels, own.hidden)} and not "
+            f"{_sizes(paper.channels, paper.hidden)}, the generator "
+            f"{_sizes(own.generator_channels, own.generator_hidden)} and not "
+            f"{_sizes(paper.generator_channels, paper.generator_hidden)}, and the training has "
+            f"{own.steps:,} steps and not {paper.steps:,}."
+        )
+    parts.append(score_table(records))
+    try:
+        parts += [ranks_table(records), verdict_text(records)]
+    except ValueError as error:
+        parts.append(f"No verdict: {error}")
+    if of_convolution(records, "reshaped"):
+        parts += ["The convolution of earlier code, run by run:", reshaped_table(records)]
+    return "\n\n".join([*parts, provenance_text(records)])
+
+
+def _dice(sides: int, rolls: int, excess: int) -> float:
+    """Probability that the sum of `rolls` rolls of a die is at most ``rolls + excess``."""
+    law = np.ones(1)
+    for _ in range(rolls):
+        law = np.convolve(law, np.full(sides, 1 / sides))
+    return min(1.0, float(law[: excess + 1].sum()))
+
+
+def _text(number: Span) -> str:
+    return f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
+
+
+def _sizes(channels: Sequence[int], hidden: int) -> str:
+    first, second = channels
+    return f"{first} and {second} channels and {hidden} hidden units"
