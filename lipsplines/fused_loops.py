@@ -19,7 +19,10 @@ __all__ = ["BACKWARD", "FORWARD", "WIDTH"]
 
 BLOCK = 512  # numbers whose cells are known before their lines are looked up
 WIDTH = 128  # channels side by side, where neighbours in memory are channels: tables that fit L1
-AHEAD = 8  # rows that are asked for before their turn
+SHORT = 256  # numbers in rows that are treated as one
+AHEAD = 512  # numbers that are asked for before their turn
+ROWS_AHEAD = 8  # rows, where only parts of them are read
+LINE = 16  # numbers that memory sends at once
 COPIES = 8  # of the sums of a cell in planes: an addition need not wait for the one before
 TOGETHER = 1024  # numbers of a channel, at least, before the next channel has its turn
 FLUSH = 2048  # numbers of a channel after which its sums move to double precision
@@ -30,6 +33,13 @@ ROWS = 512  # rows, whose sums have no copies, after which they do
 def _cut(size, part, parts):
     """First and end of a part of a range."""
     return size * part // parts, size * (part + 1) // parts
+
+
+@compiled
+def _ask(numbers, ahead):
+    """Ask for the memory of so many numbers ahead, before their turn."""
+    for i in range(0, len(numbers) + LINE, LINE):
+        prefetch(numbers, i + ahead)
 
 
 @compiled
@@ -55,6 +65,9 @@ def _planes_forward(x, coefficients, scale, range_, out, blocks, parts, first, e
                 for start in range(0, positions, BLOCK):
                     values = x[group, n, c, start : start + BLOCK]
                     results = out[group, n, c, start : start + BLOCK]
+                    if positions < TOGETHER:
+                        _ask(values, AHEAD)
+                        _ask(results, AHEAD)
                     for i in range(len(values)):
                         cells[i] = cell_of(values[i] * inverse[c - left] + offset, last)
                     _look_up(own, cells, values, results)
@@ -96,17 +109,26 @@ def _planes_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts
                         values = x[group, n, c, start : start + BLOCK]
                         gradients = g[group, n, c, start : start + BLOCK]
                         results = out[group, n, c, start : start + BLOCK]
-                        for i in range(len(values)):
-                            position = values[i] * inverse[c - left] + offset
-                            cells[i] = cell_of(position, last)
-                            fraction = position - own.dtype.type(cells[i])
-                            moments[i] = gradients[i] * fraction
+                        if positions < TOGETHER:
+                            _ask(values, AHEAD)
+                            _ask(gradients, AHEAD)
+                            _ask(results, AHEAD)
+                        _locate(gradients, values, inverse[c - left], offset, last, cells, moments)
                         _add_plane(gradients, moments, cells, bends, own, results)
                         count += len(values)
                         if count >= FLUSH:
                             _flush_plane(own, total)
                             count = 0
                 _flush_plane(own, total)
+
+
+@compiled
+def _locate(gradients, x, inverse, offset, last, cells, moments):
+    """Cell of each number, and its gradient times the fraction of the cell."""
+    for i in range(len(x)):
+        position = x[i] * inverse + offset
+        cells[i] = cell_of(position, last)
+        moments[i] = gradients[i] * (position - moments.dtype.type(cells[i]))
 
 
 @compiled
@@ -154,7 +176,8 @@ def _rows_forward(x, coefficients, scale, range_, out, blocks, parts, first, end
     samples, channels = x.shape[1:3]
     x, out = _flat(x), _flat(out)
     cell_count, most = coefficients.shape[2] - 1, channels // blocks + 1
-    rows = max(1, BLOCK // channels) if blocks == 1 else 1
+    rows = max(1, SHORT // channels) if blocks == 1 else 1
+    ahead = AHEAD if blocks == 1 else ROWS_AHEAD * channels
     lines, cells = np.empty((most * cell_count, 2), x.dtype), np.empty(rows * most, np.int32)
     inverse, starts = np.empty(rows * most, x.dtype), np.empty(rows * most, np.int32)
     offset, last = lines.dtype.type(0.5 * cell_count), lines.dtype.type(cell_count - 1)
@@ -172,19 +195,11 @@ def _rows_forward(x, coefficients, scale, range_, out, blocks, parts, first, end
         for n in range(begin, stop, rows):
             start, length = n * channels + left, min(rows, stop - n) * width
             values, results = x[group, start : start + length], out[group, start : start + length]
-            if blocks > 1:
-                _ask(values, channels)
-                _ask(results, channels)
+            _ask(values, ahead)
+            _ask(results, ahead)
             for i in range(length):
                 cells[i] = cell_of(values[i] * inverse[i] + offset, last) + starts[i]
             _look_up(lines, cells, values, results)
-
-
-@compiled
-def _ask(row, channels):
-    """Ask for the numbers of a row before their turn: the processor foresees steps, not leaps."""
-    for i in range(0, len(row) + 16, 16):
-        prefetch(row, i + AHEAD * channels)
 
 
 @compiled
@@ -192,7 +207,8 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts, 
     samples, channels = x.shape[1:3]
     g, x, out = _flat(g), _flat(x), _flat(out)
     cell_count, most = coefficients.shape[2] - 1, channels // blocks + 1
-    rows = max(1, BLOCK // channels) if blocks == 1 else 1
+    rows = max(1, SHORT // channels) if blocks == 1 else 1
+    ahead = AHEAD if blocks == 1 else ROWS_AHEAD * channels
     slopes, own = np.empty(most * cell_count, x.dtype), np.zeros((most * cell_count, 2), x.dtype)
     inverse, starts = np.empty(rows * most, x.dtype), np.empty(rows * most, np.int32)
     cells, moments = np.empty(rows * most, np.int32), np.empty(rows * most, x.dtype)
@@ -213,10 +229,9 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts, 
             start, length = n * channels + left, min(rows, stop - n) * width
             values, gradients = x[group, start : start + length], g[group, start : start + length]
             results = out[group, start : start + length]
-            if blocks > 1:
-                _ask(values, channels)
-                _ask(gradients, channels)
-                _ask(results, channels)
+            _ask(values, ahead)
+            _ask(gradients, ahead)
+            _ask(results, ahead)
             for i in range(length):
                 position = values[i] * inverse[i] + offset
                 cell = cell_of(position, last)
