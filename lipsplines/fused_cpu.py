@@ -19,10 +19,8 @@ from lipsplines import fused_lines, fused_loops
 
 __all__ = ["backward", "forward"]
 
+MOST_UNITS = 16  # few and long ones: they follow the memory
 PART = 2**19  # fewest numbers for which the samples are cut: each part has sums of its own
-MOST_PARTS = 16
-UNIT = 2**13  # fewest numbers for which planes are cut between channels, which costs nothing ...
-MOST_UNITS = 64  # ... but order: units of many channels follow the memory
 SMALL = 2**16  # numbers that one thread finishes before another one has woken up
 
 
@@ -90,13 +88,12 @@ def _plan(x: np.ndarray, coefficients: np.ndarray) -> tuple[str, int, int]:
     groups, samples, channels, positions = x.shape
     if samples * positions < coefficients.shape[-1]:
         return "few", 1, 1
-    rows = positions == 1
-    blocks = -(-channels // fused_loops.WIDTH) if rows else 1
-    parts = max(1, min(samples, x.size // PART, MOST_PARTS // max(groups * blocks, 1)))
-    if not rows:
-        wanted = min(MOST_UNITS, x.size // UNIT) // max(groups * parts, 1)
-        blocks = max(1, min(channels, wanted))
-    return ("rows" if rows else "planes"), blocks, parts
+    most = MOST_UNITS // max(groups, 1)
+    if positions == 1:
+        blocks = -(-channels // fused_loops.WIDTH)
+        return "rows", blocks, max(1, min(samples, x.size // PART, most // max(blocks, 1)))
+    parts = max(1, min(samples, x.size // PART, most))
+    return "planes", max(1, min(channels, most // parts)), parts
 
 
 _pool: ThreadPoolExecutor | None = None

@@ -27,7 +27,6 @@ RANGE = 0.7
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is cut into parts and handed to threads at sizes that a test can afford."""
     monkeypatch.setattr(fused_cpu, "PART", 64)
-    monkeypatch.setattr(fused_cpu, "UNIT", 32)
     monkeypatch.setattr(fused_cpu, "SMALL", 16)
 
 
