@@ -1,4 +1,4 @@
-"""The fused kernel of linear splines on the CPU: `fused_loops`, for tensors, on several threads.
+"""The fused kernel of linear splines on the CPU: `fused_loops` for tensors, on several threads.
 
 Work is cut into units whose number does not depend on the number of threads, and sums are added in
 the order of the units: results are equal bit for bit on any number of threads.
@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipsplines import fused_loops
+from lipsplines import fused_lines, fused_loops
 
 __all__ = ["backward", "forward"]
 
-PART = 2**19  # fewest numbers for which a unit is worth cutting
-MOST_PARTS = 16
+MOST_UNITS = 16  # few and long ones: they follow the memory
+PART = 2**19  # fewest numbers for which the samples are cut: each part has sums of its own
 SMALL = 2**16  # numbers that one thread finishes before another one has woken up
 
 
@@ -39,10 +39,9 @@ def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Te
     out = torch.empty_like(x)
     own = _parameters(coefficients, scale)
     inputs, results = _planes(x, coefficients), _planes(out, coefficients)
-    kernel, units, parts = _plan(inputs, own[0])
-    _in_parallel(
-        fused_loops.FORWARD[kernel], units, x.numel(), (inputs, *own, range_, results, parts)
-    )
+    kernel, blocks, parts = _plan(inputs, own[0])
+    arguments, units = (inputs, *own, range_, results, blocks, parts), len(inputs) * blocks * parts
+    _in_parallel(fused_loops.FORWARD[kernel], units, x.numel(), arguments)
     return out
 
 
@@ -53,15 +52,15 @@ def backward(
     out, gradients = torch.empty_like(x), (torch.zeros_like(coefficients), torch.zeros_like(scale))
     own, results = _parameters(coefficients, scale), _parameters(*gradients)
     given, inputs, filled = (_planes(tensor, coefficients) for tensor in (gradient, x, out))
-    kernel, units, parts = _plan(inputs, own[0])
+    kernel, blocks, parts = _plan(inputs, own[0])
     if kernel == "few":
-        fused_loops.few_backward(given, inputs, *own, range_, filled, *results)
+        fused_lines.few_backward(given, inputs, *own, range_, filled, *results)
     elif x.numel():
         groups, channels, size = own[0].shape
         sums = np.zeros((parts, groups, channels, size - 1, 2))
-        arguments = (given, inputs, *own, range_, filled, sums, parts)
-        _in_parallel(fused_loops.BACKWARD[kernel], units, x.numel(), arguments)
-        fused_loops.parameter_gradients(sums, *own, range_, *results)
+        arguments = (given, inputs, *own, range_, filled, sums, blocks, parts)
+        _in_parallel(fused_loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
+        fused_lines.parameter_gradients(sums, *own, range_, *results)
     return out, *gradients
 
 
@@ -82,14 +81,19 @@ def _planes(x: Tensor, coefficients: Tensor) -> np.ndarray:
 
 
 def _plan(x: np.ndarray, coefficients: np.ndarray) -> tuple[str, int, int]:
-    """Which kernel, its number of units, and the parts into which it cuts the samples."""
+    """Which kernel, and into how many blocks of channels and parts of the samples it cuts a group.
+
+    A unit of work is a part of a block.
+    """
     groups, samples, channels, positions = x.shape
     if samples * positions < coefficients.shape[-1]:
-        return "few", groups, 1
-    blocks = channels if positions > 1 else -(-channels // fused_loops.WIDTH)
-    wanted = min(MOST_PARTS, x.size // PART) // max(groups * blocks, 1)
-    parts = max(1, min(samples, wanted))
-    return ("planes" if positions > 1 else "rows"), groups * blocks * parts, parts
+        return "few", 1, 1
+    most = MOST_UNITS // max(groups, 1)
+    if positions == 1:
+        blocks = -(-channels // fused_loops.WIDTH)
+        return "rows", blocks, max(1, min(samples, x.size // PART, most // max(blocks, 1)))
+    parts = max(1, min(samples, x.size // PART, most))
+    return "planes", max(1, min(channels, most // parts)), parts
 
 
 _pool: ThreadPoolExecutor | None = None

@@ -114,7 +114,7 @@ def bootstrap_score(
 
 def _moments(table: Array) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the rows; torch keeps to the number of threads that it is given."""
-    rows = torch.from_numpy(table)
+    rows = torch.from_numpy(np.ascontiguousarray(table))
     return rows.mean(0), torch.atleast_2d(rows.T.cov())
 
 

@@ -74,8 +74,10 @@ def assert_equal_results(tensors: tuple[Tensor, ...], relative: float = 1e-12) -
         torch.testing.assert_close(found.double(), exact, atol=relative * scale, rtol=0)
 
 
-# Few numbers a channel, channels last, planes, and what lies between.
-SHAPES = [(2, 3), (40, 3), (300, 5), (3, 1030), (2, 3, 2), (7, 3, 600), (2, 2, 3, 5), (1, 70, 9, 9)]
+# Few numbers a channel, short and long rows, short and long planes, and what lies between.
+ROWS = [(40, 3), (600, 1), (300, 5), (3, 1030), (1100, 140)]
+PLANES = [(2, 3, 2), (7, 3, 600), (2, 2, 3, 5), (1, 70, 9, 9), (3, 2, 50, 50)]
+SHAPES = [(2, 3), *ROWS, *PLANES]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
