@@ -278,7 +278,8 @@ def reference_text(records: Sequence[Record]) -> str:
             f"{_sizes(paper.channels, paper.hidden)}, the generator "
             f"{_sizes(own.generator_channels, own.generator_hidden)} and not "
             f"{_sizes(paper.generator_channels, paper.generator_hidden)}, and the training has "
-            f"{own.steps:,} steps and not {paper.steps:,}."
+            f"{own.steps:,} steps of {own.batch_size} images of each kind and not "
+            f"{paper.steps:,} of {paper.batch_size}."
         )
     parts.append(score_table(records))
     try:
