@@ -132,7 +132,8 @@ def test_pairs_are_ties_where_intervals_meet() -> None:
 def test_score_table_has_all_critics_and_real_digits() -> None:
     lines = tables.score_table(grid("reduced")).splitlines()
     assert len(lines) == 2 + 7 + 1
-    assert "11.00 [9.50, 12.50]" in lines[2]
+    assert "11.0 [9.5, 12.5]" in lines[2]
+    assert "9.00 [8.50, 9.50]" in lines[2]
     assert "0.987 to 1.000002" in lines[2]  # rounded outward
     assert lines[8].startswith("| spline, absolute start, reshaped")
     assert lines[9].startswith("| 400 real digits")

@@ -301,7 +301,8 @@ def _down(bound: float, digits: int) -> str:
 
 
 def _text(number: Span) -> str:
-    return f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
+    digits = 2 if abs(number.value) < 10 else 1 if abs(number.value) < 100 else 0
+    return f"{number.value:.{digits}f} [{number.low:.{digits}f}, {number.high:.{digits}f}]"
 
 
 def _sizes(channels: Sequence[int], hidden: int) -> str:
