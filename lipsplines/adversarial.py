@@ -46,6 +46,32 @@ def values_of(critic: nn.Module, samples: Tensor, batch: int = 1000) -> Tensor:
         critic.train(training)
 
 
+def _check_samples(critic: nn.Module, x: Tensor, y: Tensor, source: str) -> None:
+    """Refuse samples that the critic does not take, and a critic that is none."""
+    if x.shape[1:] != y.shape[1:] or x.dtype != y.dtype:
+        raise ValueError(
+            f"The samples are {_kind(x)}, but {source} gives {_kind(y)}; both must be alike."
+        )
+    mode = critic.training
+    try:
+        with torch.no_grad():
+            values = critic.eval()(x)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"The critic does not take samples that are {_kind(x)}: {error}") from None
+    finally:
+        critic.train(mode)
+    if values.shape != (len(x), 1):
+        raise ValueError(
+            f"A critic gives one number for each sample, shape (n, 1); for {len(x)} samples this "
+            f"one gave the shape {(*values.shape,)}."
+        )
+
+
+def _kind(samples: Tensor) -> str:
+    sizes = ", ".join(map(str, samples.shape[1:]))
+    return f"{samples.dtype} of shape (n, {sizes})"
+
+
 class CriticTraining(Training):
     """Maximise the dual over the weights of a critic, by Adam.
 
@@ -67,6 +93,12 @@ class CriticTraining(Training):
         last one. Samples that picked a critic are no test of it.
     checkpoint, label
         Where the state is kept, and a name for the log.
+
+    Raises
+    ------
+    ValueError
+        For settings out of their domain, and samples that are empty, not finite, fewer than a
+        batch, or of a shape or type that the critic does not take.
 
     Attributes
     ----------
@@ -96,7 +128,7 @@ class CriticTraining(Training):
         self.critic, self.other, self.tv2_weight = critic, other, tv2_weight
         self.batch_size, self.validation, self.every = batch_size, validation, every
         self.batch = Batches(samples, batch_size, seed)
-        self.batch(0)  # refuses bad samples before anything is computed
+        _check_samples(critic, samples[:2], other(2, random_stream(seed)), "the second law")
         self.optimizer = torch.optim.Adam(parameter_groups(critic, lr), fused=True)
         self.best: dict[str, Any] = {"step": 0, "value": -math.inf, "state": {}}
         self.sums = torch.zeros(2, dtype=torch.float64)
@@ -198,7 +230,8 @@ class GanTraining(Training):
         self.batch_size, self.critic_steps = batch_size, critic_steps
         self.evaluate, self.every = evaluate, every
         self.batch = Batches(samples, batch_size, seed)
-        self.batch(0)
+        images = generator.sample(2, random_stream(seed))
+        _check_samples(critic, samples[:2], images, "the generator")
         options = {"betas": tuple(betas), "fused": True}
         self.critic_optimizer = torch.optim.Adam(parameter_groups(critic, critic_lr), **options)
         self.generator_optimizer = torch.optim.Adam(

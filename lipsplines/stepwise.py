@@ -126,8 +126,9 @@ class Batches:
     """
 
     def __init__(self, samples: Tensor, size: int, seed: int) -> None:
+        batches(samples, size, random_stream(seed))  # refuses what cannot be used
         self.samples, self.size, self.seed = samples, size, seed
-        self.in_pass = max(1, len(samples) // size)
+        self.in_pass = len(samples) // size
         self.current = -1, -1
         self.rest = iter(())
 

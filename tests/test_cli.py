@@ -28,7 +28,7 @@ def test_run_prints_the_table_and_where_records_lie(tmp_path: Path, capsys) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "fit"], "Unknown experiment 'fit'; choose one of theory, fitting1d."),
+        (["run", "fit"], "Unknown experiment 'fit'; choose one of theory, fitting1d, "),
         (["run", "fitting1d", "--profile", "fast"], "Unknown profile 'fast'; choose one of smoke"),
         (["run", "fitting1d", "--only", "relu"], "--only takes NAME=VALUE"),
         (["run", "fitting1d", "--only", "activation=tanh"], "choose one of absolute"),

@@ -15,9 +15,10 @@ import torch
 
 from lipsplines.experiments import EXPERIMENTS, ExperimentError, fitting1d, run, status
 from lipsplines.experiments import fitting1d_tables as tables
-from lipsplines.experiments.base import PROFILES, select_cells
+from lipsplines.experiments.base import PROFILES, Outcome, select_cells
 from lipsplines.models import LINEAR_LAYERS
 from lipsplines.records import Store, identity
+from lipsplines.training import TrainingError
 
 EXPERIMENT = EXPERIMENTS["fitting1d"]
 FEW = {"constraint": "spectral", "activation": "spline-relu"}
@@ -233,3 +234,42 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
     pytest.fail("the worker outlived the process that started it")
+
+
+def test_a_training_that_was_interrupted_finds_its_state(tmp_path: Path, monkeypatch) -> None:
+    """The path of the state is the same in the next run, and gone when the record is there."""
+    seen = []
+
+    def compute(group: list, state: Path) -> list[Outcome]:
+        seen.append(state.read_text() if state.exists() else None)
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.write_text("half of the work")
+        if len(seen) == 1:
+            raise TrainingError("the loss is NaN")
+        return [Outcome({"loss": 1.0}, {}, {}, {"digits": "0" * 64})]
+
+    settings = {"experiment": "stub", "profile": "reduced", "seed": 0}
+    stub = dataclasses.replace(
+        EXPERIMENT,
+        name="stub",
+        minutes={"reduced": 1.0},
+        cells=lambda profile, seed: [settings],
+        group=lambda settings: 0,
+        cost=len,
+        compute=compute,
+        resumable=True,
+    )
+    monkeypatch.setitem(EXPERIMENTS, "stub", stub)
+    store = Store(tmp_path)
+    with pytest.raises(ExperimentError, match="the loss is NaN"):
+        run(stub, "reduced", store, jobs=1, progress=False)
+    assert len(list(tmp_path.rglob("*.partial"))) == 1
+    (record,) = run(stub, "reduced", store, jobs=1, progress=False)
+    assert seen == [None, "half of the work"]
+    assert record.provenance["data"] == {"digits": "0" * 64}
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_profile_that_an_experiment_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Unknown profile 'reduced'; choose one of smoke, quick"):
+        run(EXPERIMENT, "reduced", Store(tmp_path))

@@ -13,13 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lipsplines.experiments.base import LONG_PROFILES
 from tools.notebooks import PROFILES, executed_path, notebook_names
 
 
 def fresh_results(root: Path, folder: Path) -> None:
     """Copy the committed reference records into `folder`, and nothing else of ``results/``."""
-    for reference in root.glob("results/*/paper"):
-        shutil.copytree(reference, folder / reference.relative_to(root / "results"))
+    for profile in LONG_PROFILES:
+        for reference in root.glob(f"results/*/{profile}"):
+            shutil.copytree(reference, folder / reference.relative_to(root / "results"))
 
 
 def recompute(root: Path, profile: str) -> int:

@@ -230,8 +230,8 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
     costs = [experiment.cost(group) for group in groups]
     # One thread for each process: batches are small, processes share the cores, and sums have one
     # order. Long trainings of large networks take the cores that would idle.
-    idle = (os.cpu_count() or 1) // jobs
-    threads = max(1, idle) if experiment.resumable and profile in LONG_PROFILES else 1
+    share = max(1, torch.get_num_threads() // jobs)
+    threads = share if experiment.resumable and profile in LONG_PROFILES else 1
     tasks = (
         joblib.delayed(_compute_and_store)(
             experiment.name, index, group, str(store.root), os.getpid(), threads
