@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from lipsplines.activations import LinearSpline
 from lipsplines.adversarial import CriticTraining, values_of
 from lipsplines.certify import lipschitz_bounds
-from lipsplines.checkpoints import Checkpoint
 from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
+from lipsplines.experiments.critics import Critics, device_of
 from lipsplines.experiments.digit_images import DIGITS
 from lipsplines.experiments.sample_pairs import KNOWN, Samples, known_pair, load_samples
 from lipsplines.experiments.wasserstein_tables import text
-from lipsplines.models import MLP
 from lipsplines.records import Record, Store
-from lipsplines.stepwise import Training
-from lipsplines.training import build_models
 from lipsplines.transport import held_out_estimate, wasserstein
 
 __all__ = [
@@ -30,9 +27,7 @@ __all__ = [
     "EXPERIMENT",
     "PROFILE_SIZES",
     "STARTS",
-    "Critics",
     "Sizes",
-    "build_critic",
     "kept_splines",
 ]
 
@@ -71,7 +66,7 @@ class Sizes:
 
 # 54,000 digits are 13 batches of 4,096; the paper has 1,600 epochs, a validation every 5.
 PROFILE_SIZES = {
-    "smoke": Sizes(2, (16, 16), 32, 10, 5, 10, (20, 40), 200, (16, 16), 32),
+    "smoke": Sizes(1, (16, 16), 32, 10, 5, 10, (20, 40), 200, (16, 16), 32),
     "quick": Sizes(5, (64, 64), 256, 150, 15, 150, (250, 500, 1_000)),
     "reduced": Sizes(5, (256, 256), 512, 1_000, 50, 2_000, (500, 1_000, 2_000), 20_000),
     "paper": Sizes(5, (1024, 1024), 4096, 1600 * 13, 5 * 13, 2_000, (500, 1_000, 2_000), 20_000),
@@ -122,23 +117,6 @@ def _law(pair: str, profile: str) -> dict[str, Any]:
     return {"pair": pair, "digits": DIGITS[profile]}
 
 
-def build_critic(settings: Settings) -> MLP:
-    """The critic of a run, with fresh weights from the global random state.
-
-    Weights begin with orthonormal rows or columns. No activation draws random numbers, so that
-    critics that differ in the activation alone begin with the same weights.
-    """
-    options = {k: v for k, v in (settings["spline"] or {}).items() if k != "tv2_weight"}
-    inputs = settings.get("dimension", 784)
-    critic = MLP(
-        (inputs, *settings["hidden"], 1), settings["activation"], settings["constraint"], options
-    )
-    for module in critic:
-        if isinstance(module, nn.Linear):
-            nn.init.orthogonal_(module.parametrizations.weight.original)
-    return critic
-
-
 def kept_splines(store: Store, record: Record) -> dict[str, tuple[LinearSpline, LinearSpline]]:
     """Layer -> some of its splines before and after training, from the tensors of a first run."""
     settings, tensors = record.settings, store.tensors(record)
@@ -156,96 +134,10 @@ def kept_splines(store: Store, record: Record) -> dict[str, tuple[LinearSpline, 
     return dict(sorted(found.items()))
 
 
-class Critics(Training):
-    """Critics that see the same batches, trained side by side: images are generated once for all.
-
-    Parameters
-    ----------
-    group
-        Settings of cells that differ in the activation alone.
-    samples
-        Of the two laws.
-    state
-        Where the state is kept, or None.
-
-    Attributes
-    ----------
-    members
-        Activation -> training of its critic.
-    curves
-        ``step``, and for each activation the last validation value.
-    """
-
-    def __init__(self, group: list[Settings], samples: Samples, state: Path | None = None) -> None:
-        first = group[0]
-        seed = 1_000 * first["seed"] + first["run"]
-        label = f"wasserstein, {first['pair']}, {first['constraint']}, run {first['run']}"
-        super().__init__(first["steps"], seed, Checkpoint(state, {"group": group}), label)
-        device = _device(first)
-        train = samples.train.to(device)
-        validation = tuple(part.to(device) for part in samples.validation)
-        self.other, self.recent = samples.other, (-1, torch.empty(0))
-        self.device, self.every = device, first["every"]
-        self.members = {
-            settings["activation"]: CriticTraining(
-                build_models(lambda settings=settings: build_critic(settings), [seed])[0].to(
-                    device
-                ),
-                train,
-                self.generated,
-                steps=settings["steps"],
-                batch_size=settings["batch_size"],
-                lr=settings["lr"],
-                tv2_weight=(settings["spline"] or {}).get("tv2_weight", 0.0),
-                seed=seed,
-                validation=validation,
-                every=settings["every"],
-                label=settings["activation"],
-            )
-            for settings in group
-        }
-
-    def generated(self, count: int, stream: torch.Generator) -> Tensor:
-        """Samples of the second law; those of the last call again, if it had the same stream."""
-        if self.recent[0] != stream.initial_seed():
-            new = self.other(count, stream).to(self.device)
-            self.recent = stream.initial_seed(), new
-        return self.recent[1]
-
-    def parts(self) -> dict[str, Any]:
-        return {
-            f"{name}.{key}": part
-            for name, member in self.members.items()
-            for key, part in member.parts().items()
-        }
-
-    def values(self) -> dict[str, Any]:
-        members = {name: member.values() for name, member in self.members.items()}
-        return {**super().values(), "members": members}
-
-    def take(self, values: dict[str, Any]) -> None:
-        super().take(values)
-        for name, member in self.members.items():
-            member.take(values["members"][name])
-
-    def advance(self) -> None:
-        for member in self.members.values():
-            member.advance()
-        self.step += 1
-        if self.step % self.every == 0:
-            last = {name: m.curves["validation"][-1] for name, m in self.members.items()}
-            self.note(step=self.step, **last)
-
-    def run(self, log: bool = False) -> None:
-        super().run(log)
-        for member in self.members.values():
-            member.run()  # no step is left: the best critic takes the place of the last
-
-
 def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     """Train the critics of a group and evaluate them, or solve for the exact distances."""
     first = group[0]
-    samples = load_samples(first, _device(first))
+    samples = load_samples(first, device_of(first))
     if first.get("check") == "exact":
         return [_exact(first, samples)]
     critics = Critics(group, samples, state)
@@ -292,11 +184,6 @@ def _evaluate(settings: Settings, training: CriticTraining, samples: Samples) ->
     return Outcome(metrics, lipschitz, tensors, samples.data)
 
 
-def _device(settings: Settings) -> torch.device:
-    on_gpu = settings["profile"] in LONG_PROFILES and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
-
-
 def _splines(critic: nn.Module) -> dict[str, Tensor]:
     """Coefficients that the forward pass uses, and scales, of the first splines of each layer."""
     found = {}
@@ -313,21 +200,22 @@ def group(settings: Settings) -> Hashable:
 
 
 def cost(group: list[Settings]) -> float:
-    """Rough cost: products of each step and what splines add; the generator once for a group."""
+    """Rough seconds of a group: products and a fixed part of each step, images once for all."""
     first = group[0]
     if "check" in first:
-        return (max(first["points"]) / 1_000) ** 2.5
+        return 2 * (max(first["points"]) / 1_000) ** 2.5
     inputs, hidden = first.get("dimension", 784), first["hidden"]
     weights = sum(a * b for a, b in zip((inputs, *hidden), hidden, strict=False))
-    critics = sum(weights + (300 if s["spline"] else 30) * sum(hidden) for s in group)
-    generator = 0 if first["pair"] in KNOWN else 4e5
-    return first["steps"] * (first["batch_size"] * (critics + generator) + 1e7) / 3e10
+    numbers = sum(weights + (100 if s["spline"] else 0) * sum(hidden) for s in group)
+    images = 0 if first["pair"] in KNOWN else 8e-5
+    step = len(group) * 2.5e-3 + first["batch_size"] * (3e-10 * numbers + images)
+    return first["steps"] * step + 0.15 * len(group)
 
 
 EXPERIMENT = Experiment(
     name="wasserstein",
     title="Wasserstein-1 distance of real and generated digits",
-    minutes={"smoke": 0.2, "quick": 2.0, "reduced": 60.0, "paper": 3_000.0},
+    minutes={"smoke": 0.2, "quick": 1.7, "reduced": 40.0, "paper": 16_000.0},
     cells=cells,
     group=group,
     cost=cost,

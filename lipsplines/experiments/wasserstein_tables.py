@@ -22,6 +22,7 @@ __all__ = [
     "estimate_table",
     "exact_table",
     "known_table",
+    "learning_table",
     "reference_text",
     "text",
     "verdicts",
@@ -220,6 +221,25 @@ def claims(records: Sequence[Record]) -> dict[str, list[Comparison]]:
     return found
 
 
+def learning_table(records: Sequence[Record]) -> str:
+    """What learning adds to the start: splines against the absolute value; part of no claim."""
+    from lipsplines.experiments.wasserstein import CONSTRAINTS
+
+    table = critics(records, "digits")
+    rows = []
+    for constraint in CONSTRAINTS:
+        ours, start = (
+            {run.settings["run"]: run for run in table.get((constraint, name), [])}
+            for name in (OURS, "absolute")
+        )
+        both = sorted(ours.keys() & start.keys())
+        if both:
+            ratios = values(ours[i] for i in both) / values(start[i] for i in both)
+            ahead = f"{(ratios > 1).sum()} of {len(both)}"
+            rows.append([constraint, f"{np.median(ratios):.4f}", ahead])
+    return markdown_table(["weights", "spline over its start", "runs in which it is larger"], rows)
+
+
 def smallest_p(records: Sequence[Record], claim: str) -> float:
     """Corrected p-value of a claim if all pairs of runs speak for it: no smaller one can come."""
     pairs = sum(len(runs) for (_, a), runs in critics(records, "digits").items() if a == OURS)
@@ -261,10 +281,9 @@ def reference_text(records: Sequence[Record]) -> str:
     from lipsplines.experiments.wasserstein import cells
 
     profile = records[0].settings["profile"]
-    total = len(cells(profile))
     parts = [
         f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
-        f"the {total} cells of this profile."
+        f"the {len(cells(profile))} cells of this profile."
     ]
     runs = [run for found in critics(records, "digits").values() for run in found]
     if runs:
@@ -273,7 +292,7 @@ def reference_text(records: Sequence[Record]) -> str:
         parts[0] += f" Critics {sizes}, batches of {s['batch_size']:,}, {s['steps']:,} steps."
         if profile == "reduced":
             parts[0] += " The method and the data are the paper's; these sizes are smaller."
-        parts += [estimate_table(records), certificate_table(records)]
+        parts += [estimate_table(records), certificate_table(records), learning_table(records)]
     parts += [known_table(records), exact_table(records)]
     try:
         parts.append(verdicts(claims(records)))
