@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["LEVEL", "Comparison", "compare", "holm", "median_interval", "verdict"]
+__all__ = [
+    "LEVEL",
+    "Comparison",
+    "compare",
+    "compare_ranks",
+    "holm",
+    "median_interval",
+    "ranks",
+    "verdict",
+]
 
 LEVEL = 0.05
 
@@ -65,6 +74,44 @@ def compare(
     below = wilcoxon(difference, alternative="less").pvalue
     above = wilcoxon(difference, alternative="greater").pvalue
     return Comparison(label, float(np.median(a / b)), float(below), float(above), margin)
+
+
+def ranks(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[int]:
+    """Rank of our error among those of all methods in each run: 1 the smallest.
+
+    Parameters
+    ----------
+    ours
+        One error for each of ``n`` runs.
+    theirs
+        Those of the rivals, ``k - 1`` lists of ``n``. One that equals ours counts as smaller.
+    """
+    return [1 + sum(rival[run] <= own for rival in theirs) for run, own in enumerate(ours)]
+
+
+def compare_ranks(
+    label: str, ours: Sequence[float], theirs: Sequence[Sequence[float]]
+) -> Comparison:
+    """Test of the sum of our `ranks`, for few runs of several methods; arguments as there.
+
+    If the method had no effect, each of the ``k`` would have each rank with probability ``1 / k``,
+    independently in each run: the sum is that of ``n`` rolls of a die with ``k`` sides. The
+    p-values are exact, the smallest is ``k^-n``. ``ratio`` is the median over the runs of our
+    error over the median rival's.
+    """
+    runs, sides = len(ours), len(theirs) + 1
+    if runs == 0 or sides < 2 or any(len(rival) != runs for rival in theirs):
+        raise ValueError(
+            f"Ranks need rivals with as many runs as ours, at least one of each; got {runs} runs "
+            f"and rivals with {[len(rival) for rival in theirs]}."
+        )
+    law = np.ones(1)
+    for _ in range(runs):
+        law = np.convolve(law, np.full(sides, 1 / sides))
+    above = sum(ranks(ours, theirs)) - runs
+    ratio = float(np.median(np.asarray(ours) / np.median(theirs, axis=0)))
+    holds, fails = law[: above + 1].sum(), law[above:].sum()
+    return Comparison(label, ratio, min(1.0, float(holds)), min(1.0, float(fails)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

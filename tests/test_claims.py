@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lipsplines.claims import Comparison, compare, holm, median_interval, verdict
+from lipsplines.claims import (
+    Comparison,
+    compare,
+    compare_ranks,
+    holm,
+    median_interval,
+    ranks,
+    verdict,
+)
+
+errors = st.floats(0.1, 10)
 
 
 def test_compare_finds_the_better_one() -> None:
@@ -32,6 +46,34 @@ def test_margin_allows_a_slightly_larger_error() -> None:
 def test_compare_refuses(ours: list, theirs: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare("a", ours, theirs)
+
+
+def test_ranks_count_ties_for_the_rival() -> None:
+    assert ranks([1.0, 3.0, 2.0], [[2.0, 2.0, 2.0], [3.0, 1.0, 5.0]]) == [1, 3, 2]
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.data())
+def test_p_values_of_ranks_are_those_of_dice(runs: int, rivals: int, data) -> None:
+    """Against all the ways in which the ranks could have fallen."""
+    lists = st.lists(errors, min_size=runs, max_size=runs)
+    ours = data.draw(lists)
+    theirs = data.draw(st.lists(lists, min_size=rivals, max_size=rivals))
+    found = compare_ranks("a", ours, theirs)
+    total = sum(ranks(ours, theirs))
+    sums = [sum(rolls) for rolls in itertools.product(range(1, rivals + 2), repeat=runs)]
+    assert found.p_holds == pytest.approx(sum(s <= total for s in sums) / len(sums))
+    assert found.p_fails == pytest.approx(sum(s >= total for s in sums) / len(sums))
+    medians = [np.median([rival[run] for rival in theirs]) for run in range(runs)]
+    ratios = [own / median for own, median in zip(ours, medians, strict=True)]
+    assert found.ratio == pytest.approx(np.median(ratios))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [([], [[]]), ([1.0], []), ([1.0, 2.0], [[1.0, 2.0], [1.0]])]
+)
+def test_ranks_need_whole_runs(ours, theirs) -> None:
+    with pytest.raises(ValueError, match="Ranks need rivals with as many runs as ours"):
+        compare_ranks("a", ours, theirs)
 
 
 def test_holm() -> None:

@@ -8,19 +8,24 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, holm, verdict
-from lipsplines.records import Record
+from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, verdict
+from lipsplines.records import Record, Store
 from lipsplines.tables import markdown_table, provenance_text
 
 __all__ = [
+    "AXES",
     "CLAIM",
+    "OURS",
     "SCORES",
     "Span",
     "comparisons",
+    "kinds",
     "label",
     "of_convolution",
     "pairs_table",
     "ranks_table",
+    "reading",
+    "reference_records",
     "reference_text",
     "reshaped_table",
     "score_table",
@@ -33,6 +38,8 @@ OURS = "spline-absolute"
 CLAIM = "A critic with linear splines trains a better generator than one with another activation"
 # Score -> its name, and whether a smaller value is the better one.
 SCORES = {"frechet": ("Fréchet distance", True), "inception": ("Inception Score", False)}
+# All numbers of a generator and its critic, as axes name them.
+AXES = {**{score: name for score, (name, _) in SCORES.items()}, "dual": "dual on test digits"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +109,8 @@ def score_table(records: Sequence[Record]) -> str:
         lower = min(record.lipschitz["lower"] for record in own)
         upper = max(record.lipschitz["upper"] for record in own)
         row = [label(own[0])]
-        row += [_text(span(own, metric)) for metric in (*SCORES, "dual")]
-        # Rounded outward, so that what is printed still bounds.
-        rows.append(
-            [*row, f"{math.floor(lower * 1e3) / 1e3:.3f} to {math.ceil(upper * 1e6) / 1e6:.6f}"]
-        )
+        row += [_text(span(own, metric)) for metric in AXES]
+        rows.append([*row, f"{_down(lower, 3)} to {_up(upper, 6)}"])
     # The same digits for every run: the first record speaks for all.
     real = records[0].metrics["real"]
     rows.append(
@@ -114,8 +118,26 @@ def score_table(records: Sequence[Record]) -> str:
         + [_text(Span(*(real[metric][k] for k in ("value", "low", "high")))) for metric in SCORES]
         + ["", ""]
     )
-    header = ["critic", *(name for name, _ in SCORES.values()), "held-out dual", "Lipschitz bounds"]
+    header = ["critic", *AXES.values(), "Lipschitz bounds"]
     return markdown_table(header, rows)
+
+
+def reading(records: Sequence[Record]) -> str:
+    """Which 1-Lipschitz critics come first in each number, in a sentence or two."""
+    from lipsplines.figures import activation_label
+
+    table = of_convolution(records)
+    first, parts = {}, []
+    for metric, name in AXES.items():
+        values = {activation: span(own, metric).value for activation, own in table.items()}
+        is_small = metric in SCORES and SCORES[metric][1]
+        first[metric] = (min if is_small else max)(values, key=values.__getitem__)
+        extreme = "smallest" if is_small else "largest"
+        parts.append(f"{activation_label(first[metric])} has the {extreme} {name}")
+    text = f"Among the 1-Lipschitz critics, {'; '.join(parts)}."
+    if first["dual"] != first["frechet"]:
+        text += " The critic that sees the largest distance has not trained the best generator."
+    return text
 
 
 def reshaped_table(records: Sequence[Record]) -> str:
@@ -129,10 +151,10 @@ def reshaped_table(records: Sequence[Record]) -> str:
             rows.append(
                 [
                     record.settings["run"],
-                    f"{first:.4f}",
-                    f"{second:.4f}",
-                    f"{record.lipschitz['lower']:.3f}",
-                    f"{upper:.4f}",
+                    _up(first, 4),
+                    _up(second, 4),
+                    _down(record.lipschitz["lower"], 3),
+                    _up(upper, 4),
                     f"{dual:.2f}",
                     f"{dual / upper:.2f}",
                 ]
@@ -142,45 +164,24 @@ def reshaped_table(records: Sequence[Record]) -> str:
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """For each score the test of the claim: the sum of the ranks of the splines over the runs.
+    """For each score the test of the claim: the ranks of the splines over the runs.
 
     The runs with one number share the start of the generator, the order of the digits and the
-    latent vectors. If the activation had no effect, each of the ``k`` activations would have each
-    rank with probability ``1 / k`` in each run, so the sum of the ranks of one of them over ``n``
-    runs is that of ``n`` rolls of a die with ``k`` sides. The p-values are exact.
-
-    Returns
-    -------
-    list of Comparison
-        ``ratio`` is the median over the runs of our score over the median rival's.
+    latent vectors; see `claims.compare_ranks`. The Inception Score enters by its inverse.
 
     Raises
     ------
     ValueError
         If a run is not there for every activation.
     """
+    from lipsplines.experiments.wgan import ACTIVATIONS
+
     table = of_convolution(records)
-    runs = [r.settings["run"] for r in table.get(OURS, [])]
-    if (
-        not runs
-        or len(table) < 2
-        or any([r.settings["run"] for r in v] != runs for v in table.values())
-    ):
-        counts = ", ".join(f"{name}: {len(own)}" for name, own in table.items()) or "none"
-        raise ValueError(
-            f"The verdict needs the same runs of every activation, {OURS} and rivals; got {counts}."
-        )
-    rivals = [own for name, own in table.items() if name != OURS]
-    found = []
-    for score, (name, _) in SCORES.items():
-        above = sum(ranks(records, score)) - len(runs)
-        most = (len(table) - 1) * len(runs)
-        ours = [r.metrics[score]["value"] for r in table[OURS]]
-        theirs = np.median([[r.metrics[score]["value"] for r in own] for own in rivals], axis=0)
-        ratio = float(np.median(ours / theirs))
-        p_values = _dice(len(table), len(runs), above), _dice(len(table), len(runs), most - above)
-        found.append(Comparison(name, ratio, *p_values))
-    return found
+    runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in ACTIVATIONS}
+    if not runs[OURS] or any(own != runs[OURS] for own in runs.values()):
+        counts = ", ".join(f"{name}: {len(own)}" for name, own in runs.items())
+        raise ValueError(f"The verdict needs the same runs of every activation, got {counts}.")
+    return [compare_ranks(SCORES[score][0], *errors(records, score)) for score in SCORES]
 
 
 def smallest_p(records: Sequence[Record]) -> float:
@@ -196,7 +197,7 @@ def ranks_table(records: Sequence[Record]) -> str:
     rows = [
         [
             c.label,
-            ", ".join(map(str, ranks(records, score))),
+            ", ".join(map(str, ranks(*errors(records, score)))),
             f"{c.ratio:.2f}",
             f"{p:.2g}",
             f"{q:.2g}",
@@ -204,18 +205,18 @@ def ranks_table(records: Sequence[Record]) -> str:
         for c, score, p, q in zip(found, SCORES, holds, fails, strict=True)
     ]
     count = len(of_convolution(records))
-    header = ["score", f"rank of the splines among {count}", "score / median rival's"]
+    header = ["score", f"rank of the splines among {count}", "error / median rival's"]
     return markdown_table([*header, "p, better", "p, worse"], rows)
 
 
-def ranks(records: Sequence[Record], score: str) -> list[int]:
-    """Rank of the splines in each run, 1 the best; equal scores count for the rival."""
-    table, sign = of_convolution(records), 1 if SCORES[score][1] else -1
-    values = {k: [sign * r.metrics[score]["value"] for r in v] for k, v in table.items()}
-    return [
-        sum(values[name][run] <= ours for name in values if name != OURS) + 1
-        for run, ours in enumerate(values[OURS])
-    ]
+def errors(records: Sequence[Record], score: str) -> tuple[list[float], list[list[float]]]:
+    """A score as an error, the smaller the better: of the splines and of each rival, run by run."""
+    power = 1 if SCORES[score][1] else -1
+    table = {
+        name: [record.metrics[score]["value"] ** power for record in own]
+        for name, own in of_convolution(records).items()
+    }
+    return table.pop(OURS), list(table.values())
 
 
 def pairs_table(records: Sequence[Record]) -> str:
@@ -245,6 +246,18 @@ def verdict_text(records: Sequence[Record]) -> str:
     )
 
 
+def reference_records(store: Store) -> list[Record]:
+    """The committed reference runs: those at the paper's sizes if there are any, else reduced."""
+    from lipsplines.experiments.base import status
+    from lipsplines.experiments.wgan import EXPERIMENT
+
+    for profile in ("paper", "reduced"):
+        found, _ = status(EXPERIMENT, profile, store)
+        if found:
+            return found
+    return []
+
+
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, table, verdict, provenance."""
     from lipsplines.experiments.wgan import PROFILE_SIZES, cells
@@ -265,7 +278,8 @@ def reference_text(records: Sequence[Record]) -> str:
             f"{_sizes(paper.channels, paper.hidden)}, the generator "
             f"{_sizes(own.generator_channels, own.generator_hidden)} and not "
             f"{_sizes(paper.generator_channels, paper.generator_hidden)}, and the training has "
-            f"{own.steps:,} steps and not {paper.steps:,}."
+            f"{own.steps:,} steps of {own.batch_size} images of each kind and not "
+            f"{paper.steps:,} of {paper.batch_size}."
         )
     parts.append(score_table(records))
     try:
@@ -277,16 +291,18 @@ def reference_text(records: Sequence[Record]) -> str:
     return "\n\n".join([*parts, provenance_text(records)])
 
 
-def _dice(sides: int, rolls: int, excess: int) -> float:
-    """Probability that the sum of `rolls` rolls of a die is at most ``rolls + excess``."""
-    law = np.ones(1)
-    for _ in range(rolls):
-        law = np.convolve(law, np.full(sides, 1 / sides))
-    return min(1.0, float(law[: excess + 1].sum()))
+def _up(bound: float, digits: int) -> str:
+    """An upper bound, rounded up: what is printed still bounds."""
+    return f"{math.ceil(bound * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _down(bound: float, digits: int) -> str:
+    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _text(number: Span) -> str:
-    return f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
+    digits = 2 if abs(number.value) < 10 else 1 if abs(number.value) < 100 else 0
+    return f"{number.value:.{digits}f} [{number.low:.{digits}f}, {number.high:.{digits}f}]"
 
 
 def _sizes(channels: Sequence[int], hidden: int) -> str:
