@@ -69,8 +69,11 @@ def test_toc(book: Path) -> None:
 
 def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:
     seen = {fingerprint(book, "smoke", "good"), fingerprint(book, "quick", "good")}
-    reference = book / "results" / "fitting1d" / "paper" / "record.json"
-    reference.parent.mkdir(parents=True)
+    references = [
+        book / "results" / "fitting1d" / profile / "record.json" for profile in ("paper", "reduced")
+    ]
+    for reference in references:
+        reference.parent.mkdir(parents=True)
     table = book / "benchmarks" / "results" / "table.json"
     table.parent.mkdir(parents=True)
     notebook = book / "notebooks" / "good.ipynb"
@@ -78,12 +81,12 @@ def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:
         notebook,
         book / "lipsplines" / "module.py",
         book / "requirements.lock",
-        reference,
+        *references,
         table,
     ):
         path.write_text((path.read_text() if path.exists() else "") + " ")
         seen.add(fingerprint(book, "smoke", "good"))
-    assert len(seen) == 7
+    assert len(seen) == 8
     other = book / "results" / "fitting1d" / "quick" / "record.json"
     other.parent.mkdir()
     other.write_text("{}")

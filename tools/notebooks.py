@@ -51,7 +51,12 @@ def fingerprint(root: Path, profile: str, name: str) -> str:
         root / "notebooks" / f"{name}.ipynb",
         root / "requirements.lock",
         *sorted((root / "lipsplines").rglob("*.py")),
-        *sorted(path for path in root.glob("results/*/paper/**/*") if path.is_file()),
+        *(
+            path
+            for profile in ("paper", "reduced")
+            for path in sorted(root.glob(f"results/*/{profile}/**/*"))
+            if path.is_file()
+        ),
         *sorted(root.glob("benchmarks/results/*.json")),
     ]
     for path in files:

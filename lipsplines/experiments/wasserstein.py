@@ -1,0 +1,225 @@
+"""Estimates of the Wasserstein-1 distance by 1-Lipschitz critics (Ducotterd et al. 2024, 5.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lipsplines.activations import LinearSpline
+from lipsplines.adversarial import CriticTraining, values_of
+from lipsplines.certify import lipschitz_bounds
+from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
+from lipsplines.experiments.critics import Critics, device_of
+from lipsplines.experiments.digit_images import DIGITS
+from lipsplines.experiments.sample_pairs import KNOWN, Samples, known_pair, load_samples
+from lipsplines.experiments.wasserstein_tables import text
+from lipsplines.records import Record, Store
+from lipsplines.transport import held_out_estimate, wasserstein
+
+__all__ = [
+    "ACTIVATIONS",
+    "CONSTRAINTS",
+    "EXPERIMENT",
+    "PROFILE_SIZES",
+    "STARTS",
+    "Sizes",
+    "kept_splines",
+]
+
+REVISION = 1
+ACTIVATIONS = (
+    "spline-absolute",
+    "relu",
+    "absolute",
+    "prelu-maxmin",
+    "groupsort-2",
+    "householder",
+)
+STARTS = ("spline-relu", "spline-identity", "spline-maxmin")  # of splines, besides the first
+CONSTRAINTS = ("orthogonal", "spectral")
+DIMENSION, CONES = 10, 5  # of the pairs with a known distance
+SPLINE = {"num_coefficients": 21, "range_": 0.15, "tv2_weight": 1e-10}
+NEURONS = 6  # of each layer, whose splines are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What a profile may change: sizes, never the method."""
+
+    runs: int
+    hidden: tuple[int, int]
+    batch_size: int
+    steps: int
+    every: int  # steps between two validations
+    known_steps: int
+    points: tuple[int, ...]  # of the samples of which the exact distance is computed
+    known_test: int = 4_000
+    known_hidden: tuple[int, int] = (64, 64)
+    known_batch: int = 256
+    lr: float = 2e-3
+
+
+# 54,000 digits are 13 batches of 4,096; the paper has 1,600 epochs, a validation every 5.
+PROFILE_SIZES = {
+    "smoke": Sizes(1, (16, 16), 32, 10, 5, 10, (20, 40), 200, (16, 16), 32),
+    "quick": Sizes(5, (64, 64), 256, 120, 12, 120, (250, 500, 1_000)),
+    "reduced": Sizes(5, (256, 256), 512, 1_000, 50, 2_000, (500, 1_000, 2_000), 20_000),
+    "paper": Sizes(5, (1024, 1024), 4096, 1600 * 13, 5 * 13, 2_000, (500, 1_000, 2_000), 20_000),
+}
+
+
+def cells(profile: str, seed: int = 0) -> list[Settings]:
+    """Settings of all runs: exact distances, then the critics run by run."""
+    sizes = PROFILE_SIZES[profile]
+    common = {
+        "experiment": "wasserstein",
+        "revision": REVISION,
+        "profile": profile,
+        "seed": seed,
+        "points": list(sizes.points),
+        "test_points": sizes.known_test,
+    }
+
+    def cell(pair: str, constraint: str, activation: str, run: int) -> Settings:
+        known = pair in KNOWN
+        return {
+            **common,
+            **_law(pair, profile),
+            "constraint": constraint,
+            "activation": activation,
+            "spline": SPLINE if activation.startswith("spline-") else None,
+            "run": run,
+            "hidden": list(sizes.known_hidden if known else sizes.hidden),
+            "batch_size": sizes.known_batch if known else sizes.batch_size,
+            "steps": sizes.known_steps if known else sizes.steps,
+            "every": sizes.every,
+            "lr": sizes.lr,
+        }
+
+    grid = [("digits", "orthogonal", name) for name in (*ACTIVATIONS, *STARTS)]
+    grid += [("digits", "spectral", name) for name in ACTIVATIONS]
+    grid += [(pair, "orthogonal", name) for pair in KNOWN for name in ACTIVATIONS]
+    exact = [
+        {**common, **_law(pair, profile), "check": "exact"} for pair in ("digits", "halves", *KNOWN)
+    ]
+    return [*exact, *(cell(*place, run) for run in range(sizes.runs) for place in grid)]
+
+
+def _law(pair: str, profile: str) -> dict[str, Any]:
+    """The pair of laws: of digits, which ones; of vectors, how many entries."""
+    if pair in KNOWN:
+        return {"pair": pair, "dimension": DIMENSION, "cones": CONES if pair == "cones" else None}
+    return {"pair": pair, "digits": DIGITS[profile]}
+
+
+def kept_splines(store: Store, record: Record) -> dict[str, tuple[LinearSpline, LinearSpline]]:
+    """Layer -> some of its splines before and after training, from the tensors of a first run."""
+    settings, tensors = record.settings, store.tensors(record)
+    options = {k: v for k, v in settings["spline"].items() if k != "tv2_weight"}
+    init = settings["activation"].removeprefix("spline-")
+    found = {}
+    for key in tensors:
+        name, _, kind = key.rpartition(".")
+        if kind == "scale":
+            before, after = (LinearSpline(NEURONS, init=init, **options) for _ in range(2))
+            with torch.no_grad():
+                after.coefficients.copy_(tensors[f"{name}.coefficients"])
+                after.log_scale.copy_(tensors[key].log())
+            found[name] = before, after
+    return dict(sorted(found.items()))
+
+
+def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
+    """Train the critics of a group and evaluate them, or solve for the exact distances."""
+    first = group[0]
+    samples = load_samples(first, device_of(first))
+    if first.get("check") == "exact":
+        return [_exact(first, samples)]
+    critics = Critics(group, samples, state)
+    critics.run(log=first["profile"] in LONG_PROFILES)
+    return [_evaluate(s, critics.members[s["activation"]], samples) for s in group]
+
+
+def _exact(settings: Settings, samples: Samples) -> Outcome:
+    """Distances of the first test samples; of real digits, those of two disjoint parts."""
+    if settings["pair"] == "halves":
+        largest = max(settings["points"])
+        x, y = samples.train[:largest], samples.train[largest : 2 * largest]
+    else:
+        x, y = samples.test
+    distances = [wasserstein(x[:n].numpy(), y[:n].numpy()) for n in settings["points"]]
+    metrics = {
+        "points": settings["points"],
+        "exact": distances,
+        "distance": samples.distance,
+    }
+    return Outcome(metrics, {}, {}, samples.data)
+
+
+def _evaluate(settings: Settings, training: CriticTraining, samples: Samples) -> Outcome:
+    critic = training.critic.cpu().eval()
+    bounds = lipschitz_bounds(critic, probes=samples.test[0][:16].double())
+    x, y = (values_of(critic, part).double().numpy() for part in samples.test)
+    metrics = {
+        "estimate": dataclasses.asdict(held_out_estimate(x, y, bounds.upper)),
+        "value": float(x.mean() - y.mean()),
+        "points": settings["points"],
+        "finite": [float(x[:n].mean() - y[:n].mean()) for n in settings["points"]],
+        "distance": samples.distance,
+        "kept_step": training.best["step"],
+        "layers": dict(bounds.layers),
+        "curves": training.curves,
+    }
+    if settings["pair"] in KNOWN:
+        best = known_pair(settings).potential
+        x, y = (best(part.numpy()) for part in samples.test)
+        metrics["optimum"] = float(x.mean() - y.mean())
+    tensors = _splines(critic) if settings["run"] == 0 else {}
+    lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
+    return Outcome(metrics, lipschitz, tensors, samples.data)
+
+
+def _splines(critic: nn.Module) -> dict[str, Tensor]:
+    """Coefficients that the forward pass uses, and scales, of the first splines of each layer."""
+    found = {}
+    for name, module in critic.named_modules():
+        if isinstance(module, LinearSpline):
+            found[f"{name}.coefficients"] = module.projected_coefficients[:NEURONS].detach()
+            found[f"{name}.scale"] = module.scale[:NEURONS].detach()
+    return found
+
+
+def group(settings: Settings) -> Hashable:
+    """Critics that differ in the activation alone train together."""
+    return tuple(settings.get(key) for key in ("check", "pair", "constraint", "run"))
+
+
+def cost(group: list[Settings]) -> float:
+    """Rough seconds of a group: products and a fixed part of each step, images once for all."""
+    first = group[0]
+    if "check" in first:
+        return 2 * (max(first["points"]) / 1_000) ** 2.5
+    inputs, hidden = first.get("dimension", 784), first["hidden"]
+    weights = sum(a * b for a, b in zip((inputs, *hidden), hidden, strict=False))
+    numbers = sum(weights + (100 if s["spline"] else 0) * sum(hidden) for s in group)
+    images = 0 if first["pair"] in KNOWN else 8e-5
+    step = len(group) * 2.5e-3 + first["batch_size"] * (3e-10 * numbers + images)
+    return first["steps"] * step + 0.15 * len(group)
+
+
+EXPERIMENT = Experiment(
+    name="wasserstein",
+    title="Wasserstein-1 distance of real and generated digits",
+    minutes={"smoke": 0.2, "quick": 1.7, "reduced": 40.0, "paper": 16_000.0},
+    cells=cells,
+    group=group,
+    cost=cost,
+    compute=compute,
+    table=text,
+    resumable=True,
+)

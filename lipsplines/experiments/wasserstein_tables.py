@@ -1,0 +1,302 @@
+"""Tables and claims of the Wasserstein experiment, from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from lipsplines.claims import LEVEL, Comparison, compare, holm
+from lipsplines.records import Record
+from lipsplines.tables import markdown_table, provenance_text, verdict_line
+
+__all__ = [
+    "CLAIMS",
+    "FLOOR",
+    "MARGIN",
+    "attained",
+    "certificate_table",
+    "claims",
+    "claims_table",
+    "critics",
+    "estimate_table",
+    "exact_table",
+    "known_table",
+    "learning_table",
+    "reference_text",
+    "text",
+    "verdicts",
+]
+
+OURS = "spline-absolute"
+RIVALS = {"tighter": ("relu",), "not looser": ("groupsort-2", "householder")}
+MARGIN = 1.02
+# An estimate below this counts as this much: zero is a lower bound too, and needs no critic.
+FLOOR = 1e-3
+CLAIMS = {
+    "tighter": "Critics with linear splines give larger lower bounds than critics with ReLU",
+    "not looser": "They give bounds at least as large as those with GroupSort and Householder",
+}
+PAIRS = {
+    "digits": "real digits, generated ones",
+    "halves": "real digits, other real ones",
+    "gaussians": "a Gaussian, its translate",
+    "cones": "inner, outer parts of cones",
+}
+
+
+def critics(records: Iterable[Record], pair: str) -> dict[tuple[str, str], list[Record]]:
+    """Records of the critics of a pair of laws: (constraint, activation) -> its runs, in order."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        s = record.settings
+        if s["pair"] == pair and "check" not in s:
+            found.setdefault((s["constraint"], s["activation"]), []).append(record)
+    order = {place: index for index, place in enumerate(_places())}
+    return {
+        place: sorted(found[place], key=lambda record: record.settings["run"])
+        for place in sorted(found, key=lambda place: order[place])
+    }
+
+
+def _places() -> list[tuple[str, str]]:
+    """Constraint and activation in the order of the tables."""
+    from lipsplines.experiments.wasserstein import ACTIVATIONS, CONSTRAINTS, STARTS
+
+    return [(c, a) for c in CONSTRAINTS for a in (*ACTIVATIONS, *STARTS)]
+
+
+def values(runs: Iterable[Record]) -> np.ndarray:
+    """Held-out estimates, each divided by the certified upper bound of its critic."""
+    return np.array([record.metrics["estimate"]["value"] for record in runs])
+
+
+def attained(runs: Iterable[Record]) -> np.ndarray:
+    """Estimates over what the optimal critic of a known pair gives on the same test samples."""
+    return np.array([r.metrics["estimate"]["value"] / r.metrics["optimum"] for r in runs])
+
+
+def _span(numbers: np.ndarray, digits: int = 3) -> str:
+    """Median of some numbers, and from which to which they go."""
+    low, middle, high = (f"{x:.{digits}f}" for x in np.quantile(numbers, [0, 0.5, 1]))
+    return f"{middle} [{low}, {high}]"
+
+
+def text(records: Sequence[Record]) -> str:
+    """Plain-text table of the estimates for the command line."""
+    from tabulate import tabulate
+
+    rows = [
+        [pair, *place, len(runs), _span(values(runs))]
+        for pair in PAIRS
+        for place, runs in critics(records, pair).items()
+    ]
+    header = ["laws", "weights", "activation", "runs", "median [least, largest]"]
+    return "Held-out lower bounds of the distance\n" + tabulate(rows, header, disable_numparse=True)
+
+
+def estimate_table(records: Sequence[Record]) -> str:
+    """Estimates for digits: over the runs, and the interval of the run in the middle."""
+    from lipsplines.figures import activation_label
+
+    rows = []
+    for (constraint, activation), runs in critics(records, "digits").items():
+        middle = sorted(runs, key=lambda r: r.metrics["estimate"]["value"])[(len(runs) - 1) // 2]
+        e = middle.metrics["estimate"]
+        interval = f"± {e['standard_error']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+        rows.append([activation_label(activation), constraint, _span(values(runs)), interval])
+    header = ["activation", "weights", "runs: median [least, largest]", "test samples: error, 95 %"]
+    return markdown_table(header, rows, names=2)
+
+
+def certificate_table(records: Sequence[Record]) -> str:
+    """Certified intervals of the critics for digits, and their gap to the exact solution.
+
+    The gap is that of the largest sample that was solved for: exact distance less the critic's
+    value on the same points over its certified bound; the least over the runs. It is not negative.
+    """
+    from lipsplines.figures import activation_label
+
+    distance = _exact(records, "digits")
+    rows = []
+    for (constraint, activation), runs in critics(records, "digits").items():
+        lower = np.median([r.lipschitz["lower"] for r in runs])
+        upper = max(r.lipschitz["upper"] for r in runs)
+        row = [activation_label(activation), constraint, f"{lower:.3f}"]
+        # The bound is rounded up, so that what is printed is still a bound.
+        row.append(f"{np.ceil(upper * 1e6) / 1e6:.6f}")
+        row.append(f"{min(gaps(runs, distance)):.3f}" if distance else "not run")
+        rows.append(row)
+    points = max(distance) if distance else 0
+    header = ["activation", "weights", "attained", "bound", f"gap, {points:,} points"]
+    return markdown_table(header, rows, names=2)
+
+
+def gaps(runs: Iterable[Record], distance: dict[int, float]) -> list[float]:
+    """What each critic lacks of the exact distance of the largest sample, on the same points."""
+    points = max(distance)
+    found = []
+    for record in runs:
+        value = record.metrics["finite"][record.metrics["points"].index(points)]
+        found.append(distance[points] - value / record.lipschitz["upper"])
+    return found
+
+
+def _exact(records: Iterable[Record], pair: str) -> dict[int, float]:
+    """Number of points -> exact distance of the samples."""
+    for record in records:
+        if record.settings.get("check") == "exact" and record.settings["pair"] == pair:
+            return dict(zip(record.metrics["points"], record.metrics["exact"], strict=True))
+    return {}
+
+
+def exact_table(records: Sequence[Record]) -> str:
+    """Exact distances of samples, by their size, between the known distance and the estimates."""
+    sizes = sorted({n for pair in PAIRS for n in _exact(records, pair)})
+    rows = []
+    for pair, name in PAIRS.items():
+        exact = _exact(records, pair)
+        known = [r.metrics["distance"] for r in records if r.settings["pair"] == pair]
+        medians = [np.median(values(runs)) for runs in critics(records, pair).values()]
+        rows.append(
+            [
+                name,
+                f"{max(medians):.3f}" if medians else "–",
+                "unknown" if not known or known[0] is None else f"{known[0]:g}",
+                *(f"{exact[n]:.3f}" if n in exact else "not run" for n in sizes),
+            ]
+        )
+    header = ["laws", "best critic", "distance of the laws", *(f"exact, {n:,}" for n in sizes)]
+    return markdown_table(header, rows)
+
+
+def known_table(records: Sequence[Record]) -> str:
+    """Part of the optimal critic's value that the critics of known pairs attain."""
+    from lipsplines.figures import activation_label
+
+    found = {pair: critics(records, pair) for pair in ("gaussians", "cones")}
+    places = list(dict.fromkeys(place for runs in found.values() for place in runs))
+    rows = []
+    for place in places:
+        parts = [attained(found[pair][place]) if place in found[pair] else None for pair in found]
+        spans = ["not run" if part is None else _span(100 * part, 1) for part in parts]
+        rows.append([activation_label(place[1]), *spans])
+    return markdown_table(["activation", "Gaussians, %", "cones, %"], rows)
+
+
+def claims(records: Sequence[Record]) -> dict[str, list[Comparison]]:
+    """Paired comparisons that decide the two claims, on digits, one for each rival.
+
+    Run ``i`` of all activations has the same start, batches and generated images. Runs of both
+    constraints are pooled. What is compared is ``1 / estimate``, so that smaller is tighter.
+
+    Raises
+    ------
+    ValueError
+        If a record that a claim needs is missing.
+    """
+    from lipsplines.figures import activation_label
+
+    table = {
+        (*place, record.settings["run"]): max(record.metrics["estimate"]["value"], FLOOR)
+        for place, runs in critics(records, "digits").items()
+        for record in runs
+    }
+    keys = sorted({(constraint, run) for constraint, _, run in table})
+    found: dict[str, list[Comparison]] = {}
+    for claim, margin in (("tighter", 1.0), ("not looser", MARGIN)):
+        found[claim] = []
+        for rival in RIVALS[claim]:
+            ours, theirs = (
+                [table.get((constraint, name, run)) for constraint, run in keys]
+                for name in (OURS, rival)
+            )
+            if not keys or None in (*ours, *theirs):
+                raise ValueError(
+                    f"The claim needs the records of {OURS} and {rival} for digits in every run; "
+                    "at least one is missing."
+                )
+            errors = [1 / np.array(ours), 1 / np.array(theirs)]
+            found[claim].append(compare(activation_label(rival), *errors, margin))
+    return found
+
+
+def learning_table(records: Sequence[Record]) -> str:
+    """What learning adds to the start: splines against the absolute value; part of no claim."""
+    from lipsplines.experiments.wasserstein import CONSTRAINTS
+
+    table = critics(records, "digits")
+    rows = []
+    for constraint in CONSTRAINTS:
+        ours, start = (
+            {run.settings["run"]: run for run in table.get((constraint, name), [])}
+            for name in (OURS, "absolute")
+        )
+        both = sorted(ours.keys() & start.keys())
+        if both:
+            ratios = values(ours[i] for i in both) / values(start[i] for i in both)
+            ahead = f"{(ratios > 1).sum()} of {len(both)}"
+            rows.append([constraint, f"{np.median(ratios):.4f}", ahead])
+    return markdown_table(["weights", "spline over its start", "runs in which it is larger"], rows)
+
+
+def smallest_p(records: Sequence[Record], claim: str) -> float:
+    """Corrected p-value of a claim if all pairs of runs speak for it: no smaller one can come."""
+    pairs = sum(len(runs) for (_, a), runs in critics(records, "digits").items() if a == OURS)
+    return len(RIVALS[claim]) * 0.5**pairs
+
+
+def claims_table(records: Sequence[Record], comparisons: dict[str, list[Comparison]]) -> str:
+    """All comparisons behind the two claims."""
+    parts = []
+    for claim, found in comparisons.items():
+        holds = holm([c.p_holds for c in found])
+        fails = holm([c.p_fails for c in found])
+        rows = [
+            [
+                c.label,
+                f"{1 / c.ratio:.4f}",
+                f"{p:.2g}",
+                "holds" if p < LEVEL else "fails" if q < LEVEL else "open",
+            ]
+            for c, p, q in zip(found, holds, fails, strict=True)
+        ]
+        table = markdown_table(
+            ["rival", "our bound over theirs", "corrected p", f"at {LEVEL:.0%}"], rows
+        )
+        least = f"The smallest p-value that could come out is {smallest_p(records, claim):.2g}."
+        parts.append(f"**{CLAIMS[claim]}.** {least}\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def verdicts(comparisons: dict[str, list[Comparison]]) -> str:
+    """The two verdicts, a line each."""
+    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in comparisons.items())
+
+
+def reference_text(records: Sequence[Record]) -> str:
+    """The committed records of a long profile: tables, verdicts and provenance, or what lacks."""
+    if not records:
+        return "No record of the profiles *paper* and *reduced* has been committed yet."
+    from lipsplines.experiments.wasserstein import cells
+
+    profile = records[0].settings["profile"]
+    parts = [
+        f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
+        f"the {len(cells(profile))} cells of this profile."
+    ]
+    runs = [run for found in critics(records, "digits").values() for run in found]
+    if runs:
+        s = runs[0].settings
+        sizes = "-".join(str(n) for n in (784, *s["hidden"], 1))
+        parts[0] += f" Critics {sizes}, batches of {s['batch_size']:,}, {s['steps']:,} steps."
+        if profile == "reduced":
+            parts[0] += " The method and the data are the paper's; these sizes are smaller."
+        parts += [estimate_table(records), certificate_table(records), learning_table(records)]
+    parts += [known_table(records), exact_table(records)]
+    try:
+        parts.append(verdicts(claims(records)))
+    except ValueError as error:
+        parts.append(f"No verdict: {error}")
+    parts.append(provenance_text(records))
+    return "\n\n".join(parts)
