@@ -356,4 +356,6 @@ def test_tables_say_what_was_not_run(store: Store) -> None:
     assert "not run" in tables.known_table([r for r in records if r.settings["pair"] != "cones"])
     without = [r for r in critics if r.settings.get("activation") != "relu"]
     assert "No verdict: The claim needs" in tables.reference_text(without)
+    exact = [r for r in records if "check" in r.settings]
+    assert "Gaussians, %" not in tables.reference_text(exact)
     assert "has been committed yet" in tables.reference_text([])

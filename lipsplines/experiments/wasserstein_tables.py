@@ -293,7 +293,9 @@ def reference_text(records: Sequence[Record]) -> str:
         if profile == "reduced":
             parts[0] += " The method and the data are the paper's; these sizes are smaller."
         parts += [estimate_table(records), certificate_table(records), learning_table(records)]
-    parts += [known_table(records), exact_table(records)]
+    if critics(records, "gaussians") or critics(records, "cones"):
+        parts.append(known_table(records))
+    parts.append(exact_table(records))
     try:
         parts.append(verdicts(claims(records)))
     except ValueError as error:
