@@ -6,6 +6,7 @@ the order of the units: results are equal bit for bit on any number of threads.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -100,21 +101,29 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def _in_parallel(kernel: Callable, units: int, numbers: int, arguments: tuple) -> None:
-    """Run a kernel over all its units, on as many threads as torch uses."""
+    """Run a kernel over all its units, on as many threads as torch uses.
+
+    Each thread takes the next unit when it is free: the threads of other libraries may still be
+    waiting actively for their next work, and keep one of ours from its processor.
+    """
     threads = min(torch.get_num_threads(), units) if numbers > SMALL else 1
-    bounds = [units * i // threads for i in range(threads + 1)] if threads else [0]
     if threads < 2:
         kernel(*arguments, 0, units)
         return
+    turns = itertools.count()
+
+    def work() -> None:
+        while (unit := next(turns)) < units:
+            kernel(*arguments, unit, unit + 1)
+
     pool = _threads()
-    others: list[Future] = [
-        pool.submit(kernel, *arguments, bounds[i], bounds[i + 1]) for i in range(1, threads)
-    ]
+    others: list[Future] = [pool.submit(work) for _ in range(threads - 1)]
     try:
-        kernel(*arguments, bounds[0], bounds[1])
+        work()
     finally:
         for other in others:
-            other.result()
+            if not other.cancel():  # it has begun
+                other.result()
 
 
 def _threads() -> ThreadPoolExecutor:
