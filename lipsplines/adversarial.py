@@ -67,6 +67,22 @@ def _check_samples(critic: nn.Module, x: Tensor, y: Tensor, source: str) -> None
         )
 
 
+def _check_validation(samples: Tensor, validation: tuple[Tensor, Tensor]) -> None:
+    """Refuse validation samples that are none, or not like those of the training."""
+    for part in validation:
+        if not len(part) or _kind(part) != _kind(samples):
+            raise ValueError(
+                f"Validation needs samples of both laws that are {_kind(samples)}, like those of "
+                f"the training; got {len(part)} that are {_kind(part)}."
+            )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}.")
+
+
 def _kind(samples: Tensor) -> str:
     sizes = ", ".join(map(str, samples.shape[1:]))
     return f"{samples.dtype} of shape (n, {sizes})"
@@ -125,10 +141,13 @@ class CriticTraining(Training):
         label: str = "critic",
     ) -> None:
         super().__init__(steps, seed, checkpoint, label)
+        _check_counts(every=every)
         self.critic, self.other, self.tv2_weight = critic, other, tv2_weight
         self.batch_size, self.validation, self.every = batch_size, validation, every
         self.batch = Batches(samples, batch_size, seed)
         _check_samples(critic, samples[:2], other(2, random_stream(seed)), "the second law")
+        if validation is not None:
+            _check_validation(samples, validation)
         self.optimizer = torch.optim.Adam(parameter_groups(critic, lr), fused=True)
         self.best: dict[str, Any] = {"step": 0, "value": -math.inf, "state": {}}
         self.sums = torch.zeros(2, dtype=torch.float64)
@@ -226,6 +245,7 @@ class GanTraining(Training):
         label: str = "gan",
     ) -> None:
         super().__init__(steps, seed, checkpoint, label)
+        _check_counts(critic_steps=critic_steps, every=every)
         self.generator, self.critic, self.tv2_weight = generator, critic, tv2_weight
         self.batch_size, self.critic_steps = batch_size, critic_steps
         self.evaluate, self.every = evaluate, every

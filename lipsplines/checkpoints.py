@@ -8,6 +8,7 @@ name and renamed; its header holds the structure as JSON, so nothing in it is ev
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -69,10 +70,11 @@ class Checkpoint:
         -------
         dict or None
             None if there is no file that can be used. One that is cut off, altered or of another
-            training is left out with a warning.
+            training is left out with a warning, and the parts stay as they are.
         """
         if self.path is None or not self.path.exists():
             return None
+        before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
         try:
             state = self._read()
             for name, part in parts.items():
@@ -83,6 +85,8 @@ class Checkpoint:
                 CorruptRecordWarning,
                 stacklevel=2,
             )
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
             return None
         return state["values"]
 
@@ -128,6 +132,8 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except safetensors.SafetensorError as error:
             raise ValueError(f"it is cut off or altered: {error}") from None
+        if not {"text", "sha256"} <= envelope.keys():
+            raise ValueError("it is no checkpoint")
         if envelope["sha256"] != _digest(envelope["text"], tensors):
             raise ValueError("its content does not match its SHA-256")
         header = json.loads(envelope["text"])

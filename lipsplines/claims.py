@@ -96,8 +96,14 @@ def compare_ranks(
 
     If the method had no effect, each of the ``k`` would have each rank with probability ``1 / k``,
     independently in each run: the sum is that of ``n`` rolls of a die with ``k`` sides. The
-    p-values are exact, the smallest is ``k^-n``. ``ratio`` is the median over the runs of our
-    error over the median rival's.
+    p-values are exact, the smallest is ``k^-n``. Errors that are equal count against either side:
+    as smaller than ours for "below", as larger for "above". ``ratio`` is the median over the runs
+    of our error over the median rival's.
+
+    Raises
+    ------
+    ValueError
+        If the runs differ in number, there are none, or an error is NaN or infinite.
     """
     runs, sides = len(ours), len(theirs) + 1
     if runs == 0 or sides < 2 or any(len(rival) != runs for rival in theirs):
@@ -105,12 +111,15 @@ def compare_ranks(
             f"Ranks need rivals with as many runs as ours, at least one of each; got {runs} runs "
             f"and rivals with {[len(rival) for rival in theirs]}."
         )
+    if not all(np.isfinite(errors).all() for errors in (ours, *theirs)):
+        raise ValueError("Errors must be finite: NaN has no rank.")
     law = np.ones(1)
     for _ in range(runs):
         law = np.convolve(law, np.full(sides, 1 / sides))
-    above = sum(ranks(ours, theirs)) - runs
+    most = sum(ranks(ours, theirs)) - runs
+    least = sum(rival[run] < own for rival in theirs for run, own in enumerate(ours))
     ratio = float(np.median(np.asarray(ours) / np.median(theirs, axis=0)))
-    holds, fails = law[: above + 1].sum(), law[above:].sum()
+    holds, fails = law[: most + 1].sum(), law[least:].sum()
     return Comparison(label, ratio, min(1.0, float(holds)), min(1.0, float(fails)))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from lipsplines._version import __version__
 
@@ -112,14 +114,29 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--only takes each setting once; run the values one after the other.")
     experiment = EXPERIMENTS[options.experiment]
     store = Store(options.results)
-    records = run(
-        experiment, options.profile, store, seed=options.seed, only=only, jobs=options.jobs
-    )
+    with _results_in(store.root):
+        records = run(
+            experiment, options.profile, store, seed=options.seed, only=only, jobs=options.jobs
+        )
     if experiment.table is not None:
         print(experiment.table(records))
     folder = store.root / experiment.name / options.profile
     print(f"{len(records)} record{'s' if len(records) != 1 else ''} in {folder}")
     return 0
+
+
+@contextlib.contextmanager
+def _results_in(folder: Path) -> Iterator[None]:
+    """Have trained networks looked for there too, also by worker processes."""
+    before = os.environ.get("LIPSPLINES_RESULTS")
+    os.environ["LIPSPLINES_RESULTS"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["LIPSPLINES_RESULTS"]
+        else:
+            os.environ["LIPSPLINES_RESULTS"] = before
 
 
 def _only(text: str) -> tuple[str, str]:

@@ -247,6 +247,12 @@ def test_a_training_that_diverges_says_so() -> None:
         ({"batch_size": 0}, "A batch must have from 1 to 64 samples"),
         ({"steps": 0}, "at least one step, got 0"),
         ({"lr": -1.0}, "lr must be a positive number"),
+        ({"every": 0}, "every must be at least 1, got 0"),
+        (
+            {"validation": (torch.rand(5, 2), torch.rand(5, 2))},
+            r"Validation needs .*float64 of shape \(n, 3\).* got 5 that are torch.float32",
+        ),
+        ({"validation": (torch.zeros(0, 3).double(),) * 2}, "got 0 that are torch.float64"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict, sentence: str) -> None:
@@ -273,6 +279,19 @@ def test_what_is_no_critic_is_refused() -> None:
     layers = MLP((3, 4, 2), "relu").double()
     with pytest.raises(ValueError, match=r"one number for each sample.* gave the shape \(2, 2\)"):
         CriticTraining(layers, shifted(9, random_stream(0)), shifted, steps=1, batch_size=4, lr=0.1)
+
+
+def test_a_generator_that_would_never_move_is_refused() -> None:
+    training = gan_training()
+    with pytest.raises(ValueError, match="critic_steps must be at least 1, got 0"):
+        GanTraining(
+            training.generator,
+            training.critic,
+            training.batch.samples,
+            steps=1,
+            batch_size=2,
+            critic_steps=0,
+        )
 
 
 def test_images_of_another_size_are_refused() -> None:

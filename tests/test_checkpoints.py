@@ -114,6 +114,20 @@ def test_a_file_that_is_no_state_of_this_training_is_left_out(tmp_path: Path, da
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+def test_parts_that_do_not_fit_leave_all_as_they_were(tmp_path: Path) -> None:
+    """Also the part that fits, and comes first."""
+    path, saved = tmp_path / "run.partial", parts()
+    Checkpoint(path, SETTINGS).save(saved, {}, now=True)
+    first, second = parts()["model"], torch.optim.SGD(nn.Linear(3, 2).parameters(), 0.1)
+    before = [leaf.clone() for leaf in first.state_dict().values()]
+    fresh = {"model": first, "optimizer": second}
+    with pytest.warns(CorruptRecordWarning, match="starts anew"):
+        assert Checkpoint(path, SETTINGS).restore(fresh) is None
+    after = first.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not second.state
+
+
 def test_what_it_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot hold a set"):
         Checkpoint(tmp_path / "run.partial", SETTINGS).save({}, {"value": {1}}, now=True)

@@ -62,7 +62,9 @@ def test_p_values_of_ranks_are_those_of_dice(runs: int, rivals: int, data) -> No
     total = sum(ranks(ours, theirs))
     sums = [sum(rolls) for rolls in itertools.product(range(1, rivals + 2), repeat=runs)]
     assert found.p_holds == pytest.approx(sum(s <= total for s in sums) / len(sums))
-    assert found.p_fails == pytest.approx(sum(s >= total for s in sums) / len(sums))
+    # Ties count against the verdict in both directions.
+    least = runs + sum(rival[run] < own for rival in theirs for run, own in enumerate(ours))
+    assert found.p_fails == pytest.approx(sum(s >= least for s in sums) / len(sums))
     medians = [np.median([rival[run] for rival in theirs]) for run in range(runs)]
     ratios = [own / median for own, median in zip(ours, medians, strict=True)]
     assert found.ratio == pytest.approx(np.median(ratios))
@@ -74,6 +76,19 @@ def test_p_values_of_ranks_are_those_of_dice(runs: int, rivals: int, data) -> No
 def test_ranks_need_whole_runs(ours, theirs) -> None:
     with pytest.raises(ValueError, match="Ranks need rivals with as many runs as ours"):
         compare_ranks("a", ours, theirs)
+
+
+def test_equal_errors_decide_nothing() -> None:
+    found = compare_ranks("a", [1.0] * 3, [[1.0] * 3] * 5)
+    assert found.p_holds == found.p_fails == pytest.approx(1)
+
+
+@pytest.mark.parametrize("place", ["ours", "theirs"])
+def test_an_error_that_is_no_number_has_no_rank(place: str) -> None:
+    errors = {"ours": [1.0, 1.0], "theirs": [2.0, 2.0]}
+    errors[place][1] = float("nan")
+    with pytest.raises(ValueError, match="must be finite"):
+        compare_ranks("a", errors["ours"], [errors["theirs"]])
 
 
 def test_holm() -> None:

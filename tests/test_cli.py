@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,30 @@ def test_run_prints_the_table_and_where_records_lie(tmp_path: Path, capsys) -> N
     out = capsys.readouterr().out
     assert "Median test MSE" in out
     assert f"3 records in {tmp_path / 'fitting1d' / 'smoke'}" in out
+
+
+def test_trained_networks_are_looked_for_beside_the_records(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    from lipsplines.experiments import EXPERIMENTS, classifier
+    from lipsplines.records import Record, Store
+
+    trained = Record(classifier.cells("paper")[0], {"mark": 1.0}, {}, {})
+    Store(tmp_path).put(trained, dict(classifier.build(trained.settings).state_dict()))
+    found = []
+
+    def compute(group):
+        found.append(classifier.load_classifier()[1].metrics)
+        raise ImportError("that is all")
+
+    experiment = dataclasses.replace(EXPERIMENTS["fitting1d"], compute=compute)
+    monkeypatch.setitem(EXPERIMENTS, "fitting1d", experiment)
+    monkeypatch.delenv("LIPSPLINES_RESULTS", raising=False)
+    command = ["run", "fitting1d", "--profile", "smoke", "--results", str(tmp_path)]
+    assert main([*command, "--only", "activation=relu", "--only", "constraint=spectral"]) == 1
+    assert "that is all" in capsys.readouterr().err
+    assert {"mark": 1.0} in found
+    assert "LIPSPLINES_RESULTS" not in os.environ
 
 
 @pytest.mark.parametrize(

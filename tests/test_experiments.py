@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lipsplines.datasets import DataError
 from lipsplines.experiments import EXPERIMENTS, ExperimentError, fitting1d, run, status
 from lipsplines.experiments import fitting1d_tables as tables
 from lipsplines.experiments.base import PROFILES, Outcome, select_cells
@@ -171,6 +172,21 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -
     with pytest.raises(ExperimentError, match="relu, spectral: The loss became NaN"):
         run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
     assert len(list(tmp_path.rglob("*.json"))) == len(fitting1d.ACTIVATIONS) - 1
+
+
+def test_what_all_groups_lack_is_told_once(tmp_path: Path, monkeypatch) -> None:
+    def compute(group):
+        raise DataError("The digits are not to be had.")
+
+    broken = dataclasses.replace(EXPERIMENT, compute=compute)
+    monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
+    only = {"constraint": "spectral", "target": "f1"}
+    with pytest.raises(ExperimentError) as caught:
+        run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
+    message = str(caught.value)
+    assert message.count("The digits are not to be had.") == 1
+    assert all(f"{name}, spectral" in message for name in fitting1d.ACTIVATIONS)
+    assert ".py" not in message
 
 
 @pytest.mark.parametrize(

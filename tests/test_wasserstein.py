@@ -348,6 +348,15 @@ def test_tables(store: Store) -> None:
     assert tables.attained(runs).tolist() == values
 
 
+def test_no_test_digit_chooses_the_critic_beside_exact_distances() -> None:
+    records = synthetic(1.5)
+    for record in records:
+        is_ours = record.settings["activation"] == tables.OURS
+        record.metrics["curves"] = {"validation": [0.0, 1.0 if is_ours else 2.0, 0.5]}
+    row = next(line for line in tables.exact_table(records).splitlines() if "generated" in line)
+    assert float(row.split("|")[2]) == pytest.approx(2.0, abs=0.003)
+
+
 def test_tables_say_what_was_not_run(store: Store) -> None:
     records = store.select("wasserstein", "smoke")
     critics = [r for r in records if "check" not in r.settings]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lipsplines.datasets import DataError
 from lipsplines.records import Record, Store, code_fingerprint, provenance
 from lipsplines.training import TrainingError
 
@@ -25,6 +26,7 @@ __all__ = [
     "ExperimentError",
     "Outcome",
     "check_parameters",
+    "device_of",
     "run",
     "status",
 ]
@@ -96,6 +98,12 @@ class Experiment:
     table: Callable[[list[Record]], str] | None = None
     lasting: bool = True
     resumable: bool = False
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Where the networks of a run are trained: a GPU, if there is one and the run is long."""
+    on_gpu = settings["profile"] in LONG_PROFILES and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def check_parameters(profile: str, seed: int, profiles: Sequence[str] = PROFILES) -> None:
@@ -206,7 +214,7 @@ def run(
     if failures:
         raise ExperimentError(
             f"{len(failures)} of {len(groups)} groups of runs failed; the others are stored. "
-            + " ".join(failures)
+            + " ".join(_told_once(failures))
         )
     records = [store.get(cell) for cell in cells]
     if any(record is None for record in records):
@@ -214,7 +222,8 @@ def run(
     return records
 
 
-def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]:
+def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[tuple[str, str]]:
+    """Compute and store groups; which of them failed, and why."""
     if not groups:
         return []
     try:
@@ -261,7 +270,7 @@ def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[str]
 
 def _compute_and_store(
     name: str, index: int, group: list[Settings], root: str, caller: int, threads: int
-) -> tuple[int, str | None]:
+) -> tuple[int, tuple[str, str] | None]:
     from lipsplines.experiments import EXPERIMENTS
 
     if os.getppid() == caller:
@@ -283,11 +292,11 @@ def _compute_and_store(
         if state is not None:
             state.unlink(missing_ok=True)
         return index, None
-    except (TrainingError, ImportError) as error:
-        return index, f"{_label(group)}: {error}"
+    except (TrainingError, ImportError, DataError, FileNotFoundError) as error:
+        return index, (_label(group), str(error))
     except Exception as error:
         # A defect: it ends this group, not the others, and says where to look.
-        return index, f"{_label(group)}: {type(error).__name__} {_place(error)}: {error}"
+        return index, (_label(group), f"{type(error).__name__} {_place(error)}: {error}")
     finally:
         torch.set_num_threads(before)
 
@@ -307,7 +316,15 @@ def _end_with_parent(parent: int) -> None:
 def _label(group: Iterable[Settings]) -> str:
     first = next(iter(group))
     keys = ("check", "activation", "constraint")
-    return ", ".join(str(first[key]) for key in keys if key in first)
+    return ", ".join(str(first[key]) for key in keys if key in first) or first["experiment"]
+
+
+def _told_once(failures: Iterable[tuple[str, str]]) -> list[str]:
+    """A sentence for each reason, after the names of the groups that failed for it."""
+    reasons: dict[str, list[str]] = {}
+    for label, reason in failures:
+        reasons.setdefault(reason, []).append(label)
+    return [f"{'; '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
 
 
 def _place(error: Exception) -> str:

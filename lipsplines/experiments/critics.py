@@ -10,19 +10,13 @@ from torch import Tensor, nn
 
 from lipsplines.adversarial import CriticTraining
 from lipsplines.checkpoints import Checkpoint
-from lipsplines.experiments.base import LONG_PROFILES, Settings
+from lipsplines.experiments.base import Settings, device_of
 from lipsplines.experiments.sample_pairs import Samples
 from lipsplines.models import MLP
 from lipsplines.stepwise import Training
 from lipsplines.training import build_models
 
-__all__ = ["Critics", "build_critic", "device_of"]
-
-
-def device_of(settings: Settings) -> torch.device:
-    """Where the critics of a run are trained: a GPU, if there is one and the run is long."""
-    on_gpu = settings["profile"] in LONG_PROFILES and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
+__all__ = ["Critics", "build_critic"]
 
 
 def build_critic(settings: Settings) -> MLP:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lipsplines.activations import LinearSpline
 from lipsplines.adversarial import CriticTraining, values_of
 from lipsplines.certify import lipschitz_bounds
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
-from lipsplines.experiments.critics import Critics, device_of
+from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
+from lipsplines.experiments.critics import Critics
 from lipsplines.experiments.digit_images import DIGITS
 from lipsplines.experiments.sample_pairs import KNOWN, Samples, known_pair, load_samples
 from lipsplines.experiments.wasserstein_tables import text

@@ -15,7 +15,7 @@ from lipsplines.certify import lipschitz_bounds
 from lipsplines.checkpoints import Checkpoint
 from lipsplines.convolution_layers import OrthogonalConv2d
 from lipsplines.digit_models import Classifier, ConvCritic, Generator, initialize
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings
+from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
 from lipsplines.experiments.classifier import load_classifier
 from lipsplines.experiments.digit_images import DIGITS, DigitTensors, load_digits
 from lipsplines.experiments.wgan_tables import score_table
@@ -75,7 +75,7 @@ class Sizes:
 # 54,000 digits are 1,687 batches of 32 and 843 of 64. Wide generators learn in fewer steps.
 PROFILE_SIZES = {
     "smoke": Sizes(1, 10, (8, 16), 32, (16, 8), 64, scored=200, points=2),
-    "quick": Sizes(1, 1_000, (8, 16), 64, (64, 32), 512, scored=500, points=10, batch_size=16),
+    "quick": Sizes(1, 1_000, (8, 16), 64, (64, 32), 512, scored=400, points=10, batch_size=16),
     "reduced": Sizes(3, 4 * 1687, (16, 32), 128, (64, 32), 1024, batch_size=32),
     "paper": Sizes(5, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=10_000, points=50),
 }
@@ -162,10 +162,7 @@ def train(
     settings: Settings, digits: DigitTensors, classifier: Classifier, state: Path | None = None
 ) -> GanTraining:
     """The generator and the critic of a run, trained, with the curves of the training."""
-    seed = _seed(settings)
-    device = torch.device(
-        "cuda" if settings["profile"] in LONG_PROFILES and torch.cuda.is_available() else "cpu"
-    )
+    seed, device = _seed(settings), device_of(settings)
     (generator,) = build_models(lambda: build_generator(settings), [seed])
     (critic,) = build_models(lambda: build_critic(settings), [seed + 1])
     few = min(1_000, settings["scored"])
