@@ -77,7 +77,7 @@ PROFILE_SIZES = {
     "smoke": Sizes(1, 10, (8, 16), 32, (16, 8), 64, scored=200, points=2),
     "quick": Sizes(1, 1_000, (8, 16), 64, (64, 32), 512, scored=400, points=10, batch_size=16),
     "reduced": Sizes(3, 4 * 1687, (16, 32), 128, (64, 32), 1024, batch_size=32),
-    "paper": Sizes(5, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=10_000, points=50),
+    "paper": Sizes(5, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=6_000, points=50),
 }
 
 
