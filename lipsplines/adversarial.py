@@ -23,7 +23,7 @@ from lipsplines.digit_models import Generator
 from lipsplines.stepwise import Batches, Training
 from lipsplines.training import parameter_groups, random_stream
 
-__all__ = ["CriticTraining", "GanTraining", "dual_value", "values_of"]
+__all__ = ["CriticTraining", "GanTraining", "dual_value", "raise_dual", "values_of"]
 
 LATENT = 1  # what random numbers are for; 0 is the order of samples
 Source = Callable[[int, torch.Generator], Tensor]
@@ -33,6 +33,21 @@ def dual_value(critic: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """``mean f(x) - mean f(y)``, from one pass over both; a scalar."""
     values = critic(torch.cat([x, y])).flatten()
     return values[: len(x)].mean() - values[len(x) :].mean()
+
+
+def raise_dual(
+    critic: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, tv2_weight: float
+) -> float:
+    """One step of a critic, up the dual less `tv2_weight` times TV2; the dual before the step."""
+    optimizer.zero_grad()
+    with constrain_once():
+        value = dual_value(critic, x, y)
+        loss = -value
+        if tv2_weight:
+            loss = loss + tv2_weight * tv2(critic)
+        loss.backward()
+    optimizer.step()
+    return value.item()
 
 
 @torch.no_grad()
@@ -167,16 +182,9 @@ class CriticTraining(Training):
         x = self.batch(self.step)
         with torch.no_grad():
             y = self.other(self.batch_size, random_stream(self.seed, LATENT, self.step))
-        self.optimizer.zero_grad()
-        with constrain_once():
-            value = dual_value(self.critic, x, y)
-            loss = -value
-            if self.tv2_weight:
-                loss = loss + self.tv2_weight * tv2(self.critic)
-            loss.backward()
-        self.optimizer.step()
+        value = raise_dual(self.critic, self.optimizer, x, y, self.tv2_weight)
         self.step += 1
-        self.sums += torch.tensor([value.item(), 1.0])
+        self.sums += torch.tensor([value, 1.0])
         if self.step % self.every == 0 or self.step == self.steps:
             self._look()
 
@@ -292,15 +300,8 @@ class GanTraining(Training):
         # Generated images are data here: no graph of the generator is kept.
         with torch.no_grad():
             y = self.generator(self._latents(2 * self.step))
-        self.critic_optimizer.zero_grad()
-        with constrain_once():
-            value = dual_value(self.critic, x, y)
-            loss = -value
-            if self.tv2_weight:
-                loss = loss + self.tv2_weight * tv2(self.critic)
-            loss.backward()
-        self.critic_optimizer.step()
-        self.sums += torch.tensor([value.item(), 1.0])
+        value = raise_dual(self.critic, self.critic_optimizer, x, y, self.tv2_weight)
+        self.sums += torch.tensor([value, 1.0])
 
     def _move_generator(self) -> None:
         self.generator_optimizer.zero_grad()
