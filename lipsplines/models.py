@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 from lipsplines.activations import (
     Absolute,
@@ -16,7 +16,7 @@ from lipsplines.activations import (
 )
 from lipsplines.layers import OrthogonalLinear, SpectralLinear
 
-__all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation"]
+__all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation", "spline_tensors"]
 
 LINEAR_LAYERS: dict[str, Callable[..., nn.Linear]] = {
     "orthogonal": OrthogonalLinear,
@@ -63,6 +63,23 @@ def make_activation(name: str, channels: int, **options) -> nn.Module:
     if name not in ACTIVATIONS:
         raise ValueError(f"Unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name](channels, **(options if name.startswith("spline-") else {}))
+
+
+def spline_tensors(model: nn.Module, channels: int | None = None) -> dict[str, Tensor]:
+    """The splines of a model as its forward pass uses them, for a record.
+
+    Returns
+    -------
+    dict
+        ``<module>.coefficients``, shape ``(C, K)``, and ``<module>.scale``, shape ``(C,)``, of each
+        `LinearSpline`; of the first `channels` alone, if given.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LinearSpline):
+            found[f"{name}.coefficients"] = module.projected_coefficients[:channels].detach()
+            found[f"{name}.scale"] = module.scale[:channels].detach()
+    return found
 
 
 class MLP(nn.Sequential):

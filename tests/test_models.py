@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lipsplines import LinearSpline, OrthogonalLinear, SpectralLinear, tv2
-from lipsplines.models import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
+from lipsplines.models import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation, spline_tensors
+from lipsplines.splines import evaluate
 
 CONSTRAINTS = {"orthogonal": OrthogonalLinear, "spectral": SpectralLinear}
 
@@ -137,3 +138,20 @@ def test_arguments_out_of_domain(arguments: tuple, message: str) -> None:
     """One sentence that says what was wrong and what is accepted."""
     with pytest.raises(ValueError, match=message):
         MLP(*arguments)
+
+
+def test_spline_tensors_are_those_of_the_forward_pass() -> None:
+    """The function of each spline can be computed from them alone; other activations have none."""
+    model = MLP((3, 6, 5, 1), "spline-relu", activation_options={"num_coefficients": 9})
+    with torch.no_grad():
+        for module in (model[1], model[3]):
+            module.coefficients += torch.randn_like(module.coefficients)
+            module.log_scale += torch.randn_like(module.log_scale)
+    found = spline_tensors(model)
+    assert set(found) == {f"{i}.{part}" for i in (1, 3) for part in ("coefficients", "scale")}
+    x = torch.randn(7, 6)
+    values = evaluate(x, found["1.coefficients"], model[1].range_, found["1.scale"])
+    assert torch.equal(values, model[1](x))
+    few = spline_tensors(model, 2)
+    assert all(torch.equal(few[name], found[name][:2]) for name in found)
+    assert spline_tensors(MLP((3, 6, 1), "relu")) == {}

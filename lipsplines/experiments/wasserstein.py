@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lipsplines.activations import LinearSpline
 from lipsplines.adversarial import CriticTraining, values_of
@@ -18,6 +17,7 @@ from lipsplines.experiments.critics import Critics
 from lipsplines.experiments.digit_images import DIGITS
 from lipsplines.experiments.sample_pairs import KNOWN, Samples, known_pair, load_samples
 from lipsplines.experiments.wasserstein_tables import text
+from lipsplines.models import spline_tensors
 from lipsplines.records import Record, Store
 from lipsplines.transport import held_out_estimate, wasserstein
 
@@ -179,19 +179,9 @@ def _evaluate(settings: Settings, training: CriticTraining, samples: Samples) ->
         best = known_pair(settings).potential
         x, y = (best(part.numpy()) for part in samples.test)
         metrics["optimum"] = float(x.mean() - y.mean())
-    tensors = _splines(critic) if settings["run"] == 0 else {}
+    tensors = spline_tensors(critic, NEURONS) if settings["run"] == 0 else {}
     lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
     return Outcome(metrics, lipschitz, tensors, samples.data)
-
-
-def _splines(critic: nn.Module) -> dict[str, Tensor]:
-    """Coefficients that the forward pass uses, and scales, of the first splines of each layer."""
-    found = {}
-    for name, module in critic.named_modules():
-        if isinstance(module, LinearSpline):
-            found[f"{name}.coefficients"] = module.projected_coefficients[:NEURONS].detach()
-            found[f"{name}.scale"] = module.scale[:NEURONS].detach()
-    return found
 
 
 def group(settings: Settings) -> Hashable:

@@ -20,6 +20,7 @@ from lipsplines.experiments.classifier import load_classifier
 from lipsplines.experiments.digit_images import DIGITS, DigitTensors, load_digits
 from lipsplines.experiments.wgan_tables import score_table
 from lipsplines.layers import Polar
+from lipsplines.models import spline_tensors
 from lipsplines.records import Record
 from lipsplines.scores import bootstrap_score, frechet_distance, inception_score
 from lipsplines.training import build_models, random_stream
@@ -216,7 +217,8 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
         "real": {"images": len(held_out), **scores(held_out, rivals, classifier)},
         "curves": training.curves,
     }
-    tensors = {"images": grid, **_splines(critic)}
+    splines = {f"spline.{name}": tensor for name, tensor in spline_tensors(critic).items()}
+    tensors = {"images": grid, **splines}
     lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
     return [Outcome(metrics, lipschitz, tensors, data_of(digits, origin))]
 
@@ -254,16 +256,6 @@ def scores(images: Tensor, rivals: Tensor, classifier: Classifier) -> dict[str, 
 def data_of(digits: DigitTensors, classifier: Record) -> dict[str, str]:
     """SHA-256 of all that a run was given: the files of digits, the weights of the classifier."""
     return {**digits.checksums, "classifier": classifier.tensors["sha256"]}
-
-
-def _splines(critic: nn.Module) -> dict[str, Tensor]:
-    """Coefficients that the forward pass uses, and scales, of the splines of a critic."""
-    found = {}
-    for name, module in critic.named_modules():
-        if hasattr(module, "projected_coefficients"):
-            found[f"spline.{name}.coefficients"] = module.projected_coefficients.detach()
-            found[f"spline.{name}.scale"] = module.scale.detach()
-    return found
 
 
 def _seed(settings: Settings) -> int:
