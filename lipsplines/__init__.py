@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lipsplines.caching import constrain_once
     from lipsplines.certify import certified_radius, lipschitz_bounds
     from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+    from lipsplines.denoisers import load_denoiser
     from lipsplines.folding import fold
     from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
     from lipsplines.pruning import sparsify
@@ -48,6 +49,7 @@ __all__ = [
     "constrain_once",
     "fold",
     "lipschitz_bounds",
+    "load_denoiser",
     "load_model",
     "parameter_groups",
     "save_model",
@@ -68,6 +70,7 @@ _NAMES = {
     "caching": ("constrain_once",),
     "certify": ("certified_radius", "lipschitz_bounds"),
     "convolution_layers": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
+    "denoisers": ("load_denoiser",),
     "folding": ("fold",),
     "layers": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
     "pruning": ("sparsify",),

@@ -19,6 +19,7 @@ from torch import Tensor
 from lipsplines import fused
 
 __all__ = [
+    "effective_regions",
     "evaluate",
     "knots",
     "lipschitz_constant",
@@ -146,6 +147,16 @@ def second_order_tv(coefficients: Tensor, spacing: float) -> Tensor:
     """
     slack = 2 * _rounding(coefficients, spacing)
     return _AbsoluteJumps.apply(coefficients, slack)[0] / spacing
+
+
+def effective_regions(coefficients: Tensor, spacing: float, tolerance: float = 0.01) -> Tensor:
+    """Number of linear regions that can be told apart: ``(..., K)`` to integers ``(...)``.
+
+    One more than the number of knots at which the slope changes by more than `tolerance` (Bohra
+    et al. 2020, who count knots with a coefficient above a threshold).
+    """
+    jumps = slopes(coefficients, spacing).diff(dim=-1).abs()
+    return 1 + (jumps > tolerance).sum(-1)
 
 
 def lipschitz_constant(coefficients: Tensor, spacing: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ __all__ = [
     "comparison_table",
     "markdown_table",
     "provenance_text",
+    "rounded_up",
     "scientific",
     "verdict_line",
 ]
@@ -29,6 +31,11 @@ def scientific(value: float) -> str:
     """Two significant digits: ``1.2e-4``."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def rounded_up(bound: float, digits: int) -> str:
+    """An upper bound with this many decimals: what is printed still bounds."""
+    return f"{math.ceil(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from lipsplines.experiments import wgan
 from lipsplines.experiments import wgan_tables as tables
+from lipsplines.experiments.references import reference_records
 from lipsplines.records import Record, Store
 
 REAL = {
@@ -175,10 +176,10 @@ def test_reference_text() -> None:
 
 def test_reference_records_prefer_the_sizes_of_the_paper(tmp_path) -> None:
     store = Store(tmp_path)
-    assert tables.reference_records(store) == []
+    assert reference_records(wgan.EXPERIMENT, store) == []
     reduced, paper = grid("reduced")[:2], grid("paper")[:1]
     for run in reduced:
         store.put(run)
-    assert tables.reference_records(store) == reduced
+    assert reference_records(wgan.EXPERIMENT, store) == reduced
     store.put(paper[0])
-    assert tables.reference_records(store) == paper
+    assert reference_records(wgan.EXPERIMENT, store) == paper

@@ -1,6 +1,14 @@
 """The experiments, by name. Each module holds one table of the paper, `theory` its checks."""
 
-from lipsplines.experiments import classifier, fitting1d, generator, theory, wasserstein, wgan
+from lipsplines.experiments import (
+    classifier,
+    denoising,
+    fitting1d,
+    generator,
+    theory,
+    wasserstein,
+    wgan,
+)
 from lipsplines.experiments.base import (
     PROFILES,
     Experiment,
@@ -22,5 +30,5 @@ __all__ = [
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (theory, fitting1d, classifier, generator, wasserstein, wgan)
+    for module in (theory, fitting1d, classifier, generator, wasserstein, wgan, denoising)
 }

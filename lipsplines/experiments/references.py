@@ -1,4 +1,4 @@
-"""Trained networks that other experiments use: records of reference runs, in the repository."""
+"""Records of reference runs, and trained networks of them that other experiments use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lipsplines.experiments.base import Settings
+from lipsplines.experiments.base import LONG_PROFILES, Experiment, Settings, status
 from lipsplines.records import Record, Store
 
-__all__ = ["reference"]
+__all__ = ["reference", "reference_records"]
 
 
 def reference(settings: Settings, store: Store | None = None) -> tuple[Record, dict[str, Tensor]]:
@@ -39,3 +39,13 @@ def reference(settings: Settings, store: Store | None = None) -> tuple[Record, d
         f"repository, which holds it, or compute it: python -m lipsplines run {name} "
         f"--profile {profile}"
     )
+
+
+def reference_records(experiment: Experiment, store: Store) -> list[Record]:
+    """The reference runs in a store: those at the paper's sizes if there are any, else reduced."""
+    for profile in reversed(LONG_PROFILES):
+        if profile in experiment.minutes:
+            found, _ = status(experiment, profile, store)
+            if found:
+                return found
+    return []

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, verdict
-from lipsplines.records import Record, Store
-from lipsplines.tables import markdown_table, provenance_text
+from lipsplines.records import Record
+from lipsplines.tables import markdown_table, provenance_text, rounded_up
 
 __all__ = [
     "AXES",
@@ -25,7 +25,6 @@ __all__ = [
     "pairs_table",
     "ranks_table",
     "reading",
-    "reference_records",
     "reference_text",
     "reshaped_table",
     "score_table",
@@ -110,7 +109,7 @@ def score_table(records: Sequence[Record]) -> str:
         upper = max(record.lipschitz["upper"] for record in own)
         row = [label(own[0])]
         row += [_text(span(own, metric)) for metric in AXES]
-        rows.append([*row, f"{_down(lower, 3)} to {_up(upper, 6)}"])
+        rows.append([*row, f"{_down(lower, 3)} to {rounded_up(upper, 6)}"])
     # The same digits for every run: the first record speaks for all.
     real = records[0].metrics["real"]
     rows.append(
@@ -151,10 +150,10 @@ def reshaped_table(records: Sequence[Record]) -> str:
             rows.append(
                 [
                     record.settings["run"],
-                    _up(first, 4),
-                    _up(second, 4),
+                    rounded_up(first, 4),
+                    rounded_up(second, 4),
                     _down(record.lipschitz["lower"], 3),
-                    _up(upper, 4),
+                    rounded_up(upper, 4),
                     f"{dual:.2f}",
                     f"{dual / upper:.2f}",
                 ]
@@ -246,18 +245,6 @@ def verdict_text(records: Sequence[Record]) -> str:
     )
 
 
-def reference_records(store: Store) -> list[Record]:
-    """The committed reference runs: those at the paper's sizes if there are any, else reduced."""
-    from lipsplines.experiments.base import status
-    from lipsplines.experiments.wgan import EXPERIMENT
-
-    for profile in ("paper", "reduced"):
-        found, _ = status(EXPERIMENT, profile, store)
-        if found:
-            return found
-    return []
-
-
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, table, verdict, provenance."""
     from lipsplines.experiments.wgan import PROFILE_SIZES, cells
@@ -289,11 +276,6 @@ def reference_text(records: Sequence[Record]) -> str:
     if of_convolution(records, "reshaped"):
         parts += ["The convolution of earlier code, run by run:", reshaped_table(records)]
     return "\n\n".join([*parts, provenance_text(records)])
-
-
-def _up(bound: float, digits: int) -> str:
-    """An upper bound, rounded up: what is printed still bounds."""
-    return f"{math.ceil(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _down(bound: float, digits: int) -> str:

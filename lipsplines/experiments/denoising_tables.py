@@ -1,0 +1,327 @@
+"""Tables, intervals and the verdict of the denoising experiment, from its records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lipsplines.claims import LEVEL, Comparison, compare, holm
+from lipsplines.records import Record
+from lipsplines.tables import markdown_table, provenance_text, rounded_up, verdict_line
+
+__all__ = [
+    "ANCHORS",
+    "CLAIM",
+    "METRICS",
+    "MODES",
+    "OURS",
+    "Anchor",
+    "anchor_table",
+    "certificate_table",
+    "comparisons",
+    "differences",
+    "differences_table",
+    "label",
+    "means",
+    "quality_table",
+    "reference_text",
+    "region_table",
+    "runs_of",
+    "verdict_text",
+]
+
+OURS = "spline-identity"
+CLAIM = "1-Lipschitz denoisers with linear splines remove noise better than those with others"
+MODES = {"direct": "D(x)", "averaged": "(x + D(x)) / 2"}
+METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
+RESAMPLES = 2_000
+
+Kind = tuple[str, str]  # activation, constraint
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchor:
+    """Mean PSNR in dB on the grey BSD68 that others report or have measured, by noise level."""
+
+    name: str
+    psnr: dict[int, float]
+    mode: str  # "direct" or "averaged"; "other" for methods that are no such network
+    source: str
+
+
+CRR_TABLE = "table in the repository axgoujon/convex_ridge_regularizers"
+WCRR_TABLE = "table in the repository axgoujon/weakly_convex_ridge_regularizer"
+RELEASED = "Bohra et al. 2021, released checkpoints, measured by us"
+ANCHORS = (
+    Anchor("spectral norm, ReLU", {5: 35.71, 10: 31.45}, "averaged", RELEASED),
+    Anchor("spectral norm, normalised splines", {5: 36.25, 10: 32.01}, "averaged", RELEASED),
+    Anchor("CRR (convex regulariser)", {5: 36.96, 15: 30.54, 25: 28.10}, "other", CRR_TABLE),
+    Anchor("WCRR (weakly convex)", {5: 37.65, 15: 31.21, 25: 28.68}, "other", WCRR_TABLE),
+    Anchor("BM3D", {15: 31.07, 25: 28.57}, "other", CRR_TABLE),
+    Anchor("DnCNN (not Lipschitz)", {15: 31.73, 25: 29.23}, "other", CRR_TABLE),
+)
+
+
+def runs_of(records: Iterable[Record]) -> dict[int, dict[Kind, list[Record]]]:
+    """Records by noise level and kind of network; the runs of each in order."""
+    found: dict[int, dict[Kind, list[Record]]] = {}
+    for record in records:
+        s = record.settings
+        kinds = found.setdefault(s["sigma"], {})
+        kinds.setdefault((s["activation"], s["constraint"]), []).append(record)
+    return {
+        sigma: {kind: sorted(own, key=lambda r: r.settings["run"]) for kind, own in kinds.items()}
+        for sigma, kinds in sorted(found.items())
+    }
+
+
+def label(kind: Kind) -> str:
+    """Name of a kind of network."""
+    from lipsplines.figures import activation_label
+
+    activation, constraint = kind
+    name = activation_label(activation)
+    return name if constraint == "orthogonal" else f"{name}, unconstrained"
+
+
+def means(runs: Iterable[Record], mode: str, metric: str = "psnr") -> NDArray[np.float64]:
+    """Mean over the test images for each run."""
+    return np.array([np.mean(record.metrics[mode][metric]) for record in runs])
+
+
+def quality_table(records: Sequence[Record], mode: str = "direct", metric: str = "psnr") -> str:
+    """Mean over the test images of one mode: mean of the runs, and from which to which they go."""
+    levels = runs_of(records)
+    digits = 2 if metric == "psnr" else 4
+    kinds = list(dict.fromkeys(kind for level in levels.values() for kind in level))
+    rows = []
+    noisy = [next(iter(level.values()))[0].metrics["noisy"][metric] for level in levels.values()]
+    rows.append(["noisy", *(f"{np.mean(values):.{digits}f}" for values in noisy)])
+    for kind in kinds:
+        row = [label(kind)]
+        for level in levels.values():
+            own = means(level.get(kind, []), mode, metric)
+            if own.size == 0:
+                row.append("")
+            elif own.size == 1:
+                row.append(f"{own[0]:.{digits}f}")
+            else:
+                least, most = own.min(), own.max()
+                row.append(f"{own.mean():.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]")
+        rows.append(row)
+    return markdown_table([METRICS[metric], *(f"σ = {sigma}" for sigma in levels)], rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Mean difference of the PSNR, splines less a rival, in dB, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def word(self) -> str:
+        """Who is ahead: a difference whose interval holds zero is a tie."""
+        return "tie" if self.low <= 0 <= self.high else "better" if self.low > 0 else "worse"
+
+
+def differences(
+    records: Sequence[Record], mode: str = "direct"
+) -> dict[int, dict[Kind, Difference]]:
+    """Splines against each 1-Lipschitz rival, paired over test images and runs.
+
+    The interval is the percentile bootstrap over the images, drawn with replacement, in which each
+    resample also draws one run with replacement for every run there is; so it speaks of other
+    images and, as far as a few runs can, of other trainings.
+    """
+    found: dict[int, dict[Kind, Difference]] = {}
+    for sigma, level in runs_of(records).items():
+        ours = level.get((OURS, "orthogonal"), [])
+        for kind, theirs in level.items():
+            if kind == (OURS, "orthogonal") or kind[1] != "orthogonal" or not ours:
+                continue
+            gaps = _gaps(ours, theirs, mode)
+            random = np.random.default_rng(0)
+            runs = random.integers(len(gaps), size=(RESAMPLES, len(gaps)))
+            images = random.integers(gaps.shape[1], size=(RESAMPLES, gaps.shape[1]))
+            drawn = gaps[runs[:, :, None], images[:, None, :]].mean((1, 2))
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            found.setdefault(sigma, {})[kind] = Difference(
+                float(gaps.mean()), float(low), float(high)
+            )
+    return found
+
+
+def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
+    """`differences` as a table: better, worse or a tie."""
+    found = differences(records, mode)
+    kinds = list(dict.fromkeys(kind for level in found.values() for kind in level))
+    rows = []
+    for kind in kinds:
+        row = [label(kind)]
+        for level in found.values():
+            d = level.get(kind)
+            row.append(f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}] {d.word}" if d else "")
+        rows.append(row)
+    return markdown_table(["splines less (dB)", *(f"σ = {sigma}" for sigma in found)], rows)
+
+
+def comparisons(records: Sequence[Record], mode: str = "direct") -> list[Comparison]:
+    """For each noise level and rival the test of the claim.
+
+    Within a run: Wilcoxon's signed-rank test of the squared errors, paired over the test images.
+    A comparison has the largest p-value of its runs: what does not show in every training does not
+    count.
+
+    Raises
+    ------
+    ValueError
+        If there are no records of the splines, or a rival has other runs.
+    """
+    found = []
+    for sigma, level in runs_of(records).items():
+        ours = level.get((OURS, "orthogonal"), [])
+        for kind, theirs in level.items():
+            if kind == (OURS, "orthogonal") or kind[1] != "orthogonal":
+                continue
+            if [r.settings["run"] for r in ours] != [r.settings["run"] for r in theirs]:
+                raise ValueError(
+                    f"The verdict needs the same runs of all activations; at σ = {sigma} there are "
+                    f"{len(ours)} of the splines and {len(theirs)} of {label(kind)}."
+                )
+            tests = [
+                compare("", _errors(own, mode), _errors(rival, mode))
+                for own, rival in zip(ours, theirs, strict=True)
+            ]
+            found.append(
+                Comparison(
+                    f"σ = {sigma}: {label(kind)}",
+                    float(np.median([test.ratio for test in tests])),
+                    max(test.p_holds for test in tests),
+                    max(test.p_fails for test in tests),
+                )
+            )
+    if not found:
+        raise ValueError("The verdict needs records of the splines and of a rival.")
+    return found
+
+
+def verdict_text(records: Sequence[Record], mode: str = "direct") -> str:
+    """The verdict in a sentence, and the rivals that it rests on."""
+    found = comparisons(records, mode)
+    p_values = holm([c.p_fails for c in found])
+    ahead = [c.label for c, p in zip(found, p_values, strict=True) if p < LEVEL]
+    text = verdict_line(CLAIM, found)
+    return f"{text} Ahead of the splines: {', '.join(ahead)}." if ahead else text
+
+
+def certificate_table(records: Sequence[Record]) -> str:
+    """Certified bounds of the Lipschitz constant: least attained, and largest upper bound."""
+    levels = runs_of(records)
+    kinds = list(dict.fromkeys(kind for level in levels.values() for kind in level))
+    rows = []
+    for kind in kinds:
+        own = [record for level in levels.values() for record in level.get(kind, [])]
+        lower = [record.lipschitz["lower"] for record in own]
+        upper = max(record.lipschitz["upper"] for record in own)
+        rows.append(
+            [
+                label(kind),
+                len(own),
+                f"{min(lower):.3f} to {max(lower):.3f}",
+                rounded_up(upper, 6 if upper < 1.5 else 1),
+            ]
+        )
+    return markdown_table(["network", "trained", "attained", "upper bound"], rows)
+
+
+def region_table(records: Sequence[Record]) -> str:
+    """Linear regions of the learned splines that can be told apart (slopes 0.01 apart)."""
+    rows = []
+    for sigma, level in runs_of(records).items():
+        for record in level.get((OURS, "orthogonal"), [])[:1]:
+            counts = np.array([n for own in record.metrics["regions"].values() for n in own])
+            first, median, third = np.quantile(counts, [0.25, 0.5, 0.75])
+            pieces = record.settings["spline"]["num_coefficients"] - 1
+            regions = f"{median:.0f} [{first:.0f}, {third:.0f}]"
+            few = f"{(counts <= 3).mean():.0%}"
+            rows.append([sigma, counts.size, pieces, regions, counts.max(), few])
+    header = ["σ", "splines", "pieces", "regions: median [quartiles]", "most", "at most 3"]
+    return markdown_table(header, rows)
+
+
+def anchor_table(records: Sequence[Record], mode: str) -> str:
+    """Figures of others beside those of the splines and of ReLU, in the same mode where it applies.
+
+    Raises
+    ------
+    ValueError
+        If the records are not of BSD68: the figures of others would not compare.
+    """
+    if any(record.settings["images"] != "bsd" for record in records):
+        raise ValueError("Published figures are of BSD68; these records are of other images.")
+    levels, sigmas = runs_of(records), (5, 10, 15)
+    rows = []
+    for kind in ((OURS, "orthogonal"), ("relu", "orthogonal")):
+        own = [means(levels.get(sigma, {}).get(kind, []), mode) for sigma in sigmas]
+        cells = [f"{values.mean():.2f}" if values.size else "" for values in own]
+        rows.append([f"{label(kind)}: {MODES[mode]}", *cells, "these records"])
+    for anchor in ANCHORS:
+        if anchor.mode in (mode, "other"):
+            cells = [f"{anchor.psnr[s]:.2f}" if s in anchor.psnr else "" for s in sigmas]
+            rows.append([anchor.name, *cells, anchor.source])
+    return markdown_table(["PSNR (dB)", *(f"σ = {sigma}" for sigma in sigmas), "source"], rows)
+
+
+def reference_text(records: Sequence[Record]) -> str:
+    """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
+    from lipsplines.experiments.denoising import PROFILE_SIZES, cells
+
+    if not records:
+        return "No record of a reference run has been committed yet."
+    profile = records[0].settings["profile"]
+    own, paper = PROFILE_SIZES[profile], PROFILE_SIZES["paper"]
+    parts = [
+        f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
+        f"{len(cells(profile))} runs, tested on {len(records[0].metrics['images'])} images."
+    ]
+    if profile != "paper":
+        parts.append(
+            "**These are not the sizes of the paper**, which need a GPU. The data and the method "
+            f"are the same; the networks have {own.channels} channels and not {paper.channels}, "
+            f"and the training has {own.steps:,} steps of {own.batch_size} patches and not "
+            f"{paper.steps:,} of {paper.batch_size}, at a rate that begins at {own.lr:g} and falls "
+            f"to zero and is not {paper.lr:g} throughout."
+        )
+    for mode, formula in MODES.items():
+        parts += [f"*{mode.capitalize()}*, {formula}:", quality_table(records, mode)]
+        parts += [quality_table(records, mode, "ssim"), differences_table(records, mode)]
+    parts += ["Certified Lipschitz constants:", certificate_table(records)]
+    try:
+        parts.append(verdict_text(records))
+    except ValueError as error:
+        parts.append(f"No verdict: {error}")
+    return "\n\n".join([*parts, provenance_text(records)])
+
+
+def _gaps(ours: Sequence[Record], theirs: Sequence[Record], mode: str) -> NDArray[np.float64]:
+    """PSNR of ours less theirs, shape ``(runs, images)``, for the runs that both have."""
+    rivals = {record.settings["run"]: record for record in theirs}
+    shared = [record for record in ours if record.settings["run"] in rivals]
+    return np.array(
+        [
+            np.subtract(
+                record.metrics[mode]["psnr"], rivals[record.settings["run"]].metrics[mode]["psnr"]
+            )
+            for record in shared
+        ]
+    )
+
+
+def _errors(record: Record, mode: str) -> list[float]:
+    """Mean squared error of each test image, from its PSNR."""
+    return [10 ** (-value / 10) for value in record.metrics[mode]["psnr"]]

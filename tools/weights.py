@@ -1,0 +1,57 @@
+"""Turn the records of the trained denoisers into the files that come with the package.
+
+``python -m tools.weights`` reads the reference runs of the experiment ``denoising`` in ``results``
+and writes ``lipsplines/weights``: a file for each kind of network and noise level, and an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lipsplines.denoisers import INDEX, NAMES
+from lipsplines.experiments import denoising
+from lipsplines.experiments.references import reference_records
+from lipsplines.records import Store
+from lipsplines.storage import save_model
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batch_size", "profile")
+
+
+def export(store: Store, folder: Path) -> dict[str, list[dict]]:
+    """Write the weights of the first run of every kind, and the index; return the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index: dict[str, list[dict]] = {}
+    kinds = {kind: name for name, kind in NAMES.items()}
+    for record in reference_records(denoising.EXPERIMENT, store):
+        s = record.settings
+        if s["run"] != 0:
+            continue
+        name = kinds[s["activation"], s["constraint"]]
+        model = denoising.build(s)
+        model.load_state_dict(store.tensors(record))
+        path = save_model(model, folder / f"{name}-{s['sigma']}.safetensors", {"name": name})
+        index.setdefault(name, []).append(
+            {
+                "file": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "settings": {key: s[key] for key in KEPT},
+                "lipschitz": record.lipschitz,
+                "test": {
+                    mode: {metric: float(np.mean(v)) for metric, v in record.metrics[mode].items()}
+                    for mode in ("noisy", *denoising.MODES)
+                },
+            }
+        )
+    index = {name: sorted(index[name], key=lambda e: e["settings"]["sigma"]) for name in NAMES}
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    return index
+
+
+if __name__ == "__main__":
+    found = export(Store(ROOT / "results"), ROOT / "lipsplines" / "weights")
+    print(f"{sum(map(len, found.values()))} denoisers in lipsplines/weights")
