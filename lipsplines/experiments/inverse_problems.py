@@ -1,0 +1,181 @@
+"""The measurements of the reconstruction experiment: operators, images, noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lipsplines.datasets import Images, images, mask, phantom, photographs
+from lipsplines.experiments.base import Settings
+from lipsplines.inverse import (
+    CoilSampling,
+    FourierSampling,
+    LinearOperator,
+    ParallelBeam,
+    add_noise,
+    cartesian_mask,
+    coil_sensitivities,
+    filtered_back_projection,
+    radial_mask,
+    random_mask,
+)
+
+__all__ = ["NOISE", "Problem", "load_problem"]
+
+# Standard deviations of the noise, in the units of the problem.
+#   mri: of the complex number that is measured, with orthonormal Fourier transforms of images in
+#        [0, 1]. That of earlier code, 10 with sums in place of orthonormal transforms and half of
+#        it in the real part and half in the imaginary one, is 10 / (sqrt(2) 256).
+#   coils: the same units.
+#   ct: line integrals of images in [0, 1], lengths in pixels of the 512 x 512 image.
+NOISE = {"mri": 10 / (2**0.5 * 256), "coils": 2e-3, "ct": 1.0}
+COILS = 8
+CENTRES = {4: 0.08, 8: 0.04}  # acceleration -> share of the columns that is always measured
+MASKS = {"random": "Random30", "radial": "Radial30", "cartesian": "Cartesian30"}
+CT_SIDE = 512
+# What random numbers are for.
+MASK, COIL, DATA, TUNING = 11, 12, 13, 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is measured, of which images.
+
+    Attributes
+    ----------
+    operator
+        ``H``.
+    test, tuning
+        Name -> image, shape ``(1, 1, n1, n2)``, and its noisy data. Settings of a method are chosen
+        with `tuning` alone.
+    baseline
+        The reconstruction without a prior, from data: zero-filling or filtered back-projection.
+    checksums
+        SHA-256 of the data sets.
+    """
+
+    operator: LinearOperator
+    test: Mapping[str, tuple[Tensor, Tensor]]
+    tuning: Mapping[str, tuple[Tensor, Tensor]]
+    baseline: Callable[[Tensor], Tensor]
+    checksums: dict[str, str]
+
+
+def load_problem(settings: Settings) -> Problem:
+    """The operator, the images and the noisy data that the settings of a run name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown problem.
+    DataError, ImportError
+        If the data cannot be had.
+    """
+    kind, side = settings["problem"], settings["side"]
+    if kind not in NOISE:
+        raise ValueError(f"Unknown problem {kind!r}; choose one of {', '.join(NOISE)}.")
+    tests, tunings, checksums = _images(settings)
+    deviation = settings["deviation"]
+    if kind == "ct":
+        operator: LinearOperator = ParallelBeam(side, settings["angles"], settings["detectors"])
+        # Lengths are in pixels of this image; those of the settings, of the largest one.
+        deviation *= side / CT_SIDE
+        operator_of_baseline = operator
+        baseline = lambda data: filtered_back_projection(operator_of_baseline, data).clamp(0, 1)  # noqa: E731
+    else:
+        operator, more = _sampling(settings)
+        checksums |= more
+        baseline = operator.adjoint
+    return Problem(
+        operator,
+        _measured(operator, tests, deviation, settings["seed"], DATA),
+        _measured(operator, tunings, deviation, settings["seed"], TUNING),
+        baseline,
+        checksums,
+    )
+
+
+def _sampling(settings: Settings) -> tuple[LinearOperator, dict[str, str]]:
+    """Operator of magnetic resonance, and what its mask was."""
+    side, seed = settings["side"], settings["seed"]
+    if settings["problem"] == "coils":
+        acceleration = settings["acceleration"]
+        columns = cartesian_mask((side, side), 1 / acceleration, CENTRES[acceleration], seed=seed)
+        sensitivities = coil_sensitivities(COILS, (side, side), seed=seed)
+        return CoilSampling(columns, sensitivities), _digest(columns)
+    pattern = settings["pattern"]
+    if settings["images"] == "real":
+        chosen = torch.from_numpy(mask(MASKS[pattern]))
+    elif pattern == "random":
+        chosen = random_mask((side, side), 0.3, seed=seed)
+    elif pattern == "radial":
+        chosen = radial_mask((side, side), 0.3)
+    else:
+        chosen = cartesian_mask((side, side), 0.3, 0.15, seed=seed)
+    return FourierSampling(chosen), _digest(chosen)
+
+
+def _digest(mask: Tensor) -> dict[str, str]:
+    return {"mask": hashlib.sha256(mask.to(torch.uint8).numpy().tobytes()).hexdigest()}
+
+
+def _images(settings: Settings) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    """Images for the test and for tuning, ``(1, 1, side, side)``, and their checksums."""
+    side, kind = settings["side"], settings["problem"]
+    if settings["images"] == "packaged":
+        test, tuning = photographs("test"), photographs("validation")
+        tests = {"camera": _square(test.pixels[test.names.index("camera")], side)}
+        if kind == "ct":
+            tests = {"phantom": torch.from_numpy(phantom(side))[None, None], **tests}
+        tunings = {"coins": _square(tuning.pixels[tuning.names.index("coins")], side)}
+        return tests, tunings, {**test.checksums, **tuning.checksums}
+    if kind == "ct":
+        test, tuning = images("ct/test"), images("ct/validation")
+        count, fewer = settings["images_tested"], settings["images_tuned"]
+        tests = _spread(test, count, side)
+        return tests, _spread(tuning, fewer, side), {**test.checksums, **tuning.checksums}
+    both = images("mri")
+    pictures = {name: _square(p, side) for name, p in zip(both.names, both.pixels, strict=True)}
+    tested = settings["image"]
+    others = {name: picture for name, picture in pictures.items() if name != tested}
+    return {tested: pictures[tested]}, others, dict(both.checksums)
+
+
+def _spread(part: Images, count: int, side: int) -> dict[str, Tensor]:
+    """`count` images that are spread over the set, of this side."""
+    chosen = np.linspace(0, len(part.names) - 1, min(count, len(part.names))).round().astype(int)
+    return {part.names[k]: _square(part.pixels[k], side) for k in chosen}
+
+
+def _square(pixels: np.ndarray, side: int) -> Tensor:
+    """The largest square in the middle, averaged down to this side, ``(1, 1, side, side)``."""
+    shorter = min(pixels.shape)
+    top, left = ((n - shorter) // 2 for n in pixels.shape)
+    square = torch.from_numpy(pixels[top : top + shorter, left : left + shorter].copy())
+    if shorter == side:
+        return square[None, None]
+    resized = functional.interpolate(
+        square[None, None], (side, side), mode="bilinear", antialias=True
+    )
+    return resized.clamp(0, 1)
+
+
+def _measured(
+    operator: LinearOperator,
+    pictures: Mapping[str, Tensor],
+    deviation: float,
+    seed: int,
+    use: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images with their data; the same noise for every method."""
+    found = {}
+    for number, (name, picture) in enumerate(pictures.items()):
+        clean = operator(picture)
+        found[name] = picture, add_noise(clean, deviation, seed=(seed, use, number))
+    return found

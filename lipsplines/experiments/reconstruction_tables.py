@@ -1,0 +1,206 @@
+"""Tables, intervals and the verdict of the reconstruction experiment, from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from lipsplines.claims import Comparison, compare
+from lipsplines.records import Record
+from lipsplines.tables import comparison_table, markdown_table, provenance_text, verdict_line
+
+__all__ = [
+    "CLAIM",
+    "METHODS",
+    "METRICS",
+    "OURS",
+    "by_problem",
+    "comparisons",
+    "method_label",
+    "problem_label",
+    "quality_table",
+    "quality_text",
+    "reference_text",
+    "speed_table",
+    "tuning_table",
+    "verdict_text",
+]
+
+OURS = "spline"
+CLAIM = (
+    "Plug-and-play with spline denoisers reconstructs better than with the other 1-Lipschitz ones"
+)
+METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "snr": ("SNR (dB)", 2)}
+METHODS = {
+    "linear": "linear",
+    "tv": "total variation",
+    "spline": "spline",
+    "relu": "ReLU",
+    "absolute": "absolute value",
+    "prelu": "PReLU",
+    "groupsort": "GroupSort 2 (MaxMin)",
+    "householder": "Householder",
+    "unconstrained": "ReLU, unconstrained",
+}
+
+Problem = tuple  # what names a problem in the settings of a run
+
+
+def problem_of(record: Record) -> Problem:
+    """What distinguishes the problem of a record from others of its profile."""
+    s = record.settings
+    return s["problem"], s["pattern"] or s["acceleration"] or s["deviation"]
+
+
+def problem_label(problem: Problem) -> str:
+    """Name of a problem."""
+    kind, parameter = problem
+    if kind == "mri":
+        return f"MRI, {parameter} mask"
+    if kind == "coils":
+        return f"MRI, 8 coils, {parameter}x"
+    return f"CT, noise {parameter:g}"
+
+
+def method_label(method: str) -> str:
+    """Name of a method."""
+    return METHODS[method]
+
+
+def by_problem(records: Iterable[Record]) -> dict[Problem, dict[str, dict[str, dict]]]:
+    """Problem -> method -> test image -> what was measured; problems in the order of the runs."""
+    found: dict[Problem, dict[str, dict[str, dict]]] = {}
+    for record in records:
+        methods = found.setdefault(problem_of(record), {})
+        methods.setdefault(record.settings["method"], {}).update(record.metrics["images"])
+    return found
+
+
+def quality_table(records: Sequence[Record], metric: str = "psnr") -> str:
+    """Mean over the test images of each problem; the number of images in the first row."""
+    problems = by_problem(records)
+    _, digits = METRICS[metric]
+    methods = [name for name in METHODS if any(name in own for own in problems.values())]
+    counts = [max(len(images) for images in own.values()) for own in problems.values()]
+    rows = [["test images", *counts]]
+    for method in methods:
+        row = [method_label(method)]
+        for own, count in zip(problems.values(), counts, strict=True):
+            values = [image[metric] for image in own.get(method, {}).values()]
+            # A mean over fewer images would not compare.
+            row.append(f"{np.mean(values):.{digits}f}" if len(values) == count else "")
+        rows.append(row)
+    return markdown_table([METRICS[metric][0], *map(problem_label, problems)], rows)
+
+
+def quality_text(records: Sequence[Record]) -> str:
+    """The tables of all three measures, for the command line."""
+    return "\n\n".join(quality_table(records, metric) for metric in METRICS)
+
+
+def tuning_table(records: Sequence[Record]) -> str:
+    """What was chosen with the images for tuning, problem by problem."""
+    chosen: dict[str, dict[tuple, str]] = {}
+    columns: dict[tuple, str] = {}
+    for record in records:
+        s = record.settings
+        if s["method"] == "linear":
+            continue
+        place = (*problem_of(record), s["image"])
+        columns[place] = problem_label(place[:2]) + (f", {s['image']}" if s["image"] else "")
+        values = record.metrics["tuned"]
+        text = f"{values[0]:.1e}" if s["method"] == "tv" else f"{values[0]:g}; {values[1]:g}"
+        chosen.setdefault(s["method"], {})[place] = text
+    rows = [
+        [method_label(method), *(own.get(place, "") for place in columns)]
+        for method, own in sorted(chosen.items(), key=lambda item: list(METHODS).index(item[0]))
+    ]
+    return markdown_table(["weight, or σ; averaging", *columns.values()], rows)
+
+
+def speed_table(records: Sequence[Record]) -> str:
+    """Steps, whether they ended by the tolerance, and milliseconds a step."""
+    rows = []
+    for problem, methods in by_problem(records).items():
+        for method, images in methods.items():
+            if method == "linear":
+                continue
+            steps = [image["iterations"] for image in images.values()]
+            ended = sum(image["converged"] for image in images.values())
+            times = [1e3 * image["seconds_per_iteration"] for image in images.values()]
+            row = [problem_label(problem), method_label(method), f"{np.median(steps):.0f}"]
+            rows.append([*row, f"{ended} of {len(steps)}", f"{np.median(times):.0f}"])
+    header = ["problem", "method", "median steps", "converged", "median ms a step"]
+    return markdown_table(header, rows, names=2)
+
+
+def comparisons(records: Sequence[Record]) -> list[Comparison]:
+    """For each rival the test of the claim, over all problems and test images.
+
+    Wilcoxon's signed-rank test of the squared errors, paired: the same image and data. One
+    denoiser of each kind was trained, so the test speaks of these denoisers.
+
+    Raises
+    ------
+    ValueError
+        If a rival lacks a reconstruction that the splines have, or there is no rival.
+    """
+    from lipsplines.experiments.reconstruction import DENOISERS
+
+    errors: dict[str, dict[tuple, float]] = {}
+    for problem, methods in by_problem(records).items():
+        for method, images in methods.items():
+            for name, image in images.items():
+                error = 10 ** (-image["psnr"] / 10)
+                errors.setdefault(method, {})[*problem, name] = error
+    rivals = [name for name in DENOISERS if name != OURS and name in errors]
+    if OURS not in errors or not rivals:
+        raise ValueError("The verdict needs records of the splines and of a rival.")
+    found = []
+    for rival in rivals:
+        if errors[rival].keys() != errors[OURS].keys():
+            raise ValueError(
+                f"The verdict needs the same images of all denoisers; the splines have "
+                f"{len(errors[OURS])}, {method_label(rival)} has {len(errors[rival])}."
+            )
+        places = list(errors[OURS])
+        pair = ([errors[name][place] for place in places] for name in (OURS, rival))
+        found.append(compare(method_label(rival), *pair))
+    return found
+
+
+def verdict_text(records: Sequence[Record]) -> str:
+    """The verdict in a sentence."""
+    return verdict_line(CLAIM, comparisons(records))
+
+
+def reference_text(records: Sequence[Record]) -> str:
+    """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
+    from lipsplines.experiments.reconstruction import PROFILE_SIZES, cells
+
+    if not records:
+        return "No record of a reference run has been committed yet."
+    profile = records[0].settings["profile"]
+    own, paper = PROFILE_SIZES[profile], PROFILE_SIZES["paper"]
+    parts = [
+        f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
+        f"{len(cells(profile))} runs."
+    ]
+    if profile != "paper":
+        parts.append(
+            "**These are not the sizes of the paper.** The slices of tomography are averaged down "
+            f"to {own.ct_side} x {own.ct_side} pixels, with {own.angles} angles and "
+            f"{own.detectors} detectors and not {paper.angles} and {paper.detectors}; "
+            f"{own.images_tested} slices are tested and {own.images_tuned} tune. Iterations end at "
+            f"{own.max_iterations} steps and not {paper.max_iterations:,}, or at a relative change "
+            f"of {own.tolerance:g} and not {paper.tolerance:g}."
+        )
+    parts += [quality_table(records, metric) for metric in METRICS]
+    parts += ["What was tuned:", tuning_table(records), "How long it took:", speed_table(records)]
+    try:
+        found = comparisons(records)
+        parts += [comparison_table(found), verdict_line(CLAIM, found)]
+    except ValueError as error:
+        parts.append(f"No verdict: {error}")
+    return "\n\n".join([*parts, provenance_text(records)])
