@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,12 +34,12 @@ __all__ = ["NOISE", "Problem", "load_problem"]
 #        [0, 1]. That of earlier code, 10 with sums in place of orthonormal transforms and half of
 #        it in the real part and half in the imaginary one, is 10 / (sqrt(2) 256).
 #   coils: the same units.
-#   ct: line integrals of images in [0, 1], lengths in pixels of the 512 x 512 image.
+#   ct: line integrals of images in [0, 1] that are 256 units wide, whatever their pixels.
 NOISE = {"mri": 10 / (2**0.5 * 256), "coils": 2e-3, "ct": 1.0}
 COILS = 8
 CENTRES = {4: 0.08, 8: 0.04}  # acceleration -> share of the columns that is always measured
 MASKS = {"random": "Random30", "radial": "Radial30", "cartesian": "Cartesian30"}
-CT_SIDE = 512
+CT_WIDTH = 256
 # What random numbers are for.
 MASK, COIL, DATA, TUNING = 11, 12, 13, 14
 
@@ -83,11 +84,10 @@ def load_problem(settings: Settings) -> Problem:
     tests, tunings, checksums = _images(settings)
     deviation = settings["deviation"]
     if kind == "ct":
-        operator: LinearOperator = ParallelBeam(side, settings["angles"], settings["detectors"])
-        # Lengths are in pixels of this image; those of the settings, of the largest one.
-        deviation *= side / CT_SIDE
-        operator_of_baseline = operator
-        baseline = lambda data: filtered_back_projection(operator_of_baseline, data).clamp(0, 1)  # noqa: E731
+        beam = ParallelBeam(side, settings["angles"], settings["detectors"])
+        deviation *= side / CT_WIDTH  # the operator measures lengths in pixels
+        operator: LinearOperator = beam
+        baseline = partial(_back_projected, beam)
     else:
         operator, more = _sampling(settings)
         checksums |= more
@@ -99,6 +99,10 @@ def load_problem(settings: Settings) -> Problem:
         baseline,
         checksums,
     )
+
+
+def _back_projected(beam: ParallelBeam, data: Tensor) -> Tensor:
+    return filtered_back_projection(beam, data).clamp(0, 1)
 
 
 def _sampling(settings: Settings) -> tuple[LinearOperator, dict[str, str]]:
