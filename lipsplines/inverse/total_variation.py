@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["total_variation", "total_variation_reconstruction"]
 
 SQUARED_NORM = 8  # of the forward differences in two directions (Chambolle 2004)
-# Chosen by the number of steps on images in [0, 1]; every positive dual step, and every primal rate
-# below 2, converges.
-DUAL_RATE, PRIMAL_RATE = 4.0, 1.8
+# Chosen by the number of steps that a masked Fourier transform of a photograph took; the iteration
+# converges for all positive dual rates and for primal rates below 2.
+DUAL_RATE, LARGEST_DUAL_RATE, PRIMAL_RATE = 30.0, 10.0, 1.8
 TINY = 1e-30  # for a weight of zero
 
 
@@ -75,7 +75,7 @@ def total_variation_reconstruction(
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
     squared = operator.norm_bound**2
-    dual_step = min(DUAL_RATE * weight, squared)
+    dual_step = min(DUAL_RATE * weight, LARGEST_DUAL_RATE * squared)
     step = 1 / (squared / PRIMAL_RATE + SQUARED_NORM * dual_step)
 
     def advance(measured: Tensor, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
