@@ -69,14 +69,14 @@ def iterate(
 ) -> Reconstruction:
     """Repeat ``state = advance(data, *state)``; images that have stopped are computed no more.
 
-    ``state[0]`` are the images. An image stops where its relative change is below the tolerance,
-    or where it diverges.
+    ``state[0]`` are the images. An image stops where the relative change of each part of its state
+    is below the tolerance, or where it diverges.
     """
     _check_stopping(tolerance, max_iterations)
     batch = _Batch(data, state, max_iterations)
     count = len(batch.images)
     with _counting(max_iterations, count, progress) as count_step, torch.inference_mode():
-        while batch.steps < max_iterations and len(batch.active):
+        while len(batch.active) and batch.steps < max_iterations:
             batch.take(advance(batch.data, *batch.state), tolerance)
             count_step(len(batch.active))
             if callback is not None:
@@ -116,8 +116,11 @@ class _Batch:
         residuals, norms = _norms(state[0] - self.state[0]), _norms(state[0])
         relative = residuals / self.norms
         lost = ~(norms <= self.limits)  # true of NaN
-        # An image that is zero and stays so has stopped, as NaN it would go on.
+        # What is zero and stays so has stopped, as NaN it would go on.
         still = (relative.nan_to_num(0.0) < tolerance) & ~lost
+        for before, after in zip(self.state[1:], state[1:], strict=True):
+            relative_change = (_norms(after - before) / _norms(before)).nan_to_num(0.0)
+            still &= relative_change < tolerance
         self.curves[:, self.steps, self.active] = torch.stack([residuals, relative])
         self.steps += 1
         self.iterations[self.active] = self.steps
@@ -137,11 +140,12 @@ def checked_start(operator: LinearOperator, data: Tensor, start: Tensor | None) 
     Raises
     ------
     ValueError
-        If the data are not of shape ``(N, 1, *operator.data_shape)`` or not finite, or the start
+        If the data are not of shape ``(N, 1, *operator.data_shape)``, ``N`` at least 1, or not
+        finite, or the start
         does not fit them.
     """
     expected = tuple(operator.data_shape)
-    if data.dim() != 2 + len(expected) or data.shape[1:] != (1, *expected):
+    if data.dim() != 2 + len(expected) or data.shape[1:] != (1, *expected) or not len(data):
         raise ValueError(
             f"The operator needs data of shape (N, 1, {', '.join(map(str, expected))}), got "
             f"{tuple(data.shape)}; those of one image become a batch by data[None, None]."
@@ -184,8 +188,8 @@ def _check_stopping(tolerance: float, max_iterations: int) -> None:
 
 
 def _norms(images: Tensor) -> Tensor:
-    """The 2-norm of each image, in float64."""
-    return torch.linalg.vector_norm(images, dim=(1, 2, 3), dtype=torch.float64)
+    """The 2-norm for each image, in float64."""
+    return torch.linalg.vector_norm(images, dim=tuple(range(1, images.dim())), dtype=torch.float64)
 
 
 @contextmanager
