@@ -140,15 +140,20 @@ def checked_start(operator: LinearOperator, data: Tensor, start: Tensor | None) 
     Raises
     ------
     ValueError
-        If the data are not of shape ``(N, 1, *operator.data_shape)``, ``N`` at least 1, or not
-        finite, or the start
-        does not fit them.
+        If the data are not of shape ``(N, 1, *operator.data_shape)`` with ``N`` at least 1, are on
+        another device than the operator or not finite, or if the start does not fit them.
     """
     expected = tuple(operator.data_shape)
     if data.dim() != 2 + len(expected) or data.shape[1:] != (1, *expected) or not len(data):
         raise ValueError(
             f"The operator needs data of shape (N, 1, {', '.join(map(str, expected))}), got "
             f"{tuple(data.shape)}; those of one image become a batch by data[None, None]."
+        )
+    devices = {part.device for part in vars(operator).values() if isinstance(part, Tensor)}
+    if devices - {data.device}:
+        raise ValueError(
+            f"The data are on {data.device}, the operator is on {', '.join(map(str, devices))}; "
+            "move one of them, the operator with operator.to(device)."
         )
     lost = int((~data.isfinite()).sum())
     if lost:

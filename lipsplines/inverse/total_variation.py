@@ -27,7 +27,7 @@ def total_variation(images: Tensor) -> Tensor:
 
     ``D`` takes forward differences in the two directions, zero at the last row and column.
     """
-    return torch.linalg.vector_norm(_differences(images), dim=-3).sum((-2, -1))
+    return _lengths(_differences(images)).sum((-2, -1))
 
 
 def total_variation_reconstruction(
@@ -85,8 +85,8 @@ def total_variation_reconstruction(
         gradient = operator.gradient(x, measured) + _adjoint_differences(u)
         moved = (x - step * gradient).clamp(0, 1)
         u = u + dual_step * _differences(2 * moved - x)
-        lengths = torch.linalg.vector_norm(u, dim=-3, keepdim=True)
-        return moved, u * (weight / lengths.clamp(min=max(weight, TINY)))
+        shrink = weight / _lengths(u).clamp(min=max(weight, TINY))
+        return moved, u * shrink.unsqueeze(-3)
 
     with torch.no_grad():
         first = checked_start(operator, data, start)
@@ -105,6 +105,11 @@ def total_variation_reconstruction(
                 "norm_bound": operator.norm_bound,
             },
         )
+
+
+def _lengths(fields: Tensor) -> Tensor:
+    """Length of the vector of each pixel; far faster than ``vector_norm`` over that dimension."""
+    return fields.square().sum(-3).sqrt()
 
 
 def _differences(images: Tensor) -> Tensor:

@@ -120,6 +120,11 @@ def test_data_of_another_shape(shape: tuple[int, ...]) -> None:
         plug_and_play(OPERATOR, data, lambda x: x)
 
 
+def test_data_on_another_device() -> None:
+    with pytest.raises(ValueError, match=r"data are on meta, the operator is on cpu; move one"):
+        plug_and_play(OPERATOR, OPERATOR(images()).to("meta"), lambda x: x)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, complex(0, math.nan)])
 def test_measurements_that_are_not_finite(value: complex) -> None:
     data = OPERATOR(images())
