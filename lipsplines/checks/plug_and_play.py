@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +21,16 @@ from lipsplines.checks.base import (
     observed,
 )
 from lipsplines.convolutions import power_iteration
+from lipsplines.inverse.convergence import (
+    averaging_constant,
+    composition_constant,
+    residual_bound,
+)
+from lipsplines.inverse.plug_and_play import Map, averaged
 from lipsplines.layers import OrthogonalLinear
 from lipsplines.models import MLP
 from lipsplines.training import build_models
 
-Map = Callable[[Tensor], Tensor]
 ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 
 
@@ -63,7 +67,7 @@ def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
         close("drift: first coordinate after 100 steps", drift[0], 1, 1e-12),
         close("drift: second coordinate after 100 steps", drift[1], 5, 1e-12),
         close("rotation: norm after 200 steps", norm_after(lambda x: turn @ x), 1, 1e-12),
-        at_most("averaged rotation: norm", norm_after(_averaged(lambda x: turn @ x, 0.5)), 1e-12),
+        at_most("averaged rotation: norm", norm_after(averaged(lambda x: turn @ x, 0.5)), 1e-12),
     ]
 
 
@@ -81,7 +85,7 @@ def composition(profile: str, seed: int) -> list[Measurement]:
     matrices = torch.randn(2, pairs, 2, 2, generator=generator, dtype=torch.float64)
     first, second = orthogonal.bjorck(matrices)
     constants = torch.rand(2, pairs, generator=generator, dtype=torch.float64)[..., None, None]
-    theta = _composed(*constants)
+    theta = composition_constant(*constants)
     identity = torch.eye(2, dtype=torch.float64)
     one, two = (1 - constants) * identity + constants * torch.stack([first, second])
     composed = one @ two
@@ -91,8 +95,8 @@ def composition(profile: str, seed: int) -> list[Measurement]:
         one, two = (_network((2, 2, 2, 2), activation, 2 * number + k) for k in (0, 1))
         x = 3 * torch.randn(points, 2, generator=generator, dtype=torch.float64)
         theta_1, theta_2 = 0.3 + 0.1 * number, 0.5
-        theta = _composed(theta_1, theta_2)
-        image = _averaged(one, theta_1)(_averaged(two, theta_2)(x))
+        theta = composition_constant(theta_1, theta_2)
+        image = averaged(one, theta_1)(averaged(two, theta_2)(x))
         inner = (image - (1 - theta) * x) / theta
         quotients.append((torch.pdist(inner) / torch.pdist(x)).max().item())
     return [
@@ -203,16 +207,6 @@ def _network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequentia
     return network
 
 
-def _averaged(inner: Map, constant: float | Tensor) -> Map:
-    """The map ``(1 - constant) id + constant inner``."""
-    return lambda x: (1 - constant) * x + constant * inner(x)
-
-
-def _composed(first: float | Tensor, second: float | Tensor) -> float | Tensor:
-    """Constant of the composition of two averaged maps (Combettes and Yamada 2015)."""
-    return (first + second - 2 * first * second) / (1 - first * second)
-
-
 def _step(denoiser: Map, matrix: Tensor, data: Tensor, alpha: float | Tensor) -> Map:
     """One step: ``x -> denoiser(x - alpha H^T (H x - y))``, points in the last dimension."""
 
@@ -243,13 +237,13 @@ def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Te
         + torch.rand(2, problems, 1, generator=generator, dtype=torch.float64)
         * (torch.tensor([1.8, 0.8], dtype=torch.float64)[:, None, None])
     )
-    denoiser = _averaged(lambda x: network(x).clamp(0, 1), beta)
+    denoiser = averaged(network, beta, clip=True)
     step = _step(denoiser, torch.diag_embed(mask), mask * image, alpha)
     iterates = _iterate(step, start, steps)
     limit = _iterate(step, iterates[-1], 9 * steps)[-1]
-    theta = _composed(beta, alpha / 2)
-    distance = (start - limit).square().sum(-1)
-    bound = (theta / (1 - theta))[:, 0] * distance / torch.arange(1, steps + 1)[:, None]
+    theta = averaging_constant(alpha, 1.0, beta)
+    distance = (start - limit).norm(dim=-1)
+    bound = residual_bound(theta[:, 0], distance, torch.arange(steps)[:, None])
     return iterates.diff(dim=0).norm(dim=-1), bound
 
 

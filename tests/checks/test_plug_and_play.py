@@ -12,7 +12,7 @@ from .outcome import failures
 
 
 def test_denoisers_that_are_not_averaged(monkeypatch) -> None:
-    monkeypatch.setattr(plug_and_play, "_averaged", lambda inner, constant: inner)
+    monkeypatch.setattr(plug_and_play, "averaged", lambda inner, constant, clip=False: inner)
     assert {"averaged rotation: norm", "largest squared residual / bound"} <= set(failures("C6.1"))
     assert failures("C6.a")
 
@@ -34,15 +34,15 @@ def test_splines_without_slope_bounds(monkeypatch) -> None:
 
 
 def test_a_rate_that_is_too_good(monkeypatch) -> None:
-    composed = plug_and_play._composed
-    monkeypatch.setattr(plug_and_play, "_composed", lambda a, b: 0.6 * composed(a, b))
+    composed = plug_and_play.averaging_constant
+    monkeypatch.setattr(plug_and_play, "averaging_constant", lambda *c: 0.6 * composed(*c))
     assert "largest squared residual / bound" in failures("C6.1")
 
 
 @pytest.mark.parametrize("formula", [torch.maximum, lambda a, b: 0.99 * (a + b - 2 * a * b)])
 def test_another_constant_of_the_composition(monkeypatch, formula) -> None:
     as_tensors = lambda a, b: formula(torch.as_tensor(a), torch.as_tensor(b))  # noqa: E731
-    monkeypatch.setattr(plug_and_play, "_composed", as_tensors)
+    monkeypatch.setattr(plug_and_play, "composition_constant", as_tensors)
     assert failures("C6.a")
 
 
