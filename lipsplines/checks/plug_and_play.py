@@ -26,7 +26,7 @@ from lipsplines.inverse.convergence import (
     composition_constant,
     residual_bound,
 )
-from lipsplines.inverse.plug_and_play import Map, averaged
+from lipsplines.inverse.forward_backward import Map, averaged
 from lipsplines.layers import OrthogonalLinear
 from lipsplines.models import MLP
 from lipsplines.training import build_models

@@ -231,8 +231,11 @@ def reconstruct(
     first = problem.baseline(data)
     options = {"tolerance": settings["tolerance"], "max_iterations": iterations, "start": first}
     if method == "tv":
+        # A step costs little, and many are needed: to the tolerance of the function.
         weight = tuned[0] * operator.norm_bound**2
-        return total_variation_reconstruction(operator, data, weight, **options)
+        return total_variation_reconstruction(
+            operator, data, weight, start=first, max_iterations=10 * iterations
+        )
     sigma, averaging = tuned
     device = device_of(settings)
     denoiser = fold(load_denoiser(method, sigma)).to(device)

@@ -1,13 +1,32 @@
 """Inverse problems: measurement operators and reconstructions from few and noisy data."""
 
+from lipsplines.inverse.convergence import (
+    averaging_constant,
+    contraction_factor,
+    residual_bound,
+    stability_bound,
+)
+from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
+from lipsplines.inverse.iterations import Reconstruction
 from lipsplines.inverse.operators import CoilSampling, FourierSampling, LinearOperator, check_data
 from lipsplines.inverse.tomography import ParallelBeam, filtered_back_projection
+from lipsplines.inverse.total_variation import total_variation, total_variation_reconstruction
 
 __all__ = [
     "CoilSampling",
     "FourierSampling",
     "LinearOperator",
     "ParallelBeam",
+    "Reconstruction",
+    "averaged",
+    "averaging_constant",
+    "bounds_of",
     "check_data",
+    "contraction_factor",
     "filtered_back_projection",
+    "plug_and_play",
+    "residual_bound",
+    "stability_bound",
+    "total_variation",
+    "total_variation_reconstruction",
 ]

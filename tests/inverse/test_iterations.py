@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from lipsplines.inverse.plug_and_play import plug_and_play
+from lipsplines.inverse.forward_backward import plug_and_play
 
 from .small_operators import Fourier
 

@@ -111,7 +111,7 @@ def plug_and_play(
 
     >>> import torch
     >>> from lipsplines.inverse.operators import FourierSampling
-    >>> from lipsplines.inverse.plug_and_play import plug_and_play
+    >>> from lipsplines.inverse.forward_backward import plug_and_play
     >>> operator = FourierSampling(torch.ones(8, 8))
     >>> image = torch.rand(1, 1, 8, 8)
     >>> found = plug_and_play(operator, operator(image), lambda x: x)

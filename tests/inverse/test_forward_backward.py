@@ -18,7 +18,7 @@ from lipsplines.inverse.convergence import (
     contraction_stability,
     stability_bound,
 )
-from lipsplines.inverse.plug_and_play import averaged, bounds_of, plug_and_play
+from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
 
 from .small_operators import ACTIVATIONS, Dense, Fourier, network, random_operator
 
