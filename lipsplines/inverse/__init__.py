@@ -10,7 +10,7 @@ from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_pl
 from lipsplines.inverse.iterations import Reconstruction
 from lipsplines.inverse.operators import CoilSampling, FourierSampling, LinearOperator, check_data
 from lipsplines.inverse.tomography import ParallelBeam, filtered_back_projection
-from lipsplines.inverse.total_variation import total_variation, total_variation_reconstruction
+from lipsplines.inverse.total_variation import total_variation_reconstruction
 
 __all__ = [
     "CoilSampling",
@@ -27,6 +27,5 @@ __all__ = [
     "plug_and_play",
     "residual_bound",
     "stability_bound",
-    "total_variation",
     "total_variation_reconstruction",
 ]
