@@ -115,9 +115,9 @@ class ParallelBeam(LinearOperator):
 def filtered_back_projection(operator: ParallelBeam, data: Tensor, window: str = "ramp") -> Tensor:
     """Images from data by filtering each projection and projecting back.
 
-    The filter is the band-limited ramp, sampled in space (Kak and Slaney 1988, Eq. 3.61), so that
-    a constant is kept. The back-projection is the operator's adjoint; each angle counts by the
-    share of the half turn that is nearest to it.
+    The filter is the band-limited ramp, sampled in space, which keeps a constant (Kak and Slaney
+    1988, Chapter 3, Eq. 61). The back-projection is the operator's adjoint; each angle counts by
+    the share of the half turn that is nearest to it.
 
     Parameters
     ----------
@@ -258,8 +258,8 @@ def _compressed(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, 
 
 def _order(bins: Tensor, detectors: int) -> Tensor:
     """The order that sorts bins and keeps pixels in order; in 16 bits it takes linear time."""
-    keys = bins.numpy().astype(np.int16 if detectors < 2**15 else np.int32)
-    return torch.from_numpy(np.argsort(keys, kind="stable"))
+    short = np.int16 if detectors < 2**15 else np.int32
+    return torch.from_numpy(np.argsort(bins.numpy().astype(short), kind="stable"))
 
 
 def _shares(
