@@ -9,6 +9,13 @@ from lipsplines.inverse.convergence import (
 from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
 from lipsplines.inverse.iterations import Reconstruction
 from lipsplines.inverse.operators import CoilSampling, FourierSampling, LinearOperator, check_data
+from lipsplines.inverse.sampling import (
+    add_noise,
+    cartesian_mask,
+    coil_sensitivities,
+    radial_mask,
+    random_mask,
+)
 from lipsplines.inverse.tomography import ParallelBeam, filtered_back_projection
 from lipsplines.inverse.total_variation import total_variation_reconstruction
 
@@ -18,13 +25,18 @@ __all__ = [
     "LinearOperator",
     "ParallelBeam",
     "Reconstruction",
+    "add_noise",
     "averaged",
     "averaging_constant",
     "bounds_of",
+    "cartesian_mask",
     "check_data",
+    "coil_sensitivities",
     "contraction_factor",
     "filtered_back_projection",
     "plug_and_play",
+    "radial_mask",
+    "random_mask",
     "residual_bound",
     "stability_bound",
     "total_variation_reconstruction",
