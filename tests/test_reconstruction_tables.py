@@ -1,0 +1,139 @@
+"""Tables and the verdict of the reconstruction experiment, from records made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lipsplines.experiments import reconstruction
+from lipsplines.experiments import reconstruction_tables as tables
+from lipsplines.records import Record
+
+LEVELS = {"linear": 20.0, "tv": 25.0, **dict.fromkeys(reconstruction.DENOISERS, 29.0)}
+ORIGIN = {
+    "lipsplines": "1",
+    "commit": "a" * 40,
+    "dirty": False,
+    "python": "3",
+    "torch": "2",
+    "numpy": "2",
+    "device": "x",
+    "started": "2026-01-01T00:00:00Z",
+    "seconds": 1.0,
+}
+
+
+def record(settings: dict, psnr: float) -> Record:
+    """A run with this PSNR on its images, a little more on each further one."""
+    names = [settings["image"]] if settings["image"] else ["a", "b", "c", "d"]
+    images = {
+        name: {
+            "psnr": psnr + 0.1 * place,
+            "ssim": psnr / 40,
+            "snr": psnr - 5,
+            "iterations": 30,
+            "converged": place == 0,
+            "diverged": False,
+            "seconds_per_iteration": 0.02,
+            "residuals": [1.0, 0.5],
+        }
+        for place, name in enumerate(names)
+    }
+    method = settings["method"]
+    tuned = {"linear": [], "tv": [1e-3]}.get(method, [10, 0.35])
+    return Record(settings, {"images": images, "tuned": tuned}, {}, ORIGIN)
+
+
+def grid(profile: str = "reduced", **levels: float) -> list[Record]:
+    """All runs of a profile; each method has the PSNR that is given for it."""
+    levels = {**LEVELS, "spline": 30.0, **levels}
+    return [record(cell, levels[cell["method"]]) for cell in reconstruction.cells(profile)]
+
+
+def row(table: str, name: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_quality_is_the_mean_over_the_images_of_a_problem() -> None:
+    table = tables.quality_table(grid())
+    assert row(table, "test images")[1:] == ["2", "2", "2", "4", "4", "4", "2", "2"]
+    assert row(table, "spline")[1:] == [*["30.00"] * 3, *["30.15"] * 3, *["30.00"] * 2]
+    assert row(tables.quality_table(grid(), "snr"), "spline")[1] == "25.00"
+    assert "SNR (dB)" in tables.quality_table(grid(), "snr")
+
+
+def test_a_mean_over_fewer_images_is_not_shown() -> None:
+    records = [
+        r
+        for r in grid()
+        if (r.settings["method"], r.settings["image"], r.settings["pattern"])
+        != ("relu", "Bust", "random")
+    ]
+    assert row(tables.quality_table(records), "ReLU")[1:3] == ["", "29.00"]
+    with pytest.raises(ValueError, match="ReLU has 21"):
+        tables.comparisons(records)
+
+
+def test_problems_have_names_of_their_own() -> None:
+    labels = [tables.problem_label(problem) for problem in tables.by_problem(grid())]
+    assert len(set(labels)) == len(labels) == 8
+    assert "MRI, 8 coils, 4x" in labels
+    assert "CT, noise 0.5" in labels
+
+
+def test_what_was_tuned() -> None:
+    table = tables.tuning_table(grid())
+    assert "MRI, random mask, Brain" in table.splitlines()[0]
+    assert set(row(table, "total variation")[1:]) == {"1.0e-03"}
+    assert set(row(table, "spline")[1:]) == {"10; 0.35"}
+    assert "linear" not in table
+
+
+def test_how_long_it_took() -> None:
+    table = tables.speed_table(grid())
+    (line,) = [s for s in table.splitlines() if "CT, noise 1 " in s and "| spline " in s]
+    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == ["30", "1 of 4", "20"]
+
+
+def test_the_verdict_follows_the_errors() -> None:
+    assert "**confirmed**" in tables.verdict_text(grid())
+    assert "**not confirmed**" in tables.verdict_text(grid(relu=31.0))
+    found = tables.comparisons(grid())
+    assert [c.label for c in found] == [tables.method_label(m) for m in LEVELS if m in found_of()]
+    assert found[0].ratio == pytest.approx(10**-0.1)
+    assert all(c.p_holds < 1e-4 for c in found)
+
+
+def found_of() -> tuple[str, ...]:
+    return tuple(name for name in reconstruction.DENOISERS if name != tables.OURS)
+
+
+def test_one_planted_record_changes_nothing_that_many_say_and_equal_errors_decide_nothing() -> None:
+    records = grid(relu=30.0)
+    relu = next(c for c in tables.comparisons(records) if c.label == "ReLU")
+    assert (relu.p_holds, relu.p_fails) == (1.0, 1.0)
+    assert "**inconclusive**" in tables.verdict_text(records)
+
+
+def test_baselines_take_no_part_in_the_verdict() -> None:
+    assert "**confirmed**" in tables.verdict_text(grid(tv=99.0, linear=99.0))
+
+
+def test_without_a_rival_there_is_no_verdict() -> None:
+    with pytest.raises(ValueError, match="the splines and of a rival"):
+        tables.comparisons(grid("smoke"))
+    assert "No verdict" in tables.reference_text(
+        [r for r in grid() if r.settings["method"] in ("linear", "spline")]
+    )
+
+
+def test_the_reference_says_what_it_is() -> None:
+    assert "No record" in tables.reference_text([])
+    records = grid()
+    text = tables.reference_text(records)
+    assert f"{len(records)} of {len(records)} runs" in text
+    assert "not the sizes of the paper" in text
+    assert "not the sizes" not in tables.reference_text(grid("paper"))
+    assert not math.isnan(float(row(tables.quality_table(records, "ssim"), "spline")[1]))
