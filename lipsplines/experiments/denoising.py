@@ -62,11 +62,14 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(1, 4, (10,), 8, 3, 2, 16, points=2, border=32),
-    "quick": Sizes(2, 300, (10,), 16, 5, 8, 32, points=4, border=256),
+    "quick": Sizes(2, 250, (10,), 16, 5, 8, 32, points=4, border=256),
     "reduced": Sizes(2, 1_500),
     # 238,400 patches are 1,862 batches of 128.
     "paper": Sizes(3, 50 * 1_862, (5, 10, 15), 64, 8, 128, lr=4e-5, schedule="constant", points=50),
 }
+# The unconstrained network does not learn at the short profiles' rate for the others: its output
+# becomes constant.
+FREE_RATES = {"smoke": 3e-3, "quick": 3e-3}
 
 
 class DenoiserTraining(Training):
@@ -220,6 +223,7 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
             "seed": seed,
             "run": run,
             **sizes,
+            **({"lr": FREE_RATES.get(profile, sizes["lr"])} if constraint == "none" else {}),
         }
         for run in range(runs)
         for sigma in sigmas
@@ -317,7 +321,7 @@ def cost(group: list[Settings]) -> float:
 EXPERIMENT = Experiment(
     name="denoising",
     title="1-Lipschitz denoisers of natural images",
-    minutes={"smoke": 0.2, "quick": 1.5, "reduced": 120.0, "paper": 300_000.0},
+    minutes={"smoke": 0.2, "quick": 1.2, "reduced": 120.0, "paper": 300_000.0},
     cells=cells,
     group=group,
     cost=cost,
