@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "quality_table",
     "reference_text",
     "region_table",
+    "rounded_down",
     "runs_of",
     "verdict_text",
 ]
@@ -232,11 +234,16 @@ def certificate_table(records: Sequence[Record]) -> str:
             [
                 label(kind),
                 len(own),
-                f"{min(lower):.3f} to {max(lower):.3f}",
+                " to ".join(rounded_down(bound, 3) for bound in (min(lower), max(lower))),
                 rounded_up(upper, 6 if upper < 1.5 else 1),
             ]
         )
     return markdown_table(["network", "trained", "attained", "upper bound"], rows)
+
+
+def rounded_down(bound: float, digits: int) -> str:
+    """A lower bound with this many decimals: what is printed is still attained."""
+    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def region_table(records: Sequence[Record]) -> str:
