@@ -62,7 +62,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(1, 4, (10,), 8, 3, 2, 16, points=2, border=32),
-    "quick": Sizes(2, 250, (10,), 16, 5, 8, 32, points=4, border=256),
+    "quick": Sizes(2, 400, (10,), 16, 4, 4, 32, points=4, border=256),
     "reduced": Sizes(2, 1_500),
     # 238,400 patches are 1,862 batches of 128.
     "paper": Sizes(3, 50 * 1_862, (5, 10, 15), 64, 8, 128, lr=4e-5, schedule="constant", points=50),
