@@ -151,7 +151,8 @@ class Store:
     def path(self, settings: Mapping[str, Any]) -> Path:
         """Where the record of these settings lies, or would lie."""
         folder = self.root / settings["experiment"] / settings["profile"]
-        words = [settings.get(key) for key in ("check", "activation", "constraint", "target")]
+        keys = ("check", "problem", "method", "activation", "constraint", "target")
+        words = [settings.get(key) for key in keys]
         label = "-".join(re.sub(r"[^a-z0-9]+", "-", str(w).lower()) for w in words if w) or "run"
         return folder / f"{label}-{identity(settings)}.json"
 

@@ -272,6 +272,7 @@ def test_reference_text_says_what_was_run() -> None:
     assert "not the sizes of the paper" in reduced
     assert f"{own.channels} channels and not {paper.channels}" in reduced
     assert f"{own.steps:,} steps of {own.batch_size} patches and not {paper.steps:,}" in reduced
+    assert f"begins at {own.lr:g} (without constraint: {own.free_lr:g})" in reduced
     assert "**confirmed**" in reduced
     assert reduced.index("*Direct*") < reduced.index("*Averaged*")
     assert "not the sizes" not in tables.reference_text(grid("paper"))

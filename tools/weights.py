@@ -47,7 +47,11 @@ def export(store: Store, folder: Path) -> dict[str, list[dict]]:
                 },
             }
         )
-    index = {name: sorted(index[name], key=lambda e: e["settings"]["sigma"]) for name in NAMES}
+    index = {
+        name: sorted(index[name], key=lambda entry: entry["settings"]["sigma"])
+        for name in NAMES
+        if name in index
+    }
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
     return index
 

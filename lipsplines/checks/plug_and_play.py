@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -22,11 +19,17 @@ from lipsplines.checks.base import (
     observed,
 )
 from lipsplines.convolutions import power_iteration
+from lipsplines.inverse import FourierSampling, ParallelBeam
+from lipsplines.inverse.convergence import (
+    averaging_constant,
+    composition_constant,
+    residual_bound,
+)
+from lipsplines.inverse.forward_backward import Map, averaged
 from lipsplines.layers import OrthogonalLinear
 from lipsplines.models import MLP
 from lipsplines.training import build_models
 
-Map = Callable[[Tensor], Tensor]
 ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 
 
@@ -63,7 +66,7 @@ def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
         close("drift: first coordinate after 100 steps", drift[0], 1, 1e-12),
         close("drift: second coordinate after 100 steps", drift[1], 5, 1e-12),
         close("rotation: norm after 200 steps", norm_after(lambda x: turn @ x), 1, 1e-12),
-        at_most("averaged rotation: norm", norm_after(_averaged(lambda x: turn @ x, 0.5)), 1e-12),
+        at_most("averaged rotation: norm", norm_after(averaged(lambda x: turn @ x, 0.5)), 1e-12),
     ]
 
 
@@ -81,7 +84,7 @@ def composition(profile: str, seed: int) -> list[Measurement]:
     matrices = torch.randn(2, pairs, 2, 2, generator=generator, dtype=torch.float64)
     first, second = orthogonal.bjorck(matrices)
     constants = torch.rand(2, pairs, generator=generator, dtype=torch.float64)[..., None, None]
-    theta = _composed(*constants)
+    theta = composition_constant(*constants)
     identity = torch.eye(2, dtype=torch.float64)
     one, two = (1 - constants) * identity + constants * torch.stack([first, second])
     composed = one @ two
@@ -91,8 +94,8 @@ def composition(profile: str, seed: int) -> list[Measurement]:
         one, two = (_network((2, 2, 2, 2), activation, 2 * number + k) for k in (0, 1))
         x = 3 * torch.randn(points, 2, generator=generator, dtype=torch.float64)
         theta_1, theta_2 = 0.3 + 0.1 * number, 0.5
-        theta = _composed(theta_1, theta_2)
-        image = _averaged(one, theta_1)(_averaged(two, theta_2)(x))
+        theta = composition_constant(theta_1, theta_2)
+        image = averaged(one, theta_1)(averaged(two, theta_2)(x))
         inner = (image - (1 - theta) * x) / theta
         quotients.append((torch.pdist(inner) / torch.pdist(x)).max().item())
     return [
@@ -138,28 +141,30 @@ def stability(profile: str, seed: int) -> list[Measurement]:
 
 @check("C6.s", "Steps for Fourier sampling and tomography", page="checks", cost=2)
 def step_sizes(profile: str, seed: int) -> list[Measurement]:
-    """Norms of a masked Fourier transform and of a tomography matrix, and what estimates them.
+    """Norms of the operators of the library, and what estimates them.
 
-    32x32 images. The orthonormal transform must keep norms; the masked one must not increase them
-    and have ``k -> F* M k`` as its adjoint; a step with ``alpha = 1`` must put the measured
-    frequencies in place. For parallel beams at 30 angles, each pixel spread over the two nearest
-    detectors, the power iteration must stay below the certified norm at each of 100 steps, and
-    the bound of Schur, from one projection and one back-projection of ones, must lie above it.
+    Images of 32x32 pixels. The orthonormal Fourier transform must keep norms; the sampled one must
+    not increase them, and its adjoint for real images must be exact. Where a mask has with each
+    frequency its negative, a step with ``alpha = 1`` must put the measured frequencies in place.
+    For parallel beams at 30 angles, bins as wide as pixels, the power iteration must stay below
+    the certified norm at each of 100 steps, and the operator's bound of Schur must lie above it.
     """
     generator = torch.Generator().manual_seed(seed)
-    parts = torch.randn(2, 32, 32, 2, generator=generator, dtype=torch.float64)
-    x, z = torch.view_as_complex(parts)
-    mask = torch.rand(32, 32, generator=generator) < 0.4
-    kept = _fourier(x, torch.ones_like(mask)).norm() / x.norm()
-    pairing = torch.vdot(_fourier(x, mask).flatten(), z.flatten())
-    adjoint = torch.vdot(x.flatten(), _fourier_adjoint(z, mask).flatten())
-    stepped = x - _fourier_adjoint(_fourier(x, mask) - _fourier(z, mask), mask)
+    x, other = torch.randn(2, 32, 32, generator=generator, dtype=torch.float64)
+    mask = torch.rand(32, 32, generator=generator) < 0.25
+    mask |= mask.flip(0, 1).roll((1, 1), (0, 1))
+    sampling = FourierSampling(mask)
+    z = torch.randn(32, 32, generator=generator, dtype=torch.complex128)
+    kept = FourierSampling(torch.ones_like(mask))(x).norm() / x.norm()
+    pairing = torch.vdot(sampling(x).flatten(), z.flatten()).real
+    adjoint = torch.vdot(x.flatten(), sampling.adjoint(z).flatten())
+    data = sampling(other)
+    stepped = sampling(x - sampling.gradient(x, data))
     default = torch.fft.fft2(x)
-    matrix = _tomography(16 if profile == "smoke" else 32, angles=30)
+    side = 16 if profile == "smoke" else 32
+    beams = ParallelBeam(side, 30, 3 * side // 2, bin_width=1.0, dtype=torch.float64)
+    matrix, schur = beams.matrix.to_dense(), beams.norm_bound
     norm = matrix_norm_bound(matrix)
-    # For a matrix without negative entries these are its row and column sums.
-    projection, back = matrix.sum(1), matrix.sum(0)
-    schur = math.sqrt(projection.max() * back.max())
     as_kernel = matrix[:, :, None, None]  # on an image of one pixel
     power = power_iteration(as_kernel, 1, 100, generator).tolist()
     return [
@@ -169,15 +174,9 @@ def step_sizes(profile: str, seed: int) -> list[Measurement]:
         observed("tomography: bound of Schur", schur),
         observed("tomography: power iteration after 2 steps", power[1]),
         close("Fourier: norm kept", kept, 1, 1e-12),
-        at_most(
-            "Fourier, masked: norm / norm of the image", _fourier(x, mask).norm() / x.norm(), 1
-        ),
-        at_most("Fourier: adjoint", abs(pairing - adjoint), 1e-12 * abs(pairing)),
-        at_most(
-            "Fourier: measured frequencies after a step",
-            (_fourier(stepped, mask) - _fourier(z, mask)).abs().max(),
-            1e-12,
-        ),
+        at_most("Fourier, masked: norm / norm of the image", sampling(x).norm() / x.norm(), 1),
+        at_most("Fourier: adjoint", abs(pairing - adjoint), 1e-12 * x.norm() * z.norm()),
+        at_most("Fourier: measured frequencies after a step", (stepped - data).abs().max(), 1e-12),
         close(
             "Fourier, default scaling: squared norm", (default.norm() / x.norm()) ** 2, 32**2, 1e-9
         ),
@@ -201,16 +200,6 @@ def _network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequentia
         elif isinstance(module, nn.Linear):
             parametrize.remove_parametrizations(module, "weight")
     return network
-
-
-def _averaged(inner: Map, constant: float | Tensor) -> Map:
-    """The map ``(1 - constant) id + constant inner``."""
-    return lambda x: (1 - constant) * x + constant * inner(x)
-
-
-def _composed(first: float | Tensor, second: float | Tensor) -> float | Tensor:
-    """Constant of the composition of two averaged maps (Combettes and Yamada 2015)."""
-    return (first + second - 2 * first * second) / (1 - first * second)
 
 
 def _step(denoiser: Map, matrix: Tensor, data: Tensor, alpha: float | Tensor) -> Map:
@@ -243,13 +232,13 @@ def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Te
         + torch.rand(2, problems, 1, generator=generator, dtype=torch.float64)
         * (torch.tensor([1.8, 0.8], dtype=torch.float64)[:, None, None])
     )
-    denoiser = _averaged(lambda x: network(x).clamp(0, 1), beta)
+    denoiser = averaged(network, beta, clip=True)
     step = _step(denoiser, torch.diag_embed(mask), mask * image, alpha)
     iterates = _iterate(step, start, steps)
     limit = _iterate(step, iterates[-1], 9 * steps)[-1]
-    theta = _composed(beta, alpha / 2)
-    distance = (start - limit).square().sum(-1)
-    bound = (theta / (1 - theta))[:, 0] * distance / torch.arange(1, steps + 1)[:, None]
+    theta = averaging_constant(alpha, 1.0, beta)
+    distance = (start - limit).norm(dim=-1)
+    bound = residual_bound(theta[:, 0], distance, torch.arange(steps)[:, None])
     return iterates.diff(dim=0).norm(dim=-1), bound
 
 
@@ -295,27 +284,3 @@ def _thresholding_ratio(pairs: int, generator: torch.Generator, seed: int) -> fl
     seen = limit @ matrix.mT
     change = (data[:pairs] - data[pairs:]).norm(dim=-1)
     return ((seen[:pairs] - seen[pairs:]).norm(dim=-1) / change).max().item()
-
-
-def _fourier(image: Tensor, mask: Tensor) -> Tensor:
-    """Measured frequencies of the orthonormal Fourier transform."""
-    return mask * torch.fft.fft2(image, norm="ortho")
-
-
-def _fourier_adjoint(frequencies: Tensor, mask: Tensor) -> Tensor:
-    return torch.fft.ifft2(mask * frequencies, norm="ortho")
-
-
-def _tomography(size: int, angles: int) -> Tensor:
-    """Parallel-beam matrix of ``size x size`` images, pixels spread over two detectors."""
-    detectors = 2 * math.ceil(size / math.sqrt(2)) + 2
-    centre = (size - 1) / 2
-    row, column = torch.meshgrid(*2 * [torch.arange(size).double() - centre], indexing="ij")
-    matrix = torch.zeros(angles, detectors, size * size, dtype=torch.float64)
-    pixel = torch.arange(size * size)
-    for index, angle in enumerate(torch.arange(angles) * (math.pi / angles)):
-        place = (row * angle.sin() + column * angle.cos()).flatten() + (detectors - 1) / 2
-        lower = place.floor()
-        matrix[index, lower.long(), pixel] = 1 - (place - lower)
-        matrix[index, lower.long() + 1, pixel] += place - lower
-    return matrix.flatten(0, 1)

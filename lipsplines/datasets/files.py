@@ -17,7 +17,7 @@ def data_folder() -> Path | None:
 
     Raises
     ------
-    ValueError
+    DataError
         If it names something that is not a folder.
     """
     named = os.environ.get("LIPSPLINES_DATA")
@@ -25,7 +25,7 @@ def data_folder() -> Path | None:
         return None
     folder = Path(named)
     if not folder.is_dir():
-        raise ValueError(
+        raise DataError(
             f"LIPSPLINES_DATA names {named}, which is not a folder; name one that holds data sets, "
             "or unset it to have them downloaded."
         )

@@ -5,6 +5,7 @@ from lipsplines.experiments import (
     denoising,
     fitting1d,
     generator,
+    reconstruction,
     theory,
     wasserstein,
     wgan,
@@ -30,5 +31,14 @@ __all__ = [
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (theory, fitting1d, classifier, generator, wasserstein, wgan, denoising)
+    for module in (
+        theory,
+        fitting1d,
+        classifier,
+        generator,
+        wasserstein,
+        wgan,
+        denoising,
+        reconstruction,
+    )
 }

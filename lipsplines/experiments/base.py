@@ -315,7 +315,7 @@ def _end_with_parent(parent: int) -> None:
 
 def _label(group: Iterable[Settings]) -> str:
     first = next(iter(group))
-    keys = ("check", "activation", "constraint")
+    keys = ("check", "problem", "method", "activation", "constraint")
     return ", ".join(str(first[key]) for key in keys if key in first) or first["experiment"]
 
 

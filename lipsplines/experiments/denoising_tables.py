@@ -301,8 +301,8 @@ def reference_text(records: Sequence[Record]) -> str:
             "**These are not the sizes of the paper**, which need a GPU. The data and the method "
             f"are the same; the networks have {own.channels} channels and not {paper.channels}, "
             f"and the training has {own.steps:,} steps of {own.batch_size} patches and not "
-            f"{paper.steps:,} of {paper.batch_size}, at a rate that begins at {own.lr:g} and falls "
-            f"to zero and is not {paper.lr:g} throughout."
+            f"{paper.steps:,} of {paper.batch_size}, at a rate that begins at {own.lr:g} (without "
+            f"constraint: {own.free_lr:g}) and falls to zero and is not {paper.lr:g} throughout."
         )
     for mode, formula in MODES.items():
         parts += [f"*{mode.capitalize()}*, {formula}:", quality_table(records, mode)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from lipsplines.datasets import Images, images, mask, phantom, photographs
 from lipsplines.experiments.base import Settings
+from lipsplines.image_quality import psnr
 from lipsplines.inverse import (
     CoilSampling,
     FourierSampling,
@@ -33,12 +35,12 @@ __all__ = ["NOISE", "Problem", "load_problem"]
 #        [0, 1]. That of earlier code, 10 with sums in place of orthonormal transforms and half of
 #        it in the real part and half in the imaginary one, is 10 / (sqrt(2) 256).
 #   coils: the same units.
-#   ct: line integrals of images in [0, 1], lengths in pixels of the 512 x 512 image.
+#   ct: line integrals of images in [0, 1] that are 256 units wide, whatever their pixels.
 NOISE = {"mri": 10 / (2**0.5 * 256), "coils": 2e-3, "ct": 1.0}
 COILS = 8
 CENTRES = {4: 0.08, 8: 0.04}  # acceleration -> share of the columns that is always measured
 MASKS = {"random": "Random30", "radial": "Radial30", "cartesian": "Cartesian30"}
-CT_SIDE = 512
+CT_WIDTH = 256
 # What random numbers are for.
 MASK, COIL, DATA, TUNING = 11, 12, 13, 14
 
@@ -55,7 +57,8 @@ class Problem:
         Name -> image, shape ``(1, 1, n1, n2)``, and its noisy data. Settings of a method are chosen
         with `tuning` alone.
     baseline
-        The reconstruction without a prior, from data: zero-filling or filtered back-projection.
+        The reconstruction without a prior, from data: zero-filling, or filtered back-projection
+        with that window of the two that suits the images for tuning better.
     checksums
         SHA-256 of the data sets.
     """
@@ -83,22 +86,33 @@ def load_problem(settings: Settings) -> Problem:
     tests, tunings, checksums = _images(settings)
     deviation = settings["deviation"]
     if kind == "ct":
-        operator: LinearOperator = ParallelBeam(side, settings["angles"], settings["detectors"])
-        # Lengths are in pixels of this image; those of the settings, of the largest one.
-        deviation *= side / CT_SIDE
-        operator_of_baseline = operator
-        baseline = lambda data: filtered_back_projection(operator_of_baseline, data).clamp(0, 1)  # noqa: E731
+        beam = ParallelBeam(side, settings["angles"], settings["detectors"])
+        deviation *= side / CT_WIDTH  # the operator measures lengths in pixels
+        operator: LinearOperator = beam
     else:
         operator, more = _sampling(settings)
         checksums |= more
-        baseline = operator.adjoint
-    return Problem(
-        operator,
-        _measured(operator, tests, deviation, settings["seed"], DATA),
-        _measured(operator, tunings, deviation, settings["seed"], TUNING),
-        baseline,
-        checksums,
-    )
+    test = _measured(operator, tests, deviation, settings["seed"], DATA)
+    tuning = _measured(operator, tunings, deviation, settings["seed"], TUNING)
+    baseline = operator.adjoint if kind != "ct" else _better_window(beam, tuning)
+    return Problem(operator, test, tuning, baseline, checksums)
+
+
+def _better_window(
+    beam: ParallelBeam, tuning: Mapping[str, tuple[Tensor, Tensor]]
+) -> Callable[[Tensor], Tensor]:
+    """Filtered back-projection with the window that has the larger mean PSNR."""
+
+    def score(window: str) -> float:
+        return float(
+            np.mean([psnr(_back_projected(beam, window, y), x) for x, y in tuning.values()])
+        )
+
+    return partial(_back_projected, beam, max(("ramp", "hann"), key=score))
+
+
+def _back_projected(beam: ParallelBeam, window: str, data: Tensor) -> Tensor:
+    return filtered_back_projection(beam, data, window).clamp(0, 1)
 
 
 def _sampling(settings: Settings) -> tuple[LinearOperator, dict[str, str]]:
@@ -176,6 +190,7 @@ def _measured(
     """Images with their data; the same noise for every method."""
     found = {}
     for number, (name, picture) in enumerate(pictures.items()):
-        clean = operator(picture)
-        found[name] = picture, add_noise(clean, deviation, seed=(seed, use, number))
+        own = 10_000 * seed + 100 * use + number
+        where = None if isinstance(operator, ParallelBeam) else operator.mask
+        found[name] = picture, add_noise(operator(picture), deviation, own, where)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ DENOISERS = tuple(name for name in NAMES if name != "unconstrained")
 SIGMAS = (5, 10, 15)
 AVERAGING = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, -3))
-START = {"tv": (10,), "denoiser": (1, 5)}  # indices into these
+# Where tuning starts, as indices into these.
+START = {"tv": (10,), "mri": (1, 5), "coils": (2, 5), "ct": (1, 2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +52,10 @@ class Sizes:
     methods: tuple[str, ...] = (*BASELINES, *DENOISERS)
     images: str = "real"  # or "packaged"
     side: int = 256  # of the images, in pixels
-    ct_side: int = 256
-    angles: int = 100
-    detectors: int = 200
+    coil_side: int = 256
+    ct_side: int = 512
+    angles: int = 200
+    detectors: int = 400
     images_tested: int = 21  # of tomography
     images_tuned: int = 6
     tolerance: float = 1e-6
@@ -67,23 +69,24 @@ CT = tuple(("ct", deviation) for deviation in (1.0, 0.5, 2.0))
 PROFILE_SIZES = {
     "smoke": Sizes(
         (("mri", "random"), ("ct", 1.0)), ("linear", "tv", "spline"), "packaged",
-        32, 32, 20, 24, 2, 1, max_iterations=3, tuning_iterations=2,
+        32, 32, 32, 20, 24, 2, 1, max_iterations=3, tuning_iterations=2,
     ),
     "quick": Sizes(
         (MRI[0], COILS[0], CT[0]), ("linear", "tv", "spline", "relu", "groupsort"), "packaged",
-        128, 128, 60, 100, 2, 1, 1e-4, 60, 20,
+        96, 96, 96, 40, 75, 2, 1, 1e-4, 40, 15,
     ),
     "reduced": Sizes(
-        (*MRI, *CT, *COILS), images_tested=4, images_tuned=2,
-        tolerance=1e-5, max_iterations=150, tuning_iterations=40,
+        (*MRI, *CT, *COILS), coil_side=128, ct_side=128, angles=50, detectors=100,
+        images_tested=4, images_tuned=2, tolerance=1e-5, max_iterations=150, tuning_iterations=25,
     ),
-    "paper": Sizes((*MRI, *COILS, *CT), ct_side=512, angles=200, detectors=400),
+    "paper": Sizes((*MRI, *COILS, *CT)),
 }  # fmt: skip
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
     """Settings of all runs: for each problem and test image (set), every method."""
     sizes = PROFILE_SIZES[profile]
+    sides = {"mri": sizes.side, "coils": sizes.coil_side, "ct": sizes.ct_side}
     found = []
     for kind, parameter in sizes.problems:
         for image in _tested(kind, sizes.images):
@@ -99,7 +102,7 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
                         "acceleration": parameter if kind == "coils" else None,
                         "deviation": parameter if kind == "ct" else NOISE[kind],
                         "image": image,
-                        "side": sizes.ct_side if kind == "ct" else sizes.side,
+                        "side": sides[kind],
                         "angles": sizes.angles if kind == "ct" else None,
                         "detectors": sizes.detectors if kind == "ct" else None,
                         "images_tested": sizes.images_tested if kind == "ct" else None,
@@ -172,7 +175,7 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
         trials.append([*values, float(np.mean(found))])
         return trials[-1][-1]
 
-    best = climb(score, grid, START["tv" if method == "tv" else "denoiser"])
+    best = climb(score, grid, START["tv" if method == "tv" else settings["problem"]])
     return list(best), trials
 
 
@@ -231,8 +234,11 @@ def reconstruct(
     first = problem.baseline(data)
     options = {"tolerance": settings["tolerance"], "max_iterations": iterations, "start": first}
     if method == "tv":
+        # A step costs little, and many are needed: to the tolerance of the function.
         weight = tuned[0] * operator.norm_bound**2
-        return total_variation_reconstruction(operator, data, weight, **options)
+        return total_variation_reconstruction(
+            operator, data, weight, start=first, max_iterations=10 * iterations
+        )
     sigma, averaging = tuned
     device = device_of(settings)
     denoiser = fold(load_denoiser(method, sigma)).to(device)

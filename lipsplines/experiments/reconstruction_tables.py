@@ -189,8 +189,9 @@ def reference_text(records: Sequence[Record]) -> str:
     ]
     if profile != "paper":
         parts.append(
-            "**These are not the sizes of the paper.** The slices of tomography are averaged down "
-            f"to {own.ct_side} x {own.ct_side} pixels, with {own.angles} angles and "
+            "**These are not the sizes of the paper.** Images seen by several coils are averaged "
+            f"down to {own.coil_side} x {own.coil_side} pixels, slices of tomography "
+            f"to {own.ct_side} x {own.ct_side}, with {own.angles} angles and "
             f"{own.detectors} detectors and not {paper.angles} and {paper.detectors}; "
             f"{own.images_tested} slices are tested and {own.images_tuned} tune. Iterations end at "
             f"{own.max_iterations} steps and not {paper.max_iterations:,}, or at a relative change "

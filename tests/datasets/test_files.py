@@ -80,7 +80,7 @@ def test_offline_with_a_folder_that_lacks_the_file(named, entry) -> None:
 
 def test_a_name_that_is_no_folder(named, monkeypatch, entry) -> None:
     monkeypatch.setenv("LIPSPLINES_DATA", str(named / "nowhere"))
-    with pytest.raises(ValueError, match=r"names .*/nowhere, which is not a folder; name one"):
+    with pytest.raises(DataError, match=r"names .*/nowhere, which is not a folder; name one"):
         read(set_of(entry("a", b"a")))
 
 
