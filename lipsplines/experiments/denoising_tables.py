@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "quality_table",
     "reference_text",
     "region_table",
+    "rounded_down",
     "runs_of",
     "verdict_text",
 ]
@@ -232,11 +234,16 @@ def certificate_table(records: Sequence[Record]) -> str:
             [
                 label(kind),
                 len(own),
-                f"{min(lower):.3f} to {max(lower):.3f}",
+                " to ".join(rounded_down(bound, 3) for bound in (min(lower), max(lower))),
                 rounded_up(upper, 6 if upper < 1.5 else 1),
             ]
         )
     return markdown_table(["network", "trained", "attained", "upper bound"], rows)
+
+
+def rounded_down(bound: float, digits: int) -> str:
+    """A lower bound with this many decimals: what is printed is still attained."""
+    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def region_table(records: Sequence[Record]) -> str:
@@ -294,8 +301,8 @@ def reference_text(records: Sequence[Record]) -> str:
             "**These are not the sizes of the paper**, which need a GPU. The data and the method "
             f"are the same; the networks have {own.channels} channels and not {paper.channels}, "
             f"and the training has {own.steps:,} steps of {own.batch_size} patches and not "
-            f"{paper.steps:,} of {paper.batch_size}, at a rate that begins at {own.lr:g} and falls "
-            f"to zero and is not {paper.lr:g} throughout."
+            f"{paper.steps:,} of {paper.batch_size}, at a rate that begins at {own.lr:g} (without "
+            f"constraint: {own.free_lr:g}) and falls to zero and is not {paper.lr:g} throughout."
         )
     for mode, formula in MODES.items():
         parts += [f"*{mode.capitalize()}*, {formula}:", quality_table(records, mode)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,8 +33,11 @@ class DenoisingImages:
     checksums: dict[str, str]
 
 
+@functools.cache
 def load_images(name: str) -> DenoisingImages:
     """The images ``"bsd"`` (train400, Set12 without two, BSD68) or ``"photographs"``.
+
+    They are read once in a process: leave them as they are.
 
     Raises
     ------
