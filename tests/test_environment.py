@@ -111,10 +111,13 @@ def test_citations_name_the_version() -> None:
 
 def test_readme_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     exec(first, {})
     assert "the Lipschitz constant lies in [" in capsys.readouterr().out
     names: dict = {}
     exec(second, names)
     assert 0 < names["lower"] <= names["upper"] < 1 + 1e-4
     assert [type(layer).__name__ for layer in names["plain"]][::3] == ["Conv2d", "Linear"]
+    names = {}
+    exec(third, names)
+    assert names["result"].images.shape == names["image"].shape
