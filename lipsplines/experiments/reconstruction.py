@@ -76,7 +76,7 @@ PROFILE_SIZES = {
         96, 96, 96, 40, 75, 2, 1, 1e-4, 40, 15,
     ),
     "reduced": Sizes(
-        (*MRI, *CT, *COILS), coil_side=128, ct_side=128, angles=50, detectors=100,
+        (MRI[0], *CT, *COILS, *MRI[1:]), coil_side=128, ct_side=128, angles=50, detectors=100,
         images_tested=4, images_tuned=2, tolerance=1e-5, max_iterations=150, tuning_iterations=25,
     ),
     "paper": Sizes((*MRI, *COILS, *CT)),
