@@ -78,7 +78,8 @@ def test_records_are_complete(records: list[Record], store: Store) -> None:
         for image in record.metrics["images"].values():
             assert {"psnr", "ssim", "snr", "iterations"} <= image.keys()
             if s["method"] != "linear":
-                assert 1 <= image["iterations"] <= s["max_iterations"]
+                most = s["max_iterations"] * (10 if s["method"] == "tv" else 1)
+                assert 1 <= image["iterations"] <= most
                 assert len(image["residuals"]) == image["iterations"]
         if s["method"] in ("linear", "tv"):
             assert record.lipschitz == {}
@@ -144,7 +145,7 @@ def test_problems_have_noise_of_the_stated_size(problem: str, kind: type) -> Non
 
 def test_an_unknown_problem_lists_those_that_exist() -> None:
     with pytest.raises(ValueError, match=f"choose one of {', '.join(NOISE)}"):
-        load_problem(settings("smoke", "mri", problem="pet"))
+        load_problem({**settings("smoke", "mri"), "problem": "pet"})
 
 
 def test_climbing_ends_at_a_place_no_step_improves() -> None:
