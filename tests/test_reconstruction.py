@@ -8,12 +8,12 @@ import os
 import numpy as np
 import pytest
 import torch
-from lipsplines.inverse import CoilSampling, FourierSampling, ParallelBeam
 
 from lipsplines.experiments import EXPERIMENTS, reconstruction, run, status
 from lipsplines.experiments.inverse_problems import CENTRES, MASKS, NOISE, load_problem
 from lipsplines.experiments.reconstruction import AVERAGING, SIGMAS, WEIGHTS, climb
 from lipsplines.image_quality import psnr
+from lipsplines.inverse import CoilSampling, FourierSampling, ParallelBeam
 from lipsplines.records import Record, Store, identity
 
 pytest.importorskip("skimage")
