@@ -81,7 +81,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(models=3, epochs=2, train_points=100, test_points=1_000, widths=(10,)),
-    "quick": Sizes(models=10, epochs=30, train_points=1_000, test_points=10_000, widths=(10,)),
+    "quick": Sizes(models=10, epochs=20, train_points=1_000, test_points=10_000, widths=(10,)),
     "paper": Sizes(
         models=25, epochs=1_000, train_points=1_000, test_points=10_000, widths=(10, 20, 50)
     ),
@@ -276,7 +276,7 @@ def _column(values: np.ndarray) -> torch.Tensor:
 EXPERIMENT = Experiment(
     name="fitting1d",
     title="Fitting 1-Lipschitz functions of one variable",
-    minutes={"smoke": 0.5, "quick": 6.0, "paper": 1100.0},
+    minutes={"smoke": 0.5, "quick": 4.0, "paper": 1100.0},
     cells=cells,
     group=group,
     cost=cost,
