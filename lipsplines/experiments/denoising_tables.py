@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 OURS = "spline-identity"
+OURS_KIND = (OURS, "orthogonal")
 CLAIM = "1-Lipschitz denoisers with linear splines remove noise better than those with others"
 MODES = {"direct": "D(x)", "averaged": "(x + D(x)) / 2"}
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
@@ -56,7 +57,7 @@ class Anchor:
 
 CRR_TABLE = "table in the repository axgoujon/convex_ridge_regularizers"
 WCRR_TABLE = "table in the repository axgoujon/weakly_convex_ridge_regularizer"
-RELEASED = "Bohra et al. 2021, released checkpoints, measured by us"
+RELEASED = "released checkpoints of Bohra et al. 2021, measured in the averaged mode"
 ANCHORS = (
     Anchor("spectral norm, ReLU", {5: 35.71, 10: 31.45}, "averaged", RELEASED),
     Anchor("spectral norm, normalised splines", {5: 36.25, 10: 32.01}, "averaged", RELEASED),
@@ -142,9 +143,9 @@ def differences(
     """
     found: dict[int, dict[Kind, Difference]] = {}
     for sigma, level in runs_of(records).items():
-        ours = level.get((OURS, "orthogonal"), [])
+        ours = level.get(OURS_KIND, [])
         for kind, theirs in level.items():
-            if kind == (OURS, "orthogonal") or kind[1] != "orthogonal" or not ours:
+            if kind == OURS_KIND or kind[1] != "orthogonal" or not ours:
                 continue
             gaps = _gaps(ours, theirs, mode)
             random = np.random.default_rng(0)
@@ -186,9 +187,9 @@ def comparisons(records: Sequence[Record], mode: str = "direct") -> list[Compari
     """
     found = []
     for sigma, level in runs_of(records).items():
-        ours = level.get((OURS, "orthogonal"), [])
+        ours = level.get(OURS_KIND, [])
         for kind, theirs in level.items():
-            if kind == (OURS, "orthogonal") or kind[1] != "orthogonal":
+            if kind == OURS_KIND or kind[1] != "orthogonal":
                 continue
             if [r.settings["run"] for r in ours] != [r.settings["run"] for r in theirs]:
                 raise ValueError(
@@ -250,7 +251,7 @@ def region_table(records: Sequence[Record]) -> str:
     """Linear regions of the learned splines that can be told apart (slopes 0.01 apart)."""
     rows = []
     for sigma, level in runs_of(records).items():
-        for record in level.get((OURS, "orthogonal"), [])[:1]:
+        for record in level.get(OURS_KIND, [])[:1]:
             counts = np.array([n for own in record.metrics["regions"].values() for n in own])
             first, median, third = np.quantile(counts, [0.25, 0.5, 0.75])
             pieces = record.settings["spline"]["num_coefficients"] - 1
@@ -307,6 +308,13 @@ def reference_text(records: Sequence[Record]) -> str:
     for mode, formula in MODES.items():
         parts += [f"*{mode.capitalize()}*, {formula}:", quality_table(records, mode)]
         parts += [quality_table(records, mode, "ssim"), differences_table(records, mode)]
+    levels = runs_of(records)
+    single = [f"{sigma}" for sigma, own in levels.items() if len(own.get(OURS_KIND, [])) == 1]
+    if single:
+        parts.append(
+            f"At σ = {', '.join(single)} there is one training of each kind: the intervals there "
+            "speak of other images and not of other trainings."
+        )
     parts += ["Certified Lipschitz constants:", certificate_table(records)]
     try:
         parts.append(verdict_text(records))
