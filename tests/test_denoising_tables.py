@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from handmade import ORIGIN
 
 from lipsplines.claims import LEVEL
 from lipsplines.experiments import denoising
@@ -15,17 +16,6 @@ from lipsplines.records import Record
 IMAGES = 20  # beyond a dozen, equal differences need no permutations for their p-value
 RIVALS = [(name, "orthogonal") for name in denoising.ACTIVATIONS if name != tables.OURS]
 FREE = ("relu", "none")
-ORIGIN = {
-    "lipsplines": "1",
-    "commit": "a" * 40,
-    "dirty": False,
-    "python": "3",
-    "torch": "2",
-    "numpy": "2",
-    "device": "x",
-    "started": "2026-01-01T00:00:00Z",
-    "seconds": 1.0,
-}
 
 
 def scene(images: int = IMAGES) -> np.ndarray:

@@ -5,23 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from handmade import ORIGIN
 
 from lipsplines.experiments import reconstruction
 from lipsplines.experiments import reconstruction_tables as tables
 from lipsplines.records import Record
 
 LEVELS = {"linear": 20.0, "tv": 25.0, **dict.fromkeys(reconstruction.DENOISERS, 29.0)}
-ORIGIN = {
-    "lipsplines": "1",
-    "commit": "a" * 40,
-    "dirty": False,
-    "python": "3",
-    "torch": "2",
-    "numpy": "2",
-    "device": "x",
-    "started": "2026-01-01T00:00:00Z",
-    "seconds": 1.0,
-}
 
 
 def record(settings: dict, psnr: float) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from handmade import ORIGIN
 
 from lipsplines.experiments import wgan
 from lipsplines.experiments import wgan_tables as tables
@@ -36,18 +37,7 @@ def record(settings: dict, frechet: float, inception: float, dual: float = 8.0) 
         "real": REAL,
     }
     bounds = {"lower": 3.9 if is_loose else 0.98765, "upper": 4.0 if is_loose else 1.0000011}
-    origin = {
-        "lipsplines": "1",
-        "commit": "a" * 40,
-        "dirty": False,
-        "python": "3",
-        "torch": "2",
-        "numpy": "2",
-        "device": "x",
-        "started": "2026-01-01T00:00:00Z",
-        "seconds": 1.0,
-    }
-    return Record(settings, metrics, bounds, origin)
+    return Record(settings, metrics, bounds, ORIGIN)
 
 
 def grid(profile: str, order: tuple[str, ...] = wgan.ACTIVATIONS) -> list[Record]:
