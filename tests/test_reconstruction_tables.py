@@ -48,8 +48,8 @@ def row(table: str, name: str) -> list[str]:
 
 def test_quality_is_the_mean_over_the_images_of_a_problem() -> None:
     table = tables.quality_table(grid())
-    assert row(table, "test images")[1:] == ["2", "2", "2", "4", "4", "4", "2", "2"]
-    assert row(table, "spline")[1:] == [*["30.00"] * 3, *["30.15"] * 3, *["30.00"] * 2]
+    assert row(table, "test images")[1:] == ["2", *["4"] * 3, *["2"] * 4]
+    assert row(table, "spline")[1:] == ["30.00", *["30.15"] * 3, *["30.00"] * 4]
     assert row(tables.quality_table(grid(), "snr"), "spline")[1] == "25.00"
     assert "SNR (dB)" in tables.quality_table(grid(), "snr")
 
@@ -61,7 +61,7 @@ def test_a_mean_over_fewer_images_is_not_shown() -> None:
         if (r.settings["method"], r.settings["image"], r.settings["pattern"])
         != ("relu", "Bust", "random")
     ]
-    assert row(tables.quality_table(records), "ReLU")[1:3] == ["", "29.00"]
+    assert row(tables.quality_table(records), "ReLU")[1:3] == ["", "29.15"]
     with pytest.raises(ValueError, match="ReLU has 21"):
         tables.comparisons(records)
 
