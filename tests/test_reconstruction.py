@@ -84,7 +84,7 @@ def test_records_are_complete(records: list[Record], store: Store) -> None:
         if s["method"] in ("linear", "tv"):
             assert record.lipschitz == {}
         else:
-            assert record.lipschitz["lower"] <= record.lipschitz["upper"] <= 1 + 1e-5
+            assert record.lipschitz["lower"] <= record.lipschitz["upper"] <= 1 + 1e-4
             assert len(record.provenance["data"]["denoiser"]) == 64
             assert record.metrics["tuned"][0] in SIGMAS
             assert record.metrics["tuned"][1] in AVERAGING
