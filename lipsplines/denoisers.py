@@ -8,6 +8,7 @@ what they are and holds their SHA-256.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from functools import cache
@@ -136,7 +137,7 @@ def denoiser_facts(name: str = "spline", sigma: float = 5) -> dict[str, Any]:
         raise ValueError(f"Unknown denoiser {name!r}; there are {', '.join(index)}.")
     for entry in index[name]:
         if entry["settings"]["sigma"] == sigma:
-            return entry
+            return copy.deepcopy(entry)
     known = ", ".join(f"{entry['settings']['sigma']:g}" for entry in index[name])
     raise ValueError(
         f"No denoiser {name!r} was trained for sigma = {sigma!r}; there are those for {known} "
@@ -146,4 +147,10 @@ def denoiser_facts(name: str = "spline", sigma: float = 5) -> dict[str, Any]:
 
 @cache
 def _index() -> dict[str, list[dict[str, Any]]]:
-    return json.loads((WEIGHTS / INDEX).read_text())
+    try:
+        return json.loads((WEIGHTS / INDEX).read_text())
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"The index of the trained denoisers, {WEIGHTS / INDEX}, cannot be read ({error}); "
+            "install lipsplines again."
+        ) from None

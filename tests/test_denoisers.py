@@ -144,3 +144,14 @@ def test_a_missing_file_is_told(copied: Path) -> None:
     (copied / "relu-10.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="install lipsplines again"):
         load_denoiser("relu", 10)
+
+
+def test_an_index_that_cannot_be_read_is_told(copied: Path) -> None:
+    (copied / "denoisers.json").write_text("{")
+    with pytest.raises(FileNotFoundError, match=r"denoisers\.json, cannot be read"):
+        load_denoiser("relu", 10)
+
+
+def test_facts_are_a_copy() -> None:
+    denoiser_facts("spline", 5)["lipschitz"]["upper"] = 0.1
+    assert denoiser_facts("spline", 5)["lipschitz"]["upper"] > 0.9

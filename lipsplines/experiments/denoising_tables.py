@@ -115,7 +115,8 @@ def quality_table(records: Sequence[Record], mode: str = "direct", metric: str =
                 least, most = own.min(), own.max()
                 row.append(f"{own.mean():.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]")
         rows.append(row)
-    return markdown_table([METRICS[metric], *(f"σ = {sigma}" for sigma in levels)], rows)
+    header = f"{METRICS[metric]}, {MODES[mode]}"
+    return markdown_table([header, *(f"σ = {sigma}" for sigma in levels)], rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,12 +316,21 @@ def reference_text(records: Sequence[Record]) -> str:
             f"At σ = {', '.join(single)} there is one training of each kind: the intervals there "
             "speak of other images and not of other trainings."
         )
+    late = sum(np.argmax(v) == len(v) - 1 for v in map(_validation, records))
+    parts.append(
+        f"{late} of {len(records)} networks were best at their last comparison with the "
+        "validation images: those would gain from a longer training, and the order may change."
+    )
     parts += ["Certified Lipschitz constants:", certificate_table(records)]
     try:
         parts.append(verdict_text(records))
     except ValueError as error:
         parts.append(f"No verdict: {error}")
     return "\n\n".join([*parts, provenance_text(records)])
+
+
+def _validation(record: Record) -> list[float]:
+    return record.metrics["curves"]["validation"]
 
 
 def _gaps(ours: Sequence[Record], theirs: Sequence[Record], mode: str) -> NDArray[np.float64]:

@@ -60,7 +60,7 @@ class Sizes:
     images_tuned: int = 6
     tolerance: float = 1e-6
     max_iterations: int = 1000
-    tuning_iterations: int = 100
+    tuning_iterations: int = 1000  # where fewer do not converge, they choose other settings
 
 
 MRI = tuple(("mri", pattern) for pattern in ("random", "radial", "cartesian"))
@@ -69,11 +69,11 @@ CT = tuple(("ct", deviation) for deviation in (1.0, 0.5, 2.0))
 PROFILE_SIZES = {
     "smoke": Sizes(
         (("mri", "random"), ("ct", 1.0)), ("linear", "tv", "spline"), "packaged",
-        32, 32, 32, 20, 24, 2, 1, max_iterations=3, tuning_iterations=2,
+        32, 32, 32, 20, 24, 2, 1, max_iterations=3, tuning_iterations=3,
     ),
     "quick": Sizes(
         (MRI[0], COILS[0], CT[0]), ("linear", "tv", "spline", "relu", "groupsort"), "packaged",
-        96, 96, 96, 40, 75, 2, 1, 1e-4, 40, 15,
+        80, 80, 80, 40, 60, 2, 1, 1e-4, 30, 30,
     ),
     "reduced": Sizes(
         (MRI[0], *CT, *COILS, *MRI[1:]), coil_side=128, ct_side=128, angles=50, detectors=100,

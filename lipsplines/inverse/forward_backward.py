@@ -33,7 +33,7 @@ def averaged(inner: Map, averaging: float | Tensor, *, clip: bool = False) -> Ma
     """
 
     def denoise(x: Tensor) -> Tensor:
-        image = inner(x)
+        image = inner(x.clone())  # a network may work in place
         if image.shape != x.shape or image.dtype != x.dtype:  # the sum would broadcast or promote
             raise ValueError(
                 f"The denoiser turns {x.dtype} of shape {tuple(x.shape)} into {image.dtype} of "

@@ -226,12 +226,18 @@ def add_noise(data: Tensor, deviation: float, seed: int, where: Tensor | None = 
     noise = noise.to(data)
     if where is None:
         return data + noise
-    if where.dtype != torch.bool or where.dim() > data.dim():
+    if where.dtype != torch.bool or not _broadcasts(where.shape, data.shape):
         raise ValueError(
             f"where must be boolean and broadcast to the data's shape {tuple(data.shape)}; got "
             f"{where.dtype} of shape {tuple(where.shape)}."
         )
     return data + where * noise
+
+
+def _broadcasts(shape: torch.Size, wanted: torch.Size) -> bool:
+    """Whether a tensor of the first shape broadcasts to the second one."""
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(n in (1, m) for n, m in pairs)
 
 
 def _coil_numbers(coils: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -305,3 +305,11 @@ def test_averaged_maps() -> None:
     assert torch.equal(averaged(lambda t: -t, 1.0)(x), -x)
     expected = 0.5 * x + 0.5 * (3 * x).clamp(0, 1)
     torch.testing.assert_close(averaged(lambda t: 3 * t, 0.5, clip=True)(x), expected)
+
+
+def test_a_denoiser_that_works_in_place_is_averaged_with_its_input() -> None:
+    x = torch.rand(1, 1, 4, 4)
+    before = x.clone()
+    for inner in (lambda z: z.mul_(0.5), lambda z: z * 0.5):
+        torch.testing.assert_close(averaged(inner, 0.5)(x), 0.75 * before)
+        assert torch.equal(x, before)

@@ -163,3 +163,5 @@ def test_other_bad_input_is_refused() -> None:
         add_noise(data, 1, 0, where=torch.ones(3, 4))
     with pytest.raises(ValueError, match="where must be boolean"):
         add_noise(data, 1, 0, where=torch.ones(2, 3, 4).bool())
+    with pytest.raises(ValueError, match="where must be boolean"):
+        add_noise(data, 1, 0, where=torch.ones(3, 1, *data.shape[-2:]).bool())
