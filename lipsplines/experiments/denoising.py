@@ -330,7 +330,7 @@ def cost(group: list[Settings]) -> float:
 EXPERIMENT = Experiment(
     name="denoising",
     title="1-Lipschitz denoisers of natural images",
-    minutes={"smoke": 0.2, "quick": 1.2, "reduced": 120.0, "paper": 300_000.0},
+    minutes={"smoke": 0.2, "quick": 1.2, "reduced": 80.0, "paper": 240_000.0},
     cells=cells,
     group=group,
     cost=cost,

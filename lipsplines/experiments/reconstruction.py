@@ -298,7 +298,7 @@ def cost(group: list[Settings]) -> float:
 EXPERIMENT = Experiment(
     name="reconstruction",
     title="Plug-and-play reconstruction in magnetic resonance and tomography",
-    minutes={"smoke": 0.2, "quick": 1.5, "reduced": 90.0, "paper": 10_000.0},
+    minutes={"smoke": 0.2, "quick": 1.0, "reduced": 35.0, "paper": 10_000.0},
     cells=cells,
     group=group,
     cost=cost,
