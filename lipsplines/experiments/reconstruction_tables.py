@@ -120,19 +120,26 @@ def tuning_table(records: Sequence[Record]) -> str:
 
 
 def speed_table(records: Sequence[Record]) -> str:
-    """Steps, whether they ended by the tolerance, and milliseconds a step."""
+    """Median steps, how many images ended by the tolerance, and median milliseconds a step."""
+    problems = by_problem(records)
     rows = []
-    for problem, methods in by_problem(records).items():
-        for method, images in methods.items():
-            if method == "linear":
-                continue
-            steps = [image["iterations"] for image in images.values()]
-            ended = sum(image["converged"] for image in images.values())
-            times = [1e3 * image["seconds_per_iteration"] for image in images.values()]
-            row = [problem_label(problem), method_label(method), f"{np.median(steps):.0f}"]
-            rows.append([*row, f"{ended} of {len(steps)}", f"{np.median(times):.0f}"])
-    header = ["problem", "method", "median steps", "converged", "median ms a step"]
-    return markdown_table(header, rows, names=2)
+    for method in METHODS:
+        if method == "linear" or not any(method in own for own in problems.values()):
+            continue
+        row = [method_label(method)]
+        for own in problems.values():
+            images = own.get(method, {}).values()
+            steps = [image["iterations"] for image in images]
+            ended = sum(image["converged"] for image in images)
+            times = [1e3 * image["seconds_per_iteration"] for image in images]
+            row.append(
+                f"{np.median(steps):.0f}; {ended} of {len(steps)}; {np.median(times):.0f}"
+                if steps
+                else ""
+            )
+        rows.append(row)
+    header = ["steps; converged; ms a step", *map(problem_label, problems)]
+    return markdown_table(header, rows)
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
