@@ -323,3 +323,13 @@ def test_make_refuses_an_unknown_profile(profile: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2
     assert f'PROFILE is "{profile}", but must be smoke, quick or paper' in done.stderr
+
+
+def test_the_weights_of_the_package_are_those_of_the_records(tmp_path: Path) -> None:
+    from lipsplines.denoisers import WEIGHTS
+    from lipsplines.records import Store
+    from tools.weights import export
+
+    export(Store(ROOT / "results"), tmp_path)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in Path(str(WEIGHTS)).iterdir()}
