@@ -13,6 +13,7 @@ __all__ = [
     "comparison_table",
     "markdown_table",
     "provenance_text",
+    "rounded_down",
     "rounded_up",
     "scientific",
     "verdict_line",
@@ -36,6 +37,11 @@ def scientific(value: float) -> str:
 def rounded_up(bound: float, digits: int) -> str:
     """An upper bound with this many decimals: what is printed still bounds."""
     return f"{math.ceil(bound * 10**digits) / 10**digits:.{digits}f}"
+
+
+def rounded_down(bound: float, digits: int) -> str:
+    """A lower bound with this many decimals: what is printed is still attained."""
+    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,7 +10,13 @@ from numpy.typing import NDArray
 
 from lipsplines.claims import LEVEL, Comparison, compare, holm
 from lipsplines.records import Record
-from lipsplines.tables import markdown_table, provenance_text, rounded_up, verdict_line
+from lipsplines.tables import (
+    markdown_table,
+    provenance_text,
+    rounded_down,
+    rounded_up,
+    verdict_line,
+)
 
 __all__ = [
     "ANCHORS",
@@ -30,7 +35,6 @@ __all__ = [
     "quality_table",
     "reference_text",
     "region_table",
-    "rounded_down",
     "runs_of",
     "verdict_text",
 ]
@@ -246,11 +250,6 @@ def certificate_table(records: Sequence[Record]) -> str:
     return markdown_table(["network", "trained", "attained", "upper bound"], rows)
 
 
-def rounded_down(bound: float, digits: int) -> str:
-    """A lower bound with this many decimals: what is printed is still attained."""
-    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
-
-
 def region_table(records: Sequence[Record]) -> str:
     """Linear regions of the learned splines that can be told apart (slopes 0.01 apart)."""
     rows = []
@@ -278,7 +277,7 @@ def anchor_table(records: Sequence[Record], mode: str) -> str:
         raise ValueError("Published figures are of BSD68; these records are of other images.")
     levels, sigmas = runs_of(records), (5, 10, 15)
     rows = []
-    for kind in ((OURS, "orthogonal"), ("relu", "orthogonal")):
+    for kind in (OURS_KIND, ("relu", "orthogonal")):
         own = [means(levels.get(sigma, {}).get(kind, []), mode) for sigma in sigmas]
         cells = [f"{values.mean():.2f}" if values.size else "" for values in own]
         rows.append([f"{label(kind)}: {MODES[mode]}", *cells, "these records"])
@@ -323,7 +322,7 @@ def reference_text(records: Sequence[Record]) -> str:
     late = sum(np.argmax(v) == len(v) - 1 for v in map(_validation, records))
     parts.append(
         f"{late} of {len(records)} networks were best at their last comparison with the "
-        "validation images: those would gain from a longer training, and the order may change."
+        "validation images: a longer training may change their numbers and the order."
     )
     parts += ["Certified Lipschitz constants:", certificate_table(records)]
     try:

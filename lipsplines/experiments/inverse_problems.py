@@ -42,7 +42,7 @@ CENTRES = {4: 0.08, 8: 0.04}  # acceleration -> share of the columns that is alw
 MASKS = {"random": "Random30", "radial": "Radial30", "cartesian": "Cartesian30"}
 CT_WIDTH = 256
 # What random numbers are for.
-MASK, COIL, DATA, TUNING = 11, 12, 13, 14
+DATA, TUNING = 13, 14
 
 
 @dataclasses.dataclass(frozen=True)

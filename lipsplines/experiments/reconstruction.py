@@ -122,9 +122,6 @@ def _tested(kind: str, images: str) -> Sequence[str | None]:
     return ("Brain", "Bust") if kind != "ct" and images == "real" else (None,)
 
 
-Solve = Callable[[Tensor, Sequence[float], int], Reconstruction]
-
-
 def compute(group: list[Settings]) -> list[Outcome]:
     """Tune one method with the images for tuning, then reconstruct the test images once."""
     (settings,) = group

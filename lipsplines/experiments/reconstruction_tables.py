@@ -224,7 +224,7 @@ def reference_text(records: Sequence[Record]) -> str:
             f"**Settings were tuned with runs of {own.tuning_iterations} steps** (ten times as "
             f"many for total variation), and tested with up to {own.max_iterations}. The best "
             "averaging depends on the number of steps where that is too few to converge, so the "
-            "denoisers are at a disadvantage against total variation there."
+            "denoisers may be at a disadvantage against total variation there."
         )
     parts += [quality_table(records, metric) for metric in METRICS]
     parts += ["What was tuned:", tuning_table(records), "How long it took:", speed_table(records)]

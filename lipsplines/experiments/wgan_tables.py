@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, verdict
 from lipsplines.records import Record
-from lipsplines.tables import markdown_table, provenance_text, rounded_up
+from lipsplines.tables import markdown_table, provenance_text, rounded_down, rounded_up
 
 __all__ = [
     "AXES",
@@ -109,7 +108,7 @@ def score_table(records: Sequence[Record]) -> str:
         upper = max(record.lipschitz["upper"] for record in own)
         row = [label(own[0])]
         row += [_text(span(own, metric)) for metric in AXES]
-        rows.append([*row, f"{_down(lower, 3)} to {rounded_up(upper, 6)}"])
+        rows.append([*row, f"{rounded_down(lower, 3)} to {rounded_up(upper, 6)}"])
     # The same digits for every run: the first record speaks for all.
     real = records[0].metrics["real"]
     rows.append(
@@ -152,7 +151,7 @@ def reshaped_table(records: Sequence[Record]) -> str:
                     record.settings["run"],
                     rounded_up(first, 4),
                     rounded_up(second, 4),
-                    _down(record.lipschitz["lower"], 3),
+                    rounded_down(record.lipschitz["lower"], 3),
                     rounded_up(upper, 4),
                     f"{dual:.2f}",
                     f"{dual / upper:.2f}",
@@ -276,10 +275,6 @@ def reference_text(records: Sequence[Record]) -> str:
     if of_convolution(records, "reshaped"):
         parts += ["The convolution of earlier code, run by run:", reshaped_table(records)]
     return "\n\n".join([*parts, provenance_text(records)])
-
-
-def _down(bound: float, digits: int) -> str:
-    return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _text(number: Span) -> str:
