@@ -7,13 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lipsplines.inverse.operators import LinearOperator
+from lipsplines.inverse.operators import LinearOperator, check_finite
 
 __all__ = ["Reconstruction"]
 
@@ -155,12 +153,7 @@ def checked_start(operator: LinearOperator, data: Tensor, start: Tensor | None) 
             f"The data are on {data.device}, the operator is on {', '.join(map(str, devices))}; "
             "move one of them, the operator with operator.to(device)."
         )
-    lost = int((~data.isfinite()).sum())
-    if lost:
-        raise ValueError(
-            f"{lost} of {data.numel()} measurements are NaN or infinite; repair them, or leave "
-            "them out of the operator."
-        )
+    check_finite(data)
     zero_filled = operator.adjoint(data)
     if start is None:
         return zero_filled

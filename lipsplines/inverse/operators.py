@@ -214,11 +214,16 @@ def check_data(operator: LinearOperator, data: Tensor) -> None:
         is not finite.
     """
     operator._check_layout(data)
-    finite = data.isfinite()
-    if not bool(finite.all()):
+    check_finite(data)
+
+
+def check_finite(data: Tensor) -> None:
+    """Refuse data of which an entry is NaN or infinite, with a ValueError that counts them."""
+    lost = int((~data.isfinite()).sum())
+    if lost:
         raise ValueError(
-            f"{int((~finite).sum())} of the {data.numel()} measurements are not finite; "
-            "no reconstruction can use them. Leave them out of the operator or repair them."
+            f"{lost} of {data.numel()} measurements are NaN or infinite; repair them, or leave "
+            "them out of the operator."
         )
 
 

@@ -164,7 +164,7 @@ def test_data_that_do_not_fit_are_refused() -> None:
             call(data.real)
     data[1, 2, 3] = math.nan
     data[0, 0, 0] = math.inf
-    with pytest.raises(ValueError, match="2 of the 24 measurements are not finite"):
+    with pytest.raises(ValueError, match="2 of 24 measurements are NaN or infinite"):
         check_data(operator, data)
 
 
