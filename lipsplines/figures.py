@@ -18,7 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-__all__ = ["ACTIVATION_STYLES", "WIDTH", "activation_label", "error_strips", "use_style", "wipe"]
+from lipsplines.claims import Ranking
+
+__all__ = [
+    "ACTIVATION_STYLES",
+    "WIDTH",
+    "activation_label",
+    "error_strips",
+    "mean_ranks",
+    "use_style",
+    "wipe",
+]
 
 # Inches: the column of the book at full size, half that on a phone, where text stays legible.
 WIDTH = 6.4
@@ -132,6 +142,42 @@ def _label_few_ticks(axis: Axes) -> None:
     )
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scientific_math(value)))
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def mean_ranks(panels: Mapping[str, Ranking]) -> Figure:
+    """Mean ranks of activations, a panel for each ranking, the best on top.
+
+    The horizontal bar at each dot is half of the critical difference to either side: two of them
+    are told apart if their bars do not meet.
+
+    Parameters
+    ----------
+    panels
+        Title -> ranking of activations.
+    """
+    sizes = [len(ranking.means) for ranking in panels.values()]
+    figure, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(WIDTH, 0.24 * sum(sizes) + 0.85 * len(panels)),
+        height_ratios=[size + 1 for size in sizes],
+        squeeze=False,
+    )
+    for axis, (title, ranking) in zip(axes[:, 0], panels.items(), strict=True):
+        for row, (activation, mean) in enumerate(ranking.means.items()):
+            _, colour, marker = ACTIVATION_STYLES[activation]
+            half = ranking.distance / 2
+            axis.plot([mean - half, mean + half], [row, row], color=colour, linewidth=5, alpha=0.3)
+            axis.plot(mean, row, marker, color=colour, markersize=8, markeredgewidth=0)
+        count = len(ranking.means)
+        axis.set_yticks(range(count), map(activation_label, ranking.means))
+        axis.set_ylim(count - 0.4, -0.6)
+        axis.set_xlim(0.6, count + 0.4)
+        axis.set_xticks(range(1, count + 1))
+        axis.grid(axis="y", visible=False)
+        axis.set_title(title, loc="left")
+    axes[-1, 0].set_xlabel("mean rank (1 is the best)")
+    return figure
 
 
 def scientific_math(value: float) -> str:

@@ -80,13 +80,14 @@ def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:
     for path in (
         notebook,
         book / "lipsplines" / "module.py",
+        book / "lipsplines" / "claims.yml",
         book / "requirements.lock",
         *references,
         table,
     ):
         path.write_text((path.read_text() if path.exists() else "") + " ")
         seen.add(fingerprint(book, "smoke", "good"))
-    assert len(seen) == 8
+    assert len(seen) == 9
     other = book / "results" / "fitting1d" / "quick" / "record.json"
     other.parent.mkdir()
     other.write_text("{}")

@@ -51,6 +51,7 @@ def fingerprint(root: Path, profile: str, name: str) -> str:
         root / "notebooks" / f"{name}.ipynb",
         root / "requirements.lock",
         *sorted((root / "lipsplines").rglob("*.py")),
+        *sorted((root / "lipsplines").rglob("*.yml")),
         *(
             path
             for profile in ("paper", "reduced")

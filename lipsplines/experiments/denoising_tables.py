@@ -179,8 +179,10 @@ def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
     return markdown_table(["splines less (dB)", *(f"σ = {sigma}" for sigma in found)], rows)
 
 
-def comparisons(records: Sequence[Record], mode: str = "direct") -> list[Comparison]:
-    """For each noise level and rival the test of the claim.
+def comparisons(
+    records: Sequence[Record], mode: str = "direct", rivals: Sequence[str] | None = None
+) -> list[Comparison]:
+    """For each noise level and rival (by default all) the test of the claim.
 
     Within a run: Wilcoxon's signed-rank test of the squared errors, paired over the test images.
     A comparison has the largest p-value of its runs: what does not show in every training does not
@@ -196,7 +198,8 @@ def comparisons(records: Sequence[Record], mode: str = "direct") -> list[Compari
     for sigma, level in runs_of(records).items():
         ours = level.get(OURS_KIND, [])
         for kind, theirs in level.items():
-            if kind == OURS_KIND or kind[1] != "orthogonal":
+            is_rival = rivals is None or kind[0] in rivals
+            if kind == OURS_KIND or kind[1] != "orthogonal" or not is_rival:
                 continue
             if [r.settings["run"] for r in ours] != [r.settings["run"] for r in theirs]:
                 raise ValueError(

@@ -101,8 +101,10 @@ def text(records: Sequence[Record]) -> str:
     return "Median test MSE [95 % interval]\n" + tabulate(rows, header, disable_numparse=True)
 
 
-def claims(records: Sequence[Record], width: int | None = None) -> dict[str, list[Comparison]]:
-    """Paired comparisons that decide the two claims of this experiment.
+def claims(
+    records: Sequence[Record], width: int | None = None, names: Sequence[str] = tuple(CLAIMS)
+) -> dict[str, list[Comparison]]:
+    """Paired comparisons that decide the two claims of this experiment, or those named.
 
     Model ``i`` of every activation has the same training data, so that errors are paired by model,
     for each target and constraint of the main table.
@@ -125,11 +127,10 @@ def claims(records: Sequence[Record], width: int | None = None) -> dict[str, lis
         for r in main_records(records, width)
     }
     constraints = sorted({constraint for _, constraint, _ in table})
-    found: dict[str, list[Comparison]] = {"better": [], "not worse": []}
-    for claim, rivals, margin in (
-        ("better", BETTER, 1.0),
-        ("not worse", NOT_WORSE, NOT_WORSE_MARGIN),
-    ):
+    found: dict[str, list[Comparison]] = {name: [] for name in names}
+    tests = {"better": (BETTER, 1.0), "not worse": (NOT_WORSE, NOT_WORSE_MARGIN)}
+    for claim in found:
+        rivals, margin = tests[claim]
         for rival in rivals:
             for constraint in constraints:
                 for target in TARGETS_1D:

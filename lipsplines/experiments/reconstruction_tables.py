@@ -15,6 +15,7 @@ __all__ = [
     "METHODS",
     "METRICS",
     "OURS",
+    "by_image",
     "by_problem",
     "comparisons",
     "method_label",
@@ -23,6 +24,7 @@ __all__ = [
     "quality_text",
     "reference_text",
     "speed_table",
+    "squared_errors",
     "tuning_table",
     "verdict_text",
 ]
@@ -142,8 +144,8 @@ def speed_table(records: Sequence[Record]) -> str:
     return markdown_table(header, rows)
 
 
-def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """For each rival the test of the claim, over all test images.
+def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) -> list[Comparison]:
+    """For each rival (by default all denoisers) the test of the claim, over all test images.
 
     For each image the squared errors of its problems are averaged first, as a geometric mean:
     reconstructions of one image under several masks or noise levels are no independent samples.
@@ -157,13 +159,8 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
     """
     from lipsplines.experiments.reconstruction import DENOISERS
 
-    errors: dict[str, dict[tuple, float]] = {}
-    for problem, methods in by_problem(records).items():
-        for method, images in methods.items():
-            for name, image in images.items():
-                error = 10 ** (-image["psnr"] / 10)
-                errors.setdefault(method, {})[*problem, name] = error
-    rivals = [name for name in DENOISERS if name != OURS and name in errors]
+    errors = squared_errors(records)
+    rivals = [n for n in DENOISERS if n != OURS and n in errors and (not rivals or n in rivals)]
     if OURS not in errors or not rivals:
         raise ValueError("The verdict needs records of the splines and of a rival.")
     found = []
@@ -173,11 +170,21 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
                 f"The verdict needs the same images of all denoisers; the splines have "
                 f"{len(errors[OURS])}, {method_label(rival)} has {len(errors[rival])}."
             )
-        found.append(compare(method_label(rival), *(_by_image(errors[m]) for m in (OURS, rival))))
+        found.append(compare(method_label(rival), *(by_image(errors[m]) for m in (OURS, rival))))
     return found
 
 
-def _by_image(errors: dict[tuple, float]) -> list[float]:
+def squared_errors(records: Iterable[Record]) -> dict[str, dict[tuple, float]]:
+    """Method -> (problem, image) -> mean squared error of the reconstruction."""
+    errors: dict[str, dict[tuple, float]] = {}
+    for problem, methods in by_problem(records).items():
+        for method, images in methods.items():
+            for name, image in images.items():
+                errors.setdefault(method, {})[*problem, name] = 10 ** (-image["psnr"] / 10)
+    return errors
+
+
+def by_image(errors: dict[tuple, float]) -> list[float]:
     """Geometric mean of the errors of each image over its problems."""
     logarithms: dict[str, list[float]] = {}
     for (*_, name), error in errors.items():

@@ -161,8 +161,10 @@ def reshaped_table(records: Sequence[Record]) -> str:
     return markdown_table([*header, "dual / bound"], rows)
 
 
-def comparisons(records: Sequence[Record]) -> list[Comparison]:
+def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) -> list[Comparison]:
     """For each score the test of the claim: the ranks of the splines over the runs.
+
+    They are ranked among all activations, or among themselves and the named rivals.
 
     The runs with one number share the start of the generator, the order of the digits and the
     latent vectors; see `claims.compare_ranks`. The Inception Score enters by its inverse.
@@ -179,7 +181,12 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
     if not runs[OURS] or any(own != runs[OURS] for own in runs.values()):
         counts = ", ".join(f"{name}: {len(own)}" for name, own in runs.items())
         raise ValueError(f"The verdict needs the same runs of every activation, got {counts}.")
-    return [compare_ranks(SCORES[score][0], *errors(records, score)) for score in SCORES]
+    chosen = [
+        record
+        for record in records
+        if rivals is None or record.settings["activation"] in (OURS, *rivals)
+    ]
+    return [compare_ranks(SCORES[score][0], *errors(chosen, score)) for score in SCORES]
 
 
 def smallest_p(records: Sequence[Record]) -> float:

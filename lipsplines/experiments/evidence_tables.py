@@ -1,0 +1,164 @@
+"""How pages show the claims of the paper and what the records say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from lipsplines.claims import LEVEL
+from lipsplines.experiments.base import LONG_PROFILES, Experiment
+from lipsplines.experiments.evidence import NOT_RUN, Finding, best, corrected, rule_text
+from lipsplines.experiments.references import reference_records
+from lipsplines.records import Record, Store
+from lipsplines.tables import comparison_table, markdown_table
+
+__all__ = ["card", "correction_text", "headline", "standing", "verdict_table"]
+
+PARTS = {"theory": "Theory", "method": "Method", "experiments": "Experiments"}
+SOURCES = {
+    "abstract": "the abstract",
+    "method": "the description of the method",
+    "experiments": "the experiments",
+}
+SIGNS = {"confirmed": "✓", "not confirmed": "✗", "inconclusive": "?", NOT_RUN: "–"}
+
+
+def standing(reference: Iterable[Finding], build: Iterable[Finding]) -> list[Finding]:
+    """The finding that counts for each claim: that of the reference records where it is decided.
+
+    Where they are missing or give no verdict, the finding of the records of this build counts.
+    """
+    return [best(pair) for pair in zip(reference, build, strict=True)]
+
+
+def headline(found: Sequence[Finding]) -> str:
+    """How many claims are confirmed, by what records, and what became of the others."""
+    confirmed = [finding for finding in found if finding.verdict == "confirmed"]
+    profiles = list(dict.fromkeys(finding.profile for finding in confirmed))
+    counts = [
+        f"{sum(f.profile == profile for f in confirmed)} at *{profile}*"
+        if profile != "benchmarks"
+        else f"{sum(f.profile == profile for f in confirmed)} by stored *benchmarks*"
+        for profile in sorted(profiles, key=_place)
+    ]
+    rest = [
+        f"{sum(f.verdict == verdict for f in found)} {verdict}"
+        for verdict in ("not confirmed", "inconclusive", NOT_RUN)
+        if any(f.verdict == verdict for f in found)
+    ]
+    text = f"**{len(confirmed)} of {len(found)} claims confirmed**"
+    text += f" ({', '.join(counts)})" if counts else ""
+    return text + (f"; {', '.join(rest)}." if rest else ".")
+
+
+def _place(profile: str) -> int:
+    order = ("paper", "reduced", "paper and reduced", "quick", "smoke", "benchmarks")
+    return order.index(profile) if profile in order else len(order)
+
+
+def verdict_table(
+    found: Sequence[Finding], build: Sequence[Finding], profile: str, link: str = "{page}.ipynb"
+) -> str:
+    """One line for each claim: the verdict that counts, and that of this build's records.
+
+    Parameters
+    ----------
+    found
+        The findings that count, see `standing`.
+    build
+        Those of the records of this build, in the same order.
+    profile
+        Profile of this build, for the header.
+    link
+        Address of a chapter, with ``{page}`` for its name.
+    """
+    rows, part = [], None
+    for finding, own in zip(found, build, strict=True):
+        claim = finding.claim
+        if claim.part != part:
+            part = claim.part
+            rows.append([f"**{PARTS[part]}**", "", ""])
+        text = f"[{claim.statement}]({link.format(page=claim.page)})"
+        rows.append([text, _verdict(finding), _sign(own)])
+    return markdown_table(["claim", "verdict, records", f"at *{profile}*"], rows, names=2)
+
+
+def _sign(finding: Finding) -> str:
+    return f"{SIGNS[finding.verdict]} {finding.verdict}"
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.verdict == NOT_RUN:
+        return _sign(finding)
+    return f"{_sign(finding)}, *{finding.profile}*"
+
+
+def card(finding: Finding, build: Finding) -> str:
+    """All about one claim: source, metric, rule, records, comparisons, figure."""
+    claim = finding.claim
+    rows = [
+        ["said in", SOURCES[claim.source]],
+        ["measured", claim.metric],
+        ["confirmed if", rule_text(claim)],
+        ["verdict", f"{_verdict(finding)}: {finding.text}"],
+        ["records", _records(finding.records)],
+        ["at this build", f"{_verdict(build)}: {build.text}"],
+        ["chapter, figure", f"[{claim.page}]({claim.page}.ipynb), {{numref}}`{claim.target}`"],
+    ]
+    parts = [f"**{claim.id}.** {claim.statement}", markdown_table(["", ""], rows, names=2)]
+    if finding.comparisons:
+        parts.append(comparison_table(finding.comparisons))
+    return "\n\n".join(parts)
+
+
+def _records(records: Sequence[Record]) -> str:
+    if not records:
+        return "none; see the text of the verdict"
+    commits = {(record.provenance["commit"] or "outside git")[:10] for record in records}
+    hours = sum(record.provenance["seconds"] for record in records) / 3600
+    noun = "commit" if len(commits) == 1 else "commits"
+    time = f"{hours:.1f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"
+    folders = sorted({"results/{experiment}/{profile}".format(**r.settings) for r in records})
+    return (
+        f"{len(records)} in {', '.join(f'`{folder}`' for folder in folders)}; {time} of computing, "
+        f"{len(commits)} {noun}"
+    )
+
+
+def correction_text(found: Sequence[Finding]) -> str:
+    """Which of the confirmed claims stay so when all tested claims are corrected for together."""
+    adjusted = corrected(found)
+    tested = [p for p in adjusted if p is not None]
+    confirmed = [
+        (finding, p)
+        for finding, p in zip(found, adjusted, strict=True)
+        if p is not None and finding.verdict == "confirmed"
+    ]
+    stay = sum(p < LEVEL for _, p in confirmed)
+    return (
+        f"{len(tested)} claims rest on statistical tests, each at the level {LEVEL:.0%} by "
+        f"itself. Corrected for all of them together (Holm), {stay} of the {len(confirmed)} that "
+        "are confirmed stay so."
+    )
+
+
+def effort_table(experiments: Mapping[str, Experiment], store: Store, names: Iterable[str]) -> str:
+    """Reference records of each experiment, the time they took, and what the paper's sizes take."""
+    rows = []
+    for name in names:
+        experiment = experiments[name]
+        records = reference_records(experiment, store)
+        profile = records[0].settings["profile"] if records else LONG_PROFILES[-1]
+        planned = len(experiment.cells(profile, 0))
+        hours = sum(record.provenance["seconds"] for record in records) / 3600
+        paper = experiment.minutes["paper"] / 60
+        rows.append(
+            [
+                name,
+                profile if records else "none",
+                f"{len(records)} of {planned}",
+                f"{hours:.1f}",
+                f"{paper:,.0f}" if paper >= 1 else f"{paper:.1g}",
+            ]
+        )
+    header = ["experiment", "profile", "records", "hours spent", "hours at *paper*, two cores"]
+    return markdown_table(header, rows, names=2)

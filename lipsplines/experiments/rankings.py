@@ -1,0 +1,115 @@
+"""Ranks of all activations in one experiment, over blocks that are independent of each other.
+
+A block is what was drawn anew: a model and its data, a run, or a test image. Errors of one block
+under several targets, constraints or noise levels are averaged first, as a geometric mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from lipsplines.claims import Ranking, rank_methods
+from lipsplines.records import Record
+
+__all__ = ["BLOCKS", "ranking"]
+
+Cells = dict[str, dict[tuple, Sequence[float]]]  # activation -> condition -> error of each block
+
+
+def ranking(name: str, records: Sequence[Record]) -> Ranking:
+    """Mean ranks of the methods of an experiment, from its records.
+
+    Conditions that some method lacks are left out.
+
+    Raises
+    ------
+    ValueError
+        If no condition is there for at least three methods and two blocks.
+    """
+    return rank_methods(_geometric_means(CELLS[name](records)))
+
+
+def _geometric_means(cells: Cells) -> dict[str, np.ndarray]:
+    common = set.intersection(*(set(own) for own in cells.values())) if cells else set()
+    if not common:
+        raise ValueError("No condition was run for all methods.")
+    return {
+        method: np.exp(np.mean([np.log(own[key]) for key in sorted(common, key=str)], axis=0))
+        for method, own in cells.items()
+    }
+
+
+def _fitting1d(records: Sequence[Record]) -> Cells:
+    from lipsplines.experiments.fitting1d_tables import OURS, main_records
+
+    found: Cells = {}
+    for record in main_records(records):
+        s = record.settings
+        if s["activation"] == OURS or not s["activation"].startswith("spline"):
+            own = found.setdefault(s["activation"], {})
+            own[s["target"], s["constraint"]] = record.metrics["test_mse"]
+    return found
+
+
+def _wasserstein(records: Sequence[Record]) -> Cells:
+    from lipsplines.experiments.wasserstein import ACTIVATIONS
+    from lipsplines.experiments.wasserstein_tables import FLOOR, critics, values
+
+    found: Cells = {}
+    for (constraint, activation), runs in critics(records, "digits").items():
+        if activation in ACTIVATIONS:
+            errors = 1 / np.maximum(values(runs), FLOOR)
+            found.setdefault(activation, {})[(constraint,)] = errors
+    return found
+
+
+def _wgan(records: Sequence[Record]) -> Cells:
+    from lipsplines.experiments.wgan_tables import of_convolution
+
+    found: Cells = {}
+    for name, runs in of_convolution(records).items():
+        found[name] = {("frechet",): [r.metrics["frechet"]["value"] for r in runs]}
+    return found
+
+
+def _denoising(records: Sequence[Record]) -> Cells:
+    from lipsplines.experiments.denoising_tables import runs_of
+
+    found: Cells = {}
+    for sigma, kinds in runs_of(records).items():
+        for (activation, constraint), runs in kinds.items():
+            for run in runs if constraint == "orthogonal" else ():
+                psnr = np.array(run.metrics["direct"]["psnr"])
+                own = found.setdefault(activation, {})
+                own[sigma, run.settings["run"]] = 10 ** (-psnr / 10)
+    return found
+
+
+def _reconstruction(records: Sequence[Record]) -> Cells:
+    from lipsplines.denoisers import NAMES
+    from lipsplines.experiments.reconstruction import DENOISERS
+    from lipsplines.experiments.reconstruction_tables import by_image, squared_errors
+
+    errors = squared_errors(records)
+    return {
+        NAMES[name][0]: {("all",): by_image(errors[name])} for name in DENOISERS if name in errors
+    }
+
+
+# Experiment -> what a block is.
+BLOCKS = {
+    "fitting1d": "models",
+    "wasserstein": "runs",
+    "wgan": "runs",
+    "denoising": "test images",
+    "reconstruction": "test images",
+}
+CELLS: dict[str, Callable[[Iterable[Record]], Cells]] = {
+    "fitting1d": _fitting1d,
+    "wasserstein": _wasserstein,
+    "wgan": _wgan,
+    "denoising": _denoising,
+    "reconstruction": _reconstruction,
+}

@@ -1,0 +1,49 @@
+"""Rankings of activations from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from lipsplines.experiments import EXPERIMENTS
+from lipsplines.experiments.rankings import BLOCKS, CELLS, ranking
+from lipsplines.experiments.references import reference_records
+from lipsplines.figures import ACTIVATION_STYLES
+from lipsplines.records import Store
+
+STORE = Store(Path(__file__).parents[1] / "results")
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_committed_records_give_errors_of_known_activations(name: str) -> None:
+    cells = CELLS[name](reference_records(EXPERIMENTS[name], STORE))
+    assert set(cells) <= set(ACTIVATION_STYLES)
+    assert {"relu", "absolute", "householder"} <= set(cells)
+    for own in cells.values():
+        for errors in own.values():
+            assert (np.asarray(errors) > 0).all()
+
+
+def test_ranks_of_reconstruction_recomputed() -> None:
+    """From the PSNR of each picture and problem."""
+    records = reference_records(EXPERIMENTS["reconstruction"], STORE)
+    psnr: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for image, result in record.metrics["images"].items():
+            own = psnr.setdefault(record.settings["method"], {})
+            own.setdefault(image, []).append(result["psnr"])
+    methods = ["spline", "relu", "absolute", "prelu", "groupsort", "householder"]
+    means = np.array([[-np.mean(v) for _, v in sorted(psnr[m].items())] for m in methods])
+    expected = rankdata(means, axis=0).mean(1)
+    found = ranking("reconstruction", records)
+    assert found.means["spline-identity"] == pytest.approx(expected[0])
+    assert found.means["relu"] == pytest.approx(expected[1])
+    assert found.blocks == means.shape[1]
+
+
+def test_without_common_conditions_there_is_no_ranking() -> None:
+    with pytest.raises(ValueError, match="No condition"):
+        ranking("wgan", [])
