@@ -19,19 +19,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from PIL import Image
 
 from lipsplines.claims import Ranking
+from lipsplines.records import Record
+from lipsplines.tables import source_text
 
 __all__ = [
     "ACTIVATION_STYLES",
+    "SOURCE_TYPE",
     "WIDTH",
     "activation_label",
     "error_strips",
     "mean_ranks",
+    "note",
     "use_style",
     "wipe",
 ]
 
 # Inches: the column of the book at full size, half that on a phone, where text stays legible.
 WIDTH = 6.4
+
+# MIME type of the text from which the build makes the last line of a caption.
+SOURCE_TYPE = "application/vnd.lipsplines.source"
 
 # Activation -> label, colour, marker.
 ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
@@ -68,6 +75,22 @@ def use_style() -> None:
             "lines.linewidth": 1.8,
         }
     )
+
+
+def note(records: Sequence[Record], text: str = "") -> None:
+    """Say under a figure where it comes from; the book shows it as the end of the caption.
+
+    Parameters
+    ----------
+    records
+        All that the figure shows.
+    text
+        A sentence to put first.
+    """
+    from IPython.display import display
+
+    line = f"{text} {source_text(records)}".strip()
+    display({"text/plain": line, SOURCE_TYPE: line}, raw=True)
 
 
 def activation_label(name: str) -> str:

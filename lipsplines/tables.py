@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lipsplines.claims import LEVEL, Comparison, holm, verdict
-from lipsplines.records import Record
+from lipsplines.records import Record, code_fingerprint
 
 __all__ = [
     "comparison_table",
@@ -15,7 +16,9 @@ __all__ = [
     "provenance_text",
     "rounded_down",
     "rounded_up",
+    "runs_text",
     "scientific",
+    "source_text",
     "verdict_line",
 ]
 
@@ -91,6 +94,51 @@ def provenance_text(records: Sequence[Record]) -> str:
         ["processor", values("device")],
     ]
     return markdown_table(["provenance", ""], rows)
+
+
+def runs_text(records: Sequence[Record]) -> str:
+    """How many models, runs or images of each kind some records hold, for a caption."""
+    settings = [record.settings for record in records]
+    if any("models" in s for s in settings):
+        return f"{_counts(s['models'] for s in settings if 'models' in s)} models of each kind"
+    kinds = Counter(
+        str({key: value for key, value in s.items() if key != "run"})
+        for s in settings
+        if "run" in s
+    )
+    if kinds:
+        return f"{_plural(_counts(kinds.values()), 'run')} of each kind"
+    images = {name for record in records for name in record.metrics.get("images", ())}
+    return (
+        _plural(str(len(images)), "test image") if images else _plural(f"{len(records)}", "record")
+    )
+
+
+def _plural(count: str, noun: str) -> str:
+    return f"{count} {noun}" if count == "1" else f"{count} {noun}s"
+
+
+def _counts(numbers: Iterable[int]) -> str:
+    distinct = sorted(set(numbers))
+    return str(distinct[0]) if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
+
+
+def source_text(records: Sequence[Record]) -> str:
+    """Where a figure comes from, in a sentence: how many runs, profile, seed, live or stored."""
+    if not records:
+        return "No records."
+    profiles = sorted({record.settings["profile"] for record in records})
+    seeds = sorted({str(record.settings["seed"]) for record in records})
+    text = f"{runs_text(records)}; profile {' and '.join(profiles)}, seed {', '.join(seeds)}; "
+    if not set(profiles) & {"reduced", "paper"}:
+        return text + "computed by this build."
+    days = sorted({record.provenance["started"][:10] for record in records})
+    commits = sorted({(r.provenance["commit"] or "outside git")[:7] for r in records})
+    named = commits[0] if len(commits) == 1 else f"{len(commits)} commits"
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    text += f"stored records of {span}, {named}"
+    is_stale = any(record.provenance.get("code") != code_fingerprint() for record in records)
+    return text + ("; the library has changed since." if is_stale else ".")
 
 
 def _commit(entry: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from lipsplines import figures
+from lipsplines.claims import rank_methods
 from lipsplines.models import ACTIVATIONS
 
 
@@ -74,3 +75,25 @@ def test_a_wipe_holds_both_pictures_and_needs_nothing_else() -> None:
 def test_a_wipe_of_pictures_that_differ_in_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="two pictures of one shape"):
         figures.wipe(np.zeros((2, 3)), np.zeros((3, 2)), ("a", "b"), "")
+
+
+def test_a_note_is_text_and_has_its_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append((data, raw)))
+    figures.note([], "Two runs.")
+    line = "Two runs. No records."
+    assert shown == [({"text/plain": line, figures.SOURCE_TYPE: line}, True)]
+
+
+def test_mean_ranks_stand_in_order_with_bars_of_the_critical_difference() -> None:
+    scale = np.random.default_rng(0).uniform(1, 2, 12)
+    ranking = rank_methods({"relu": 3 * scale, "spline-relu": scale, "absolute": 2 * scale})
+    axis = figures.mean_ranks({"a title": ranking}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "spline, ReLU start",
+        "absolute value",
+        "ReLU",
+    ]
+    bars = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2]
+    assert [low for low, _ in bars] == pytest.approx([k - ranking.distance / 2 for k in (1, 2, 3)])
+    assert [high - low for low, high in bars] == pytest.approx([ranking.distance] * 3)

@@ -10,7 +10,9 @@ from lipsplines.tables import (
     comparison_table,
     markdown_table,
     provenance_text,
+    runs_text,
     scientific,
+    source_text,
     verdict_line,
 )
 
@@ -74,3 +76,32 @@ def test_provenance_names_every_commit() -> None:
         assert part in text
     assert "2024-01-01T00:00:00Z to 2024-01-03T00:00:00Z" in text
     assert provenance_text([]) == "No records."
+
+
+def kind(**settings: object) -> Record:
+    origin = {"started": "2026-01-02T00:00:00Z", "commit": "c" * 40, "code": "old"}
+    return Record({"profile": "reduced", "seed": 0, **settings}, {}, {}, origin)
+
+
+def test_runs_are_counted_by_kind() -> None:
+    assert runs_text([kind(models=25), kind(models=25)]) == "25 models of each kind"
+    two = [kind(activation="relu", run=run) for run in range(2)]
+    assert runs_text(two) == "2 runs of each kind"
+    assert runs_text([*two, kind(activation="prelu", run=0)]) == "1 to 2 runs of each kind"
+    assert runs_text([kind(activation="relu", run=0), kind(check="exact")]) == "1 run of each kind"
+    image = Record({}, {"images": {"Brain": {}, "Bust": {}}}, {}, {})
+    assert runs_text([image, image]) == "2 test images"
+    assert runs_text([kind()]) == "1 record"
+
+
+def test_sources_say_whether_a_figure_is_live_or_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = source_text([kind(models=5)])
+    assert stored == (
+        "5 models of each kind; profile reduced, seed 0; stored records of 2026-01-02, ccccccc; "
+        "the library has changed since."
+    )
+    monkeypatch.setattr("lipsplines.tables.code_fingerprint", lambda: "old")
+    assert source_text([kind(models=5)]).endswith("stored records of 2026-01-02, ccccccc.")
+    live = record("2026-01-02T00:00:00Z", "a" * 40, False)
+    assert source_text([live]) == "1 record; profile quick, seed 0; computed by this build."
+    assert source_text([]) == "No records."

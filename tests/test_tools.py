@@ -13,12 +13,13 @@ import pytest
 import yaml
 from nbformat import v4
 
+from lipsplines.figures import SOURCE_TYPE
 from tools.check import check
 from tools.execute import execute_all
 from tools.notebooks import executed_path, fingerprint, notebook_names, provenance, toc_files
 from tools.progress import Progress
 from tools.recompute import fresh_results
-from tools.stage import BuildError, configuration, stage
+from tools.stage import BuildError, configuration, stage, with_sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +66,35 @@ def set_notebooks(root: Path, *names: str) -> None:
 def test_toc(book: Path) -> None:
     assert toc_files(book) == ["book/index", "notebooks/good", "book/execution"]
     assert notebook_names(book) == ["good"]
+
+
+def test_captions_end_with_the_source_of_the_figure() -> None:
+    def cell(*outputs: dict, caption: str = "") -> dict:
+        figure = {"mystnb": {"figure": {"caption": caption, "name": "fig-x"}}} if caption else {}
+        return {"cell_type": "code", "metadata": figure, "outputs": list(outputs)}
+
+    picture = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
+    said = {
+        "output_type": "display_data",
+        "data": {SOURCE_TYPE: "5 runs.", "text/plain": "5 runs."},
+    }
+    text = {"cell_type": "markdown", "metadata": {}}
+    notebook = {
+        "cells": [
+            text,
+            cell(picture),
+            cell(said, picture, caption="A."),
+            cell(picture, caption="B."),
+        ]
+    }
+    run = {"commit": "abc", "modified": True, "profile": "smoke"}
+    plain, first, second = with_sources(notebook, "good", run)["cells"][1:]
+    assert plain["metadata"] == {}
+    assert [first["outputs"], second["outputs"]] == [[picture], [picture]]
+    captions = [c["metadata"]["mystnb"]["figure"]["caption"] for c in (first, second)]
+    start = "Notebook good.ipynb, commit abc with changes. "
+    assert captions[0] == f"A.\n\n{start}5 runs."
+    assert captions[1] == f"B.\n\n{start}Profile smoke; computed by this build."
 
 
 def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:

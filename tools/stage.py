@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from lipsplines.figures import SOURCE_TYPE
 from tools.check import check
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
 
@@ -33,6 +34,26 @@ def title(notebook: Path) -> str:
                 if line.startswith("# "):
                     return line[2:].strip()
     return notebook.stem
+
+
+def with_sources(notebook: dict[str, Any], name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """Let the caption of each figure of an executed notebook end with where it comes from.
+
+    What `lipsplines.figures.note` said under a figure moves into its caption. A figure without
+    such a note was computed by the notebook itself.
+    """
+    commit = f"commit {run['commit']}" if run["commit"] else "outside git"
+    place = f"Notebook {name}.ipynb, {commit}{' with changes' if run['modified'] else ''}"
+    for cell in notebook["cells"]:
+        figure = cell["metadata"].get("mystnb", {}).get("figure")
+        outputs = cell.get("outputs", [])
+        notes = [o["data"][SOURCE_TYPE] for o in outputs if SOURCE_TYPE in o.get("data", {})]
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in outputs if SOURCE_TYPE not in o.get("data", {})]
+        if figure is not None:
+            source = " ".join(notes) or f"Profile {run['profile']}; computed by this build."
+            figure["caption"] = f"{figure['caption']}\n\n{place}. {source}"
+    return notebook
 
 
 def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
@@ -95,7 +116,9 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         run = provenance(executed)
         if not run:
             raise BuildError(f"{name} is not executed at {profile}; run make PROFILE={profile}")
-        shutil.copy(executed, source / "notebooks")
+        notebook = with_sources(json.loads(executed.read_text(encoding="utf-8")), name, run)
+        staged = source / "notebooks" / executed.name
+        staged.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
         runs.append((name, title(executed), run))
     (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
     config = configuration((root / "_config.yml").read_text(encoding="utf-8"), repository)
