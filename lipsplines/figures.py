@@ -6,17 +6,13 @@ Okabe and Ito, told apart with any colour vision; families share a hue, members 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from PIL import Image
 
 from lipsplines.claims import Ranking
 from lipsplines.records import Record
@@ -31,7 +27,6 @@ __all__ = [
     "mean_ranks",
     "note",
     "use_style",
-    "wipe",
 ]
 
 # Inches: the column of the book at full size, half that on a phone, where text stays legible.
@@ -209,55 +204,3 @@ def scientific_math(value: float) -> str:
     mantissa = mantissa.removesuffix(".0")
     power = f"10^{{{int(exponent)}}}"
     return f"${power}$" if mantissa == "1" else f"${mantissa}\\!\\cdot\\!{power}$"
-
-
-def wipe(
-    left: np.ndarray, right: np.ndarray, names: tuple[str, str], alt: str, height: int = 0
-) -> str:
-    """HTML of two pictures on top of each other, with a slider that uncovers one of them.
-
-    It needs no network and no library. The slider obeys mouse, touch and the arrow keys; where
-    scripts do not run the halves of the two pictures stand side by side.
-
-    Parameters
-    ----------
-    left, right
-        Grey levels in [0, 1], or bytes; shapes ``(n1, n2)``, the same.
-    names
-        Of the two pictures.
-    alt
-        Text in place of the pictures.
-    height
-        Rows of the pictures are repeated until there are this many; 0 leaves them.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    if left.shape != right.shape or left.ndim != 2:
-        raise ValueError(
-            f"A wipe needs two pictures of one shape (n1, n2), got {left.shape} and {right.shape}."
-        )
-    times = max(1, -(-height // left.shape[0]))
-    pictures = [
-        f'<img src="{_data_address(picture, times)}" alt="{escape(text)}">'
-        for picture, text in ((left, alt), (right, ""))
-    ]
-    first, second = map(escape, names)
-    return (
-        f'<div class="wipe"><div class="wipe-pictures">{"".join(pictures)}</div>'
-        f'<div class="wipe-names"><span>{first}</span><span>{second}</span></div>'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{first} against {second}: '
-        'where the pictures meet" oninput="this.parentElement.style.setProperty('
-        "'--wipe', this.value + '%')\"></div>"
-    )
-
-
-def _data_address(picture: np.ndarray, times: int) -> str:
-    """A grey picture as the address of a PNG that is part of the page."""
-    if picture.dtype != np.uint8:
-        picture = (255 * np.clip(picture, 0, 1)).round().astype(np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(picture.repeat(times, 0).repeat(times, 1)).save(content, "PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import re
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -14,7 +11,6 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from PIL import Image
 
 from lipsplines import figures
 from lipsplines.claims import rank_methods
@@ -57,24 +53,6 @@ def test_error_strips_show_every_model_and_labels_do_not_overlap(spread: float) 
         )
         assert all(a.x1 <= b.x0 for a, b in pairwise(boxes))
     plt.close(figure)
-
-
-def test_a_wipe_holds_both_pictures_and_needs_nothing_else() -> None:
-    left, right = np.zeros((2, 3)), np.full((2, 3), 255, dtype=np.uint8)
-    html = figures.wipe(left, right, ("before", "<after>"), "a test", height=4)
-    sources = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
-    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(s)))) for s in sources]
-    assert [picture.shape for picture in shown] == [(4, 6), (4, 6)]
-    assert (shown[0].max(), shown[1].min()) == (0, 255)
-    assert "http" not in html
-    assert 'type="range"' in html
-    assert "&lt;after&gt;" in html
-    assert "<after>" not in html
-
-
-def test_a_wipe_of_pictures_that_differ_in_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="two pictures of one shape"):
-        figures.wipe(np.zeros((2, 3)), np.zeros((3, 2)), ("a", "b"), "")
 
 
 def test_a_note_is_text_and_has_its_own_type(monkeypatch: pytest.MonkeyPatch) -> None:
