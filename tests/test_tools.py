@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,8 +15,11 @@ import pytest
 import yaml
 from nbformat import v4
 
+import lipsplines
+from lipsplines.checks import CHECKS
 from lipsplines.figures import SOURCE_TYPE
 from tools.check import check
+from tools.contents import MARK, complete
 from tools.execute import execute_all
 from tools.notebooks import executed_path, fingerprint, notebook_names, provenance, toc_files
 from tools.progress import Progress
@@ -95,6 +100,43 @@ def test_captions_end_with_the_source_of_the_figure() -> None:
     start = "Notebook good.ipynb, commit abc with changes. "
     assert captions[0] == f"A.\n\n{start}5 runs."
     assert captions[1] == f"B.\n\n{start}Profile smoke; computed by this build."
+
+
+def test_the_map_lists_statements_and_figures(tmp_path: Path) -> None:
+    prose = ":::{prf:theorem} A name\n:label: thm-a\n\nText.\n:::\n\n:::{prf:proof}\n:::"
+    figure = {"mystnb": {"figure": {"name": "fig-a", "caption": "A."}}}
+    shown = v4.new_code_cell("1", metadata=figure)
+    shown.outputs = [v4.new_output("display_data", {"image/png": ""})]
+    unseen = v4.new_code_cell("2", metadata={"mystnb": {"figure": {"name": "fig-b"}}})
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell(prose), shown, unseen])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    nbformat.write(v4.new_notebook(), tmp_path / "none.ipynb")
+    page = tmp_path / "map.md"
+    page.write_text(f"# Map\n\n{MARK}\n")
+    complete(page, [tmp_path / "one.ipynb", tmp_path / "none.ipynb"])
+    text = page.read_text()
+    assert "{prf:ref}`thm-a` · {numref}`fig-a`\n" in text
+    assert "fig-b" not in text
+    assert "none.ipynb" not in text
+    with pytest.raises(ValueError, match="has no line"):
+        complete(page, [])
+
+
+def test_the_map_names_code_and_checks_that_exist() -> None:
+    text = (ROOT / "book" / "map.md").read_text(encoding="utf-8")
+    first, second = text.split("## The experiments")
+    rows = [line.split("|")[1:-1] for line in first.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        for name in re.findall(r"`([\w.]+)`", row[2]):
+            module, _, attribute = name.rpartition(".")
+            if attribute in lipsplines.__all__ and not module:
+                continue
+            place = importlib.import_module(f"lipsplines.{module or attribute}")
+            assert not module or hasattr(place, attribute), name
+        assert set(re.findall(r"`([\w.]+)`", row[3])) <= set(CHECKS)
+    for path in re.findall(r"`((?:experiments|results)/[\w./]+)`", second):
+        assert any((ROOT / base / path).exists() for base in ("lipsplines", "")), path
 
 
 def test_fingerprint_covers_what_a_notebook_depends_on(book: Path) -> None:

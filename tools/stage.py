@@ -19,6 +19,7 @@ import yaml
 
 from lipsplines.figures import SOURCE_TYPE
 from tools.check import check
+from tools.contents import complete
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
 
 
@@ -120,6 +121,9 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         staged = source / "notebooks" / executed.name
         staged.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
         runs.append((name, title(executed), run))
+    chapters = [source / "notebooks" / f"{name}.ipynb" for name, _, _ in runs]
+    if (source / "book" / "map.md").exists():
+        complete(source / "book" / "map.md", chapters)
     (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
     config = configuration((root / "_config.yml").read_text(encoding="utf-8"), repository)
     (source / "_config.yml").write_text(config, encoding="utf-8")
