@@ -19,7 +19,7 @@ from lipsplines.figures import WIDTH
 
 __all__ = ["Film", "film", "wipe"]
 
-COLOURS = 64  # of a frame; drawings need no more
+COLOURS = 128  # of a frame; drawings need no more
 
 
 class Film:
