@@ -1,0 +1,27 @@
+"""What differs from the paper and from the authors' public code, with measured effects."""
+
+from lipsplines.differences import (  # each registers its differences
+    critics,
+    constraints,
+    activations,
+    evaluation,
+    own,
+)
+from lipsplines.differences.base import DIFFERENCES, Difference, Effect, Found
+from lipsplines.differences.carried import CARRIED, COMMIT, REPOSITORY, Carried
+
+__all__ = [
+    "CARRIED",
+    "COMMIT",
+    "DIFFERENCES",
+    "REPOSITORY",
+    "Carried",
+    "Difference",
+    "Effect",
+    "Found",
+    "activations",
+    "constraints",
+    "critics",
+    "evaluation",
+    "own",
+]
