@@ -1,17 +1,18 @@
 """What differs from the paper and from the authors' public code, with measured effects."""
 
 from lipsplines.differences import (  # each registers its differences
-    critics,
-    constraints,
     activations,
+    constraints,
+    critics,
     evaluation,
     own,
 )
-from lipsplines.differences.base import DIFFERENCES, Difference, Effect, Found
+from lipsplines.differences.base import CHANGES, DIFFERENCES, Difference, Effect, Found
 from lipsplines.differences.carried import CARRIED, COMMIT, REPOSITORY, Carried
 
 __all__ = [
     "CARRIED",
+    "CHANGES",
     "COMMIT",
     "DIFFERENCES",
     "REPOSITORY",

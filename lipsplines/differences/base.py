@@ -28,11 +28,11 @@ class Effect:
     there
         The figure of the behaviour as restated; of the paper's settings where this library differs.
     here
-        The same figure of this library; None if there is no such thing in it.
+        The same figure of this library. Either is None if there is no such thing.
     """
 
     what: str
-    there: float
+    there: float | None
     here: float | None
 
 

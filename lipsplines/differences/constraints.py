@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -110,8 +111,8 @@ def bjorck(profile: str, seed: int) -> Found:
 
     The weights are PyTorch's own starts of the shapes of the paper's critics. Each singular value
     moves alone under the iteration, so it is iterated on the singular values. Beside them the
-    smallest and the largest singular value of `polar_factor` of the same weight, in float32. Rows of ten equal
-    entries show where the start is unsafe, and a goal of one half that it is not used.
+    smallest and the largest singular value of `polar_factor` of the same weight, in float32. Rows
+    of ten equal entries show where the start is unsafe, a goal of one half that it is not used.
     """
     effects, tensors = [], {}
     for rows, columns in SHAPES[profile]:
@@ -166,8 +167,7 @@ class LateLayers(nn.Module):
     def __init__(self, sizes: tuple[int, ...], start: str) -> None:
         super().__init__()
         self._initialize(start)
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairs)
+        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
 
     def _initialize(self, start: str) -> None:
         for module in self.modules():

@@ -32,9 +32,9 @@ def double_division(profile: str, seed: int) -> Found:
     """Two critics from one start: real training digits once in [0, 1], once divided by 255 more.
 
     Real validation digits lie in [0, 1] for both, and the generated ones too. The critics are
-    fully connected, with absolute values; the generator is the one that comes with the book. An estimate
-    is a mean over real less one over generated digits: over the training batches since the last
-    look, and over the validation digits at that look.
+    fully connected, with absolute values; the generator is the one that comes with the book. An
+    estimate is a mean over real less one over generated digits: over the training batches since
+    the last look, and over the validation digits at that look.
     """
     samples = _samples(seed)
     curves, tensors = {}, {}
@@ -90,7 +90,9 @@ def digits_once_more(profile: str, seed: int) -> Found:
         found[name] = (real / divisor).abs().max().item(), gap.item()
     return Found(
         [
-            Effect("largest magnitude of a pixel of the real digits", *(p for p, _ in found.values())),
+            Effect(
+                "largest magnitude of a pixel of the real digits", *(p for p, _ in found.values())
+            ),
             Effect("estimate on validation digits", *(gap for _, gap in found.values())),
         ]
     )
@@ -116,7 +118,10 @@ def generator_mode(profile: str, seed: int) -> Found:
     here = _changes(generator, latents, before, variances)
     validate_in_training_mode(generator, 400, random_stream(seed, 2))
     there = _changes(generator, latents, before, variances)
-    phrases = ("largest relative change of a variance", "largest change of a pixel, of a range of 2")
+    phrases = (
+        "largest relative change of a variance",
+        "largest change of a pixel, of a range of 2",
+    )
     return Found([Effect(what, *pair) for what, *pair in zip(phrases, there, here, strict=True)])
 
 

@@ -40,9 +40,13 @@ def effects(record: Record) -> list:
     from lipsplines.differences import Effect
 
     return [
-        Effect(row["what"], float(row["there"]), None if row["here"] is None else float(row["here"]))
+        Effect(row["what"], *(_number(row[key]) for key in ("there", "here")))
         for row in record.metrics["effects"]
     ]
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _written(value: float | None) -> Any:
