@@ -7,7 +7,7 @@ from lipsplines.differences import (  # each registers its differences
     evaluation,
     own,
 )
-from lipsplines.differences.base import CHANGES, DIFFERENCES, Difference, Effect, Found
+from lipsplines.differences.base import CHANGES, DIFFERENCES, ORIGINS, Difference, Effect, Found
 from lipsplines.differences.carried import CARRIED, COMMIT, REPOSITORY, Carried
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "CHANGES",
     "COMMIT",
     "DIFFERENCES",
+    "ORIGINS",
     "REPOSITORY",
     "Carried",
     "Difference",

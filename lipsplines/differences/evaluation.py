@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from lipsplines.datasets import phantom, photographs, target_1d
 from lipsplines.denoisers import load_denoiser
 from lipsplines.differences.base import Effect, Found, difference
+from lipsplines.differences.fits import main_cells
 from lipsplines.experiments import fitting1d
 from lipsplines.experiments.denoising import denoise, noisy_pairs
 from lipsplines.experiments.references import reference
 from lipsplines.image_quality import psnr, snr
 from lipsplines.training import build_models, random_stream
 
-__all__ = ["build_then_seed", "knots_and_points_from_one_seed", "median_error"]
+__all__ = ["build_then_seed", "knots_and_points_from_one_seed"]
 
 SIGMAS = (5, 10, 15)
 SIDE = {"smoke": 96, "quick": 256, "paper": 512}
@@ -97,7 +98,7 @@ def median_plot(profile: str, seed: int) -> Found:
     shows the model whose error is the median.
     """
     ratios, own = [], []
-    for settings in _main_cells():
+    for settings in main_cells():
         metrics = reference(settings)[0].metrics
         errors = np.array(metrics["test_mse"])
         ratios.append(errors[0] / np.median(errors))
@@ -108,21 +109,6 @@ def median_plot(profile: str, seed: int) -> Found:
             Effect("largest ratio of errors, shown model over median", max(ratios), max(own)),
         ]
     )
-
-
-def median_error(activation: str, target: str) -> float:
-    """Median test error of the stored fits of a target at the paper's sizes."""
-    for settings in _main_cells():
-        if (settings["activation"], settings["target"]) == (activation, target):
-            return float(np.median(reference(settings)[0].metrics["test_mse"]))
-    raise ValueError(f"The main table has no activation {activation!r} with target {target!r}.")
-
-
-def _main_cells() -> list[dict]:
-    """The cells of the main table at the paper's sizes: first width, orthogonal weights."""
-    cells = fitting1d.cells("paper")
-    count = len(fitting1d.ACTIVATIONS) * len(fitting1d.TARGETS_1D)
-    return [cell for cell in cells if cell["constraint"] == "orthogonal"][:count]
 
 
 @difference(

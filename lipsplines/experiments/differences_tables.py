@@ -6,7 +6,7 @@ import inspect
 import math
 from collections import Counter
 
-from lipsplines.differences import CARRIED, CHANGES, COMMIT, DIFFERENCES, Difference
+from lipsplines.differences import CARRIED, CHANGES, COMMIT, DIFFERENCES, ORIGINS, Difference
 from lipsplines.experiments.base import run
 from lipsplines.experiments.differences import EXPERIMENT, effects
 from lipsplines.experiments.theory_tables import _cell, _plain, _source
@@ -51,11 +51,14 @@ def difference_text(record: Record) -> str:
 
 def summary_table(records: list[Record]) -> str:
     """One line for each difference, with its first figure, the weightiest judgement first."""
-    order = {name: place for place, name in enumerate(DIFFERENCES)}
-    ranked = sorted(
-        records,
-        key=lambda r: (CHANGES.index(_difference(r).changes), order[r.settings["difference"]]),
-    )
+    order = list(DIFFERENCES)
+
+    def place(record: Record) -> tuple[int, int, int]:
+        found = _difference(record)
+        name = order.index(found.name)
+        return CHANGES.index(found.changes), ORIGINS.index(found.origin), name
+
+    ranked = sorted(records, key=place)
     rows = []
     for record in ranked:
         found, first = _difference(record), effects(record)[0]
