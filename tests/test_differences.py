@@ -58,11 +58,12 @@ def test_a_difference_is_shown_with_its_judgement(record: Record) -> None:
 
 
 def test_the_verdict_follows_the_judgements(record: Record, monkeypatch) -> None:
-    assert "**0** would change" in tables.verdict_text([record])
-    assert "**1** might: A | title." in tables.verdict_text([record])
+    assert "- **0** would change" in tables.verdict_text([record])
+    assert "- **1** might.\n  - *A | title.* A reason.\n" in tables.verdict_text([record])
     weighty = Difference("new", "T", "public code", "yes", "w", 1.0, DIFFERENCES["new"].measure)
     monkeypatch.setitem(DIFFERENCES, "new", weighty)
-    assert "**1** would change a conclusion of the paper: T." in tables.verdict_text([record])
+    text = "- **1** would change a conclusion of the paper.\n  - *T.* w\n"
+    assert text in tables.verdict_text([record])
 
 
 def test_figures_of_the_public_code_stand_beside_ours(tmp_path: Path) -> None:
@@ -70,7 +71,8 @@ def test_figures_of_the_public_code_stand_beside_ours(tmp_path: Path) -> None:
     assert f"Shift of the identity, 50 coefficients: {CARRIED['even-size'][0].figure}" in text
     assert "def evaluate_by_clamped_input" in text
     shown = tables.carried_table()
-    assert all(c.figure in shown for figures in CARRIED.values() for c in figures)
+    figures = [c.figure for found in CARRIED.values() for c in found]
+    assert all(figure.replace(" %", "\N{NO-BREAK SPACE}%") in shown for figure in figures)
 
 
 def test_records_of_other_code_are_not_reused(record: Record, tmp_path: Path) -> None:
@@ -89,6 +91,8 @@ def test_records_of_other_code_are_not_reused(record: Record, tmp_path: Path) ->
         (0.123456, "0.1235"),
         (1.5e-7, "1.5e-7"),
         (2e-7, "2e-7"),
+        (-4.86e7, "−4.9e7"),
+        (2416.9, "2,417"),
     ],
 )
 def test_figures_are_written_with_four_digits(value: float | None, text: str) -> None:

@@ -146,15 +146,15 @@ def dead_clamp(profile: str, seed: int) -> Found:
     "scale",
     "The scale has no guard at zero, and starts on the noise of rounding",
     changes="no",
-    why="A scale does not reach zero by chance, and what noise does to it changes neither slopes "
-    "nor their number.",
+    why="A scale does not reach zero by chance, and what noise does to it changes no slope. This "
+    "library has the same noise.",
 )
 def scale(profile: str, seed: int) -> Found:
     """Values at the least scale, and the gradient of the scale at starts where it should vanish.
 
     ReLU, absolute value and identity are the same at every scale, so the gradient is zero but for
     rounding; Adam divides it by its own size. Largest over 8 channels, of the mean over 256
-    normal inputs. This library keeps the scale above exp(-20), and has the same noise.
+    normal inputs. This library keeps the scale above exp(-20).
     """
     generator = torch.Generator().manual_seed(seed)
     x = 0.5 * torch.randn(256, 8, generator=generator)

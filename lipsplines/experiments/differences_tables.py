@@ -32,14 +32,14 @@ def difference_text(record: Record) -> str:
     """The figures of one difference, those of the public code, what it changes, and the code."""
     found = _difference(record)
     summary, _, rest = _plain(inspect.getdoc(found.measure) or "").partition("\n")
-    rows = [[_cell(e.what), figure(e.there), figure(e.here)] for e in effects(record)]
+    rows = [[_phrase(e.what), figure(e.there), figure(e.here)] for e in effects(record)]
     parts = [
         f"**{found.title}.** {summary}",
         markdown_table(["measured", HEADINGS[found.origin], "here"], rows),
     ]
-    if name := CARRIED.get(found.name):
-        figures = "; ".join(f"{c.what}: {c.figure}{_unmeasured(c.how)}" for c in name)
-        parts.append(f"*On the code itself, carried over.* {_upper(figures)}.")
+    if carried := CARRIED.get(found.name):
+        figures = "; ".join(f"{c.what}: {c.figure}{_unmeasured(c.how)}" for c in carried)
+        parts.append(f"*On the code itself, carried over.* {_phrase(_upper(figures))}.")
     module = inspect.getmodule(found.measure).__name__.replace(".", "/")
     parts += [
         f"*Would it change a conclusion of the paper?* **{_upper(found.changes)}.** {found.why}",
@@ -62,7 +62,7 @@ def summary_table(records: list[Record]) -> str:
     rows = []
     for record in ranked:
         found, first = _difference(record), effects(record)[0]
-        name = f"**{_cell(found.title)}** ({found.origin}): {_cell(first.what)}"
+        name = f"**{_cell(found.title)}** ({found.origin}): {_phrase(first.what)}"
         rows.append([name, figure(first.there), figure(first.here), found.changes])
     return markdown_table(["difference: first figure", "there", "here", "changes"], rows)
 
@@ -74,9 +74,10 @@ def verdict_text(records: list[Record]) -> str:
     parts = {"yes": "would change a conclusion of the paper", "unknown": "might", "no": "would not"}
     lines = []
     for judgement, phrase in parts.items():
-        names = "; ".join(d.title for d in found if d.changes == judgement)
-        shown = f": {names}" if judgement != "no" and names else ""
-        lines.append(f"- **{counts[judgement]}** {phrase}{shown}.")
+        lines.append(f"- **{counts[judgement]}** {phrase}.")
+        if judgement != "no":
+            named = [d for d in found if d.changes == judgement]
+            lines += [f"  - *{d.title}.* {d.why}" for d in named]
     return f"Of {len(found)} differences\n\n" + "\n".join(lines)
 
 
@@ -85,8 +86,8 @@ def carried_table() -> str:
     rows = [
         [
             _cell(DIFFERENCES[name].title if index == 0 else ""),
-            _cell(c.what),
-            _cell(c.figure),
+            _phrase(c.what),
+            _phrase(c.figure),
             c.how,
         ]
         for name, figures in CARRIED.items()
@@ -101,16 +102,21 @@ def figure(value: float | None) -> str:
         return "–"
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    if value == round(value) and abs(value) < 1e6:
+    if abs(value) < 1e6 and (value == round(value) or abs(value) >= 1e3):
         return f"{value:,.0f}".replace("-", "−")
     if 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}".replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return f"{mantissa.removesuffix('.0').replace('-', '−')}e{int(exponent)}"
 
 
 def _difference(record: Record) -> Difference:
     return DIFFERENCES[record.settings["difference"]]
+
+
+def _phrase(text: str) -> str:
+    """A phrase as the book writes it, fit for a cell of a table."""
+    return _cell(text).replace(" x ", " × ").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _unmeasured(how: str) -> str:
