@@ -8,13 +8,14 @@ from lipsplines.differences import (  # each registers its differences
     own,
 )
 from lipsplines.differences.base import CHANGES, DIFFERENCES, ORIGINS, Difference, Effect, Found
-from lipsplines.differences.carried import CARRIED, COMMIT, REPOSITORY, Carried
+from lipsplines.differences.carried import CARRIED, COMMIT, MEASURED_WITH, REPOSITORY, Carried
 
 __all__ = [
     "CARRIED",
     "CHANGES",
     "COMMIT",
     "DIFFERENCES",
+    "MEASURED_WITH",
     "ORIGINS",
     "REPOSITORY",
     "Carried",

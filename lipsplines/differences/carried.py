@@ -1,16 +1,17 @@
 """Figures that were measured once on the authors' public code itself, carried over.
 
-By scripts on two processor cores, with torch 2.13 and NumPy 2.4. That code has no licence; nothing
-of it is here, so these figures cannot be computed again by this library.
+That code has no licence; nothing of it is here, so these figures cannot be computed again by this
+library.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-__all__ = ["CARRIED", "COMMIT", "REPOSITORY", "Carried"]
+__all__ = ["CARRIED", "COMMIT", "MEASURED_WITH", "REPOSITORY", "Carried"]
 
 REPOSITORY, COMMIT = "Lipschitz_DSNN", "c6a8e08"
+MEASURED_WITH = "by scripts, on two processor cores, with torch 2.13 and NumPy 2.4"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""The experiments, by name. Each module holds one table of the paper, `theory` its
-checks, `differences` what differs."""
+"""The experiments, by name: one module for each table of the paper, its checks, what differs."""
 
 from lipsplines.experiments import (
     classifier,
