@@ -187,7 +187,7 @@ def scale(profile: str, seed: int) -> Found:
     cost=0.3,
 )
 def prelu(profile: str, seed: int) -> Found:
-    """Adam fits the slope of ``y = 0.3 x`` on x < 0 from two starts; the slope after 100 steps.
+    """Adam fits the slope of ``y = 0.3 x`` on x < 0 from two starts; the slope after 200 steps.
 
     With a plain clamp a slope that a large step has carried over the bound stays there. The ratios
     are of median errors in the stored fits at the paper's sizes, by the activations of this
@@ -206,7 +206,7 @@ def prelu(profile: str, seed: int) -> Found:
             (module.weight, lambda module=module: module.slope),
         ):
             optimizer = torch.optim.Adam([parameter], lr=0.1)
-            for _ in range(100):
+            for _ in range(200):
                 optimizer.zero_grad()
                 (slope() * x - 0.3 * x).square().mean().backward()
                 optimizer.step()
