@@ -1,8 +1,9 @@
-"""The experiments, by name. Each module holds one table of the paper, `theory` its checks."""
+"""The experiments, by name: one module for each table of the paper, its checks, what differs."""
 
 from lipsplines.experiments import (
     classifier,
     denoising,
+    differences,
     fitting1d,
     generator,
     reconstruction,
@@ -40,5 +41,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         wgan,
         denoising,
         reconstruction,
+        differences,
     )
 }

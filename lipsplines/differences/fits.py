@@ -1,0 +1,26 @@
+"""The stored fits of functions of one variable, at the paper's sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lipsplines.experiments import fitting1d
+from lipsplines.experiments.base import Settings
+from lipsplines.experiments.references import reference
+
+__all__ = ["main_cells", "median_error"]
+
+
+def median_error(activation: str, target: str) -> float:
+    """Median test error of the stored fits of a target at the paper's sizes."""
+    for settings in main_cells():
+        if (settings["activation"], settings["target"]) == (activation, target):
+            return float(np.median(reference(settings)[0].metrics["test_mse"]))
+    raise ValueError(f"The main table has no activation {activation!r} with target {target!r}.")
+
+
+def main_cells() -> list[Settings]:
+    """The cells of the main table at the paper's sizes: first width, orthogonal weights."""
+    cells = fitting1d.cells("paper")
+    count = len(fitting1d.ACTIVATIONS) * len(fitting1d.TARGETS_1D)
+    return [cell for cell in cells if cell["constraint"] == "orthogonal"][:count]

@@ -1,0 +1,150 @@
+"""Differences of this library from the paper, each deliberate."""
+
+from __future__ import annotations
+
+import torch
+
+from lipsplines import kernels, orthogonal, splines
+from lipsplines.activations import LinearSpline
+from lipsplines.convolution_layers import OrthogonalConv2d
+from lipsplines.convolutions import convolution_singular_values
+from lipsplines.differences.base import Effect, Found, difference
+from lipsplines.differences.constraints import SHAPES, dense_start
+from lipsplines.experiments import denoising, wasserstein, wgan
+from lipsplines.polar import polar_factor
+
+__all__: list[str] = []
+
+OWN = "this library"
+
+
+@difference(
+    "polar-factor",
+    "The limit of Björck's iteration in place of a number of steps",
+    origin=OWN,
+    changes="no",
+    why="Both give weights of norm at most 1. The one-dimensional fits use 15 iterations as the "
+    "paper does; the wide layers of critics use the limit, for all activations alike.",
+    cost=0.3,
+)
+def polar(profile: str, seed: int) -> Found:
+    """Singular values of a quarter of the size of a critic's layer: 15 iterations, and the limit.
+
+    Both from this library, float64. The iteration starts from a safe scale; what is missing after
+    15 steps is norm of the layer and gradient.
+    """
+    rows, columns = (side // 4 for side in SHAPES[profile][1])
+    weight = dense_start(rows, columns, seed)
+    values = [
+        torch.linalg.svdvals(matrix)
+        for matrix in (orthogonal.bjorck(weight, 15), polar_factor(weight))
+    ]
+    shape = f"{rows} x {columns}"
+    return Found(
+        [
+            Effect(f"smallest singular value, {shape}", *(v.min().item() for v in values)),
+            Effect(f"largest singular value, {shape}", *(v.max().item() for v in values)),
+        ]
+    )
+
+
+@difference(
+    "convolutions",
+    "Block convolutions by the Cayley transform in place of Björck's iteration",
+    origin=OWN,
+    changes="no",
+    why="Both are orthogonal convolutions of the same form (BCOP), safe at every step of a "
+    "training. Their parameters differ, and so do good learning rates.",
+)
+def convolutions(profile: str, seed: int) -> Found:
+    """Singular values of a convolution with circular padding: 3 x 3 pixels, 16 channels.
+
+    The form of the paper's denoisers with 15 steps of Björck for each of its matrices, from normal
+    numbers and the safe start of this library, beside `OrthogonalConv2d`. Images of 16 x 16
+    pixels, float64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    base = torch.randn(16, 16, generator=generator, dtype=torch.float64)
+    spans = torch.randn(4, 16, 8, generator=generator, dtype=torch.float64)
+    projectors = kernels.symmetric_projector(spans, 15)
+    iterated = kernels.block_orthogonal_kernel(orthogonal.bjorck(base, 15), projectors)
+    options = {"padding": 1, "padding_mode": "circular", "dtype": torch.float64}
+    ours = OrthogonalConv2d(16, 16, 3, **options).weight.detach()
+    values = [convolution_singular_values(kernel, 16) for kernel in (iterated, ours)]
+    return Found(
+        [
+            Effect("1 less the smallest singular value", *(1 - v.min().item() for v in values)),
+            Effect("largest singular value less 1", *(v.max().item() - 1 for v in values)),
+        ]
+    )
+
+
+@difference(
+    "tv2-signs",
+    "The gradient of the total variation ignores jumps of the size of rounding",
+    origin=OWN,
+    changes="no",
+    why="Signs of rounding errors pull at knots without a kink with the full weight of the "
+    "penalty, which is small.",
+)
+def tv2_signs(profile: str, seed: int) -> Found:
+    """Gradient of the second-order total variation at the identity, where it is least.
+
+    A plain sum of absolute second differences takes the signs of rounding errors. Share of the
+    coefficients with a gradient that is not zero.
+    """
+    start = LinearSpline(1, 51, 0.1).coefficients.detach()
+    step = splines.spacing(51, 0.1)
+    shares = []
+    for total in (
+        lambda c: (c.diff(n=2).abs() / step).sum(),
+        lambda c: splines.second_order_tv(c, step).sum(),
+    ):
+        coefficients = start.clone().requires_grad_()
+        total(coefficients).backward()
+        shares.append((coefficients.grad != 0).double().mean().item())
+    return Found([Effect("share of coefficients with a gradient, identity start", *shares)])
+
+
+@difference(
+    "sizes",
+    "The reference runs of images are smaller than the paper's",
+    origin=OWN,
+    changes="unknown",
+    why="The fits of functions of one variable have the paper's sizes. For critics and denoisers "
+    "the verdicts on the pages hold for networks of the sizes that their records state.",
+)
+def sizes(profile: str, seed: int) -> Found:
+    """Settings at the profile ``paper`` beside those of the stored runs, profile ``reduced``."""
+    effects = []
+    fields = {
+        "Wasserstein": (
+            wasserstein,
+            {
+                "width of a layer": lambda s: s.hidden[0],
+                "samples of a step": lambda s: s.batch_size,
+                "steps": lambda s: s.steps,
+            },
+        ),
+        "Wasserstein GAN": (
+            wgan,
+            {"channels": lambda s: s.channels[1], "steps of the critic": lambda s: s.steps},
+        ),
+        "denoising": (
+            denoising,
+            {
+                "channels": lambda s: s.channels,
+                "patches of a step": lambda s: s.batch_size,
+                "steps": lambda s: s.steps,
+                "learning rate": lambda s: s.lr,
+            },
+        ),
+    }
+    for name, (module, own) in fields.items():
+        paper, reduced = (module.PROFILE_SIZES[p] for p in ("paper", "reduced"))
+        effects += [
+            Effect(f"{name}: {what}", float(read(paper)), float(read(reduced)))
+            for what, read in own.items()
+        ]
+    return Found(effects)

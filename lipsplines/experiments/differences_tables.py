@@ -1,0 +1,127 @@
+"""How pages show the differences from the paper and from the public code."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import Counter
+
+from lipsplines.differences import CARRIED, CHANGES, COMMIT, DIFFERENCES, ORIGINS, Difference
+from lipsplines.experiments.base import run
+from lipsplines.experiments.differences import EXPERIMENT, effects
+from lipsplines.experiments.theory_tables import _cell, _plain, _source
+from lipsplines.records import Record, Store
+from lipsplines.tables import markdown_table
+
+__all__ = ["carried_table", "figure", "report", "summary_table", "verdict_text"]
+
+# Heading of the column of what is compared with this library, by where a difference was found.
+HEADINGS = {"public code": "restated", "other code": "restated", "this library": "paper"}
+
+
+def report(name: str, profile: str, seed: int, store: Store | None = None) -> str:
+    """Measure one difference, unless its record is there, and show it as Markdown for MyST."""
+    only = {"difference": name}
+    (record,) = run(
+        EXPERIMENT, profile, store or Store(), seed=seed, only=only, jobs=1, progress=False
+    )
+    return difference_text(record)
+
+
+def difference_text(record: Record) -> str:
+    """The figures of one difference, those of the public code, what it changes, and the code."""
+    found = _difference(record)
+    summary, _, rest = _plain(inspect.getdoc(found.measure) or "").partition("\n")
+    rows = [[_phrase(e.what), figure(e.there), figure(e.here)] for e in effects(record)]
+    parts = [
+        f"**{found.title}.** {summary}",
+        markdown_table(["measured", HEADINGS[found.origin], "here"], rows),
+    ]
+    if carried := CARRIED.get(found.name):
+        figures = "; ".join(f"{c.what}: {c.figure}{_unmeasured(c.how)}" for c in carried)
+        parts.append(f"*On the code itself, carried over.* {_phrase(_upper(figures))}.")
+    module = inspect.getmodule(found.measure).__name__.replace(".", "/")
+    parts += [
+        f"*Would it change a conclusion of the paper?* **{_upper(found.changes)}.** {found.why}",
+        f"````{{dropdown}} What exactly is computed: {module}.py\n"
+        f"{rest.strip()}\n\n```python\n{_source(found)}\n```\n````",
+    ]
+    return "\n\n".join(parts)
+
+
+def summary_table(records: list[Record]) -> str:
+    """One line for each difference, with its first figure, the weightiest judgement first."""
+    order = list(DIFFERENCES)
+
+    def place(record: Record) -> tuple[int, int, int]:
+        found = _difference(record)
+        name = order.index(found.name)
+        return CHANGES.index(found.changes), ORIGINS.index(found.origin), name
+
+    ranked = sorted(records, key=place)
+    rows = []
+    for record in ranked:
+        found, first = _difference(record), effects(record)[0]
+        name = f"**{_cell(found.title)}** ({found.origin}): {_phrase(first.what)}"
+        rows.append([name, figure(first.there), figure(first.here), found.changes])
+    return markdown_table(["difference: first figure", "there", "here", "changes"], rows)
+
+
+def verdict_text(records: list[Record]) -> str:
+    """How many differences would change a conclusion, in a sentence that names those."""
+    found = [_difference(record) for record in records]
+    counts = Counter(d.changes for d in found)
+    parts = {"yes": "would change a conclusion of the paper", "unknown": "might", "no": "would not"}
+    lines = []
+    for judgement, phrase in parts.items():
+        lines.append(f"- **{counts[judgement]}** {phrase}.")
+        if judgement != "no":
+            named = [d for d in found if d.changes == judgement]
+            lines += [f"  - *{d.title}.* {d.why}" for d in named]
+    return f"Of {len(found)} differences\n\n" + "\n".join(lines)
+
+
+def carried_table() -> str:
+    """All figures of the public code itself that are carried over, and how each was found."""
+    rows = [
+        [
+            _cell(DIFFERENCES[name].title if index == 0 else ""),
+            _phrase(c.what),
+            _phrase(c.figure),
+            c.how,
+        ]
+        for name, figures in CARRIED.items()
+        for index, c in enumerate(figures)
+    ]
+    return markdown_table([f"at commit {COMMIT}", "what", "figure", "how"], rows, names=4)
+
+
+def figure(value: float | None) -> str:
+    """A figure with four significant digits; a dash if there is none."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if abs(value) < 1e6 and (value == round(value) or abs(value) >= 1e3):
+        return f"{value:,.0f}".replace("-", "−")
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4g}".replace("-", "−")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0').replace('-', '−')}e{int(exponent)}"
+
+
+def _difference(record: Record) -> Difference:
+    return DIFFERENCES[record.settings["difference"]]
+
+
+def _phrase(text: str) -> str:
+    """A phrase as the book writes it, fit for a cell of a table."""
+    return _cell(text).replace(" x ", " × ").replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _unmeasured(how: str) -> str:
+    return "" if how == "measured" else f" ({how})"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
