@@ -345,7 +345,8 @@
       inputs[name].output.textContent = text;
       inputs[name].input.setAttribute("aria-valuetext", text);
     }
-    if (!slopes.picture.clientHeight || slopes.picture.clientWidth < 100) return; // not laid out yet
+    const { clientWidth, clientHeight } = slopes.picture;
+    if (clientWidth < 100 || clientHeight < 100) return; // not laid out yet
     drawValues(versions);
     drawSlopes(versions);
   }
