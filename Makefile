@@ -11,7 +11,7 @@ ifneq ($(words $(PROFILE))$(filter $(PROFILE),smoke quick paper),1$(PROFILE))
 $(error PROFILE is "$(PROFILE)", but must be smoke, quick or paper)
 endif
 
-.PHONY: book test lint notebooks install clean help
+.PHONY: book test browse lint notebooks install clean help
 
 book: notebooks ## execute the notebooks at PROFILE and build the book
 	@$(PY) -m tools.stage --profile $(PROFILE)
@@ -20,6 +20,9 @@ test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomp
 	$(PY) -m pytest tests
 	@$(PY) -m tools.execute --profile smoke $(FORCED)
 	@$(PY) -m tools.recompute --profile smoke
+
+browse: install ## test the built book in a browser (skipped where there is none)
+	$(PY) -m pytest tests/browser
 
 lint: install ## style of the code; notebooks must hold no outputs
 	$(PY) -m ruff check .

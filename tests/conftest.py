@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -19,6 +22,25 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+
+BROWSER = Path(__file__).parent / "browser"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the tests of the built book to those who name them: the book is built after the rest.
+
+    They run with ``make browse``.
+    """
+    named = any(Path(arg.split("::")[0]).resolve().is_relative_to(BROWSER) for arg in config.args)
+    return True if collection_path == BROWSER and not named else None
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], NoReturn]:
+    """Skip the test for want of a program; fail with ``LIPSPLINES_REQUIRE_BROWSER=1``."""
+    required = os.environ.get("LIPSPLINES_REQUIRE_BROWSER") == "1"
+    return pytest.fail if required else pytest.skip
 
 
 @pytest.fixture(autouse=True)

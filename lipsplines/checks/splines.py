@@ -109,7 +109,7 @@ def projection_properties(profile: str, seed: int) -> list[Measurement]:
 def not_euclidean(profile: str, seed: int) -> list[Measurement]:
     """Three coefficients by hand, random walks of 21, and the norms of all Jacobians up to 12.
 
-    The Euclidean projection is solved as a quadratic programme. A pattern says which slopes are
+    The Euclidean projection is exact, by dynamic programming. A pattern says which slopes are
     beyond the bounds; every pattern occurs, and its Jacobian comes from `autograd` of
     `splines.project_slopes`. For 101 coefficients only the pattern that alternates is taken.
     """
@@ -123,9 +123,9 @@ def not_euclidean(profile: str, seed: int) -> list[Measurement]:
     ours = (splines.project_slopes(walks, 0.1) - walks).square().sum(-1)
     ratio = ours / (least_squares_projection(walks, 0.1) - walks).square().sum(-1)
     measured = [
-        close("example, squared distance of SplineProj", squares[0], 8 / 3, 1e-5),
-        close("example, squared distance of the Euclidean projection", squares[1], 2, 1e-5),
-        at_least("random walks, smallest ratio of squared distances", ratio.min(), 1 - 1e-5),
+        close("example, squared distance of SplineProj", squares[0], 8 / 3, 1e-12),
+        close("example, squared distance of the Euclidean projection", squares[1], 2, 1e-12),
+        at_least("random walks, smallest ratio of squared distances", ratio.min(), 1 - 1e-12),
         observed("random walks, median ratio", ratio.median()),
         observed("random walks, largest ratio", ratio.max()),
     ]

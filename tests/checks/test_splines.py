@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lipsplines import splines
 from lipsplines.activations import LinearSpline
-from lipsplines.checks import CHECKS
+from lipsplines.checks import CHECKS, projections
 from lipsplines.checks.projections import least_squares_projection, masked_jacobians, random_walks
 
 from .outcome import failures
@@ -136,19 +139,38 @@ def test_least_squares_projection_by_hand() -> None:
     """``(0, 0, 3)`` to ``(0, 1, 2)``, slopes in the bounds alone; feasible rows stay."""
     rows = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.5, 0.0], [2.0, 1.0, 0.0]], dtype=torch.float64)
     expected = torch.tensor([[0.0, 1, 2], [0, 0.5, 0], [2, 1, 0]], dtype=torch.float64)
-    torch.testing.assert_close(least_squares_projection(rows, 1.0), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(least_squares_projection(rows, 1.0), expected, atol=1e-15, rtol=0)
     isotonic = least_squares_projection(rows[2:], 1.0, (0.0, 1.0))
-    torch.testing.assert_close(isotonic, torch.ones_like(isotonic), atol=1e-6, rtol=0)
+    torch.testing.assert_close(isotonic, torch.ones_like(isotonic), atol=1e-15, rtol=0)
+    batch = rows.float().view(3, 1, 3)
+    assert torch.equal(least_squares_projection(batch, 1.0), expected.float().view(3, 1, 3))
 
 
-def test_least_squares_projection_is_optimal() -> None:
-    """The variational inequality ``<c - p, q - p> <= 0`` for feasible ``q``."""
-    walks = random_walks(20, 11, 0.2, 0)
-    nearest = least_squares_projection(walks, 0.2)
-    assert float(splines.slopes(nearest, 0.2).abs().max()) <= 1 + 1e-9
-    feasible = right(random_walks(300, 11, 0.2, 1), 0.2)
-    products = torch.einsum("nk,nmk->nm", walks - nearest, feasible - nearest.unsqueeze(1))
-    assert float(products.max()) <= 1e-6
+@given(
+    st.lists(st.integers(-20, 20), min_size=3, max_size=40),
+    st.sampled_from([(-1.0, 1.0), (0.0, 1.0), (-0.25, 2.0), (0.5, 0.75), (-3.0, -1.0)]),
+)
+def test_least_squares_projection_is_optimal(integers: list[int], bounds) -> None:
+    """The conditions of Karush, Kuhn and Tucker, which suffice; whole numbers make many ties.
+
+    The multipliers of the slopes are the running sums of ``p - c``: positive only at the upper
+    bound, negative only at the lower one, zero between them and at the end.
+    """
+    step = 0.5
+    c = 0.25 * torch.tensor([integers], dtype=torch.float64)
+    p = least_squares_projection(c, step, bounds)
+    slopes, multipliers = splines.slopes(p, step), (p - c).cumsum(-1)
+    assert bounds[0] - 1e-12 <= float(slopes.min()) <= float(slopes.max()) <= bounds[1] + 1e-12
+    assert abs(float(multipliers[0, -1])) <= 1e-11
+    assert bool((slopes[multipliers[:, :-1] > 1e-10] >= bounds[1] - 1e-12).all())
+    assert bool((slopes[multipliers[:, :-1] < -1e-10] <= bounds[0] + 1e-12).all())
+
+
+def test_least_squares_projection_against_a_programme() -> None:
+    """The solver of the reference for SplineProj, with the Euclidean norm."""
+    walks = random_walks(10, 21, 0.2, 0)
+    solved = projections._nearest(walks, 0.2, np.eye(21))
+    torch.testing.assert_close(least_squares_projection(walks, 0.2), solved, atol=1e-8, rtol=0)
 
 
 def test_without_cvxpy_the_error_says_what_to_do(monkeypatch) -> None:

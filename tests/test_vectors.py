@@ -1,0 +1,98 @@
+"""The library, and the arithmetic of the playground, against one list of computed splines."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from tools import vectors
+
+ROOT = Path(__file__).parents[1]
+CASES = json.loads((ROOT / vectors.PATH).read_text(encoding="utf-8"))
+RUN = """
+const S = require(process.argv[1]);
+const results = JSON.parse(require("fs").readFileSync(0, "utf8")).map((given) => {
+  const { coefficients: c, range, scale, bounds, x } = given.input;
+  const step = S.spacing(c.length, range);
+  const repaired = {
+    projected: S.projectSlopes(c, step, bounds),
+    normalised: S.normalizeSlopes(c, step),
+    nearest: S.nearestSlopes(c, step, bounds),
+  };
+  const found = {
+    knots: S.knots(c.length, range),
+    values: x.map((point) => S.evaluate(point, c, range, scale)),
+    slopes: S.slopes(c, step),
+    lipschitz: S.lipschitzConstant(c, step),
+    tv2: S.secondOrderTv(c, step),
+    regions: S.effectiveRegions(c, step),
+    ...repaired,
+  };
+  for (const [name, other] of Object.entries(repaired)) {
+    found[`distance_${name}`] = S.distance(c, other);
+  }
+  return found;
+});
+console.log(JSON.stringify(results));
+"""
+
+
+@pytest.fixture
+def node(missing: Callable[[str], NoReturn]) -> str:
+    """Node.js of the system, or the one inside the package playwright."""
+    if found := shutil.which("node"):
+        return found
+    package = importlib.util.find_spec("playwright")
+    inside = package and Path(package.origin).parent / "driver" / "node"
+    if inside and inside.exists():
+        return str(inside)
+    return missing("no Node.js, on the path or in the package playwright, to run splines.js")
+
+
+def assert_agree(found: dict[str, Any], case: dict[str, Any]) -> None:
+    """All numbers, to 1e-12 of the largest of their kind (or of the coefficients)."""
+    assert found.keys() == case["expected"].keys()
+    size = np.abs(case["input"]["coefficients"]).max()
+    for name, expected in case["expected"].items():
+        largest = max(size, np.abs(expected).max())
+        np.testing.assert_allclose(
+            found[name], expected, rtol=0, atol=1e-12 * largest, err_msg=f"{name}: {case['input']}"
+        )
+
+
+def test_the_library_agrees_with_the_vectors() -> None:
+    assert [case["input"] for case in CASES] == vectors.inputs()
+    for case in CASES:
+        assert_agree(vectors.results(case["input"]), case)
+
+
+def test_the_playground_agrees_with_the_vectors(node: str) -> None:
+    script = ROOT / "book" / "_static" / "splines.js"
+    done = subprocess.run(
+        [node, "-e", RUN, str(script)],
+        input=json.dumps(CASES),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for found, case in zip(json.loads(done.stdout), CASES, strict=True):
+        assert_agree(found, case)
+
+
+def test_the_vectors_cover_what_is_hard() -> None:
+    """Inputs beyond the range, slopes at a bound, flat pieces, and three different repairs."""
+    slopes = [np.array(case["expected"]["slopes"]) for case in CASES]
+    assert any((np.abs(np.abs(slope) - 1) < 1e-12).all() for slope in slopes)
+    assert any((slope == 0).any() and np.abs(slope).max() > 1 for slope in slopes)
+    assert all(max(case["input"]["x"]) > case["input"]["range"] for case in CASES)
+    names = ("distance_projected", "distance_normalised", "distance_nearest")
+    assert any(len({round(case["expected"][name], 6) for name in names}) == 3 for case in CASES)

@@ -1,0 +1,91 @@
+"""Write ``tests/vectors/splines.json``: what the library computes for chosen splines.
+
+``python -m tools.vectors`` writes the file anew. The tests compare with it both the library and
+``book/_static/splines.js``, the arithmetic of the playground.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lipsplines import splines
+from lipsplines.checks.projections import least_squares_projection
+
+PATH = Path("tests") / "vectors" / "splines.json"
+BOUNDS = [(-1.0, 1.0), (0.0, 1.0), (-0.25, 2.0)]
+
+
+def inputs() -> list[dict[str, Any]]:
+    """Return the splines: coefficients, range, scale, slope bounds, and points to evaluate at."""
+    generator = random.Random(0)  # multiples of 1/256: the same on every machine
+    points = [k / 2 for k in range(-5, 6)] + [-40.0, 33.0]
+    chosen = [
+        ([0.0, 0.0, 3.0], 1.0, 1.0),  # the example of the book
+        ([0.5, 0.5, 0.5, 0.5], 1.0, 2.0),  # constant
+        ([-1.0, -0.5, 0.0, 0.5, 1.0], 1.0, 1.0),  # the identity: every slope at the bound
+        ([1.0, 0.5, 0.0, 0.5, 1.0], 1.0, 0.5),  # the absolute value
+        ([0.0, 0.0, 0.0, 1.0, 2.0, 2.0, 2.0], 3.0, 1.0),  # flat pieces, slopes at the bound
+        ([0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 5.0, 5.0, 5.0, -5.0], 4.5, 1.0),  # ties
+        ([(-1.0) ** k for k in range(21)], 1.0, 1.0),  # every slope too steep
+        ([float(k * k) for k in range(12)], 2.0, 1.5),  # steeper and steeper
+        ([-float(k % 3) for k in range(16)], 0.25, 1.0),
+    ]
+    for size in (3, 4, 8, 21, 60):
+        for range_, scale in ((0.5, 1.0), (1.0, 0.3), (3.0, 2.5)):
+            step = splines.spacing(size, range_)
+            steps = (step * generator.randrange(-768, 769) / 256 for _ in range(size))
+            chosen.append((list(itertools.accumulate(steps)), range_, scale))
+        chosen.append(([generator.randrange(-16, 17) / 4 for _ in range(size)], 1.0, 1.0))
+    return [
+        {
+            "coefficients": coefficients,
+            "range": range_,
+            "scale": scale,
+            "bounds": list(BOUNDS[index % len(BOUNDS)]),
+            "x": [point * range_ for point in points],
+        }
+        for index, (coefficients, range_, scale) in enumerate(chosen)
+    ]
+
+
+def results(case: dict[str, Any]) -> dict[str, Any]:
+    """Return what the library computes for one of the `inputs`."""
+    c = torch.tensor([case["coefficients"]], dtype=torch.float64)
+    scale = torch.tensor([case["scale"]], dtype=torch.float64)
+    x = torch.tensor([case["x"]], dtype=torch.float64).mT
+    step = splines.spacing(c.shape[-1], case["range"])
+    repaired = {
+        "projected": splines.project_slopes(c, step, tuple(case["bounds"])),
+        "normalised": splines.normalize_slopes(c, step),
+        "nearest": least_squares_projection(c, step, tuple(case["bounds"])),
+    }
+    return {
+        "knots": splines.knots(c.shape[-1], case["range"], dtype=torch.float64).tolist(),
+        "values": splines.evaluate(x, c, case["range"], scale)[:, 0].tolist(),
+        "slopes": splines.slopes(c, step)[0].tolist(),
+        "lipschitz": splines.lipschitz_constant(c, step).item(),
+        "tv2": splines.second_order_tv(c, step).item(),
+        "regions": splines.effective_regions(c, step).item(),
+        **{name: other[0].tolist() for name, other in repaired.items()},
+        **{f"distance_{name}": (other - c).norm().item() for name, other in repaired.items()},
+    }
+
+
+def main() -> int:
+    """Write the file; return the exit status."""
+    cases = [{"input": case, "expected": results(case)} for case in inputs()]
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
