@@ -42,7 +42,9 @@
 
   let seed = 0; // of the next rough spline
   let drawn = 0; // how many handles there are
-  const shown = Object.fromEntries(TABLE_ORDER.map((key) => [key, true]));
+  // A compact playground, as on the first page, starts with two of the four curves.
+  const hidden = root.classList.contains("compact") ? ["euclidean", "normalised"] : [];
+  const shown = {};
   const state = {};
 
   /* Elements ------------------------------------------------------------------------------- */
@@ -138,7 +140,6 @@
         const row = html("tr", { "data-version": key }, body);
         const label = html("label", {}, html("th", { scope: "row" }, row));
         const box = html("input", { type: "checkbox" }, label);
-        box.checked = true;
         box.onchange = () => {
           shown[key] = box.checked;
           draw();
@@ -200,7 +201,7 @@
 
   function reset() {
     Object.assign(state, START);
-    for (const key of TABLE_ORDER) shown[key] = cells[key].box.checked = true;
+    for (const key of TABLE_ORDER) shown[key] = cells[key].box.checked = !hidden.includes(key);
     readout.textContent = "Drag a circle, or use the Tab and the arrow keys.";
     choose(START.preset);
   }
