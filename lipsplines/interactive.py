@@ -61,7 +61,8 @@ class Film:
         return (
             f'<div class="film">{pictures}<label><output>{escape(self.labels[last])}</output>'
             f'<input type="range" min="0" max="{last}" value="{last}" '
-            f'aria-valuetext="{escape(self.labels[last])}" oninput="{escape(SCRUB)}"></label></div>'
+            f'aria-label="Which picture is seen" aria-valuetext="{escape(self.labels[last])}" '
+            f'oninput="{escape(SCRUB)}"></label></div>'
         )
 
     def _repr_png_(self) -> bytes:
