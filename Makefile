@@ -11,7 +11,7 @@ ifneq ($(words $(PROFILE))$(filter $(PROFILE),smoke quick paper),1$(PROFILE))
 $(error PROFILE is "$(PROFILE)", but must be smoke, quick or paper)
 endif
 
-.PHONY: book test browse lint notebooks install clean help
+.PHONY: book test browse lint notebooks install clean help zip
 
 book: notebooks ## execute the notebooks at PROFILE and build the book
 	@$(PY) -m tools.stage --profile $(PROFILE)
@@ -34,6 +34,9 @@ notebooks: install ## execute the notebooks that are out of date
 
 install: ## make .venv from requirements.lock, if it is missing or out of date
 	@sh tools/install.sh
+
+zip: book ## pack the built book into dist/, for reading without a network
+	@$(PY) -m tools.archive
 
 clean: ## delete the environment and everything that the build made
 	rm -rf .venv _build _executed build dist .pytest_cache .ruff_cache *.egg-info

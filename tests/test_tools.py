@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,7 @@ from nbformat import v4
 import lipsplines
 from lipsplines.checks import CHECKS
 from lipsplines.figures import SOURCE_TYPE
+from tools.archive import pack
 from tools.check import check
 from tools.contents import MARK, complete
 from tools.execute import execute_all
@@ -406,3 +408,17 @@ def test_the_weights_of_the_package_are_those_of_the_records(tmp_path: Path) -> 
     export(Store(ROOT / "results"), tmp_path)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert made == {path.name: path.read_bytes() for path in Path(str(WEIGHTS)).iterdir()}
+
+
+def test_the_archive_holds_the_book_and_is_the_same_each_time(tmp_path: Path) -> None:
+    html = tmp_path / "html"
+    (html / "book").mkdir(parents=True)
+    (html / "index.html").write_text("first")
+    (html / "book" / "page.html").write_text("second")
+    done = [pack(html, tmp_path / folder / "book.zip").read_bytes() for folder in ("a", "b")]
+    assert done[0] == done[1]
+    with zipfile.ZipFile(tmp_path / "a" / "book.zip") as archive:
+        assert archive.namelist() == ["book/book/page.html", "book/index.html"]
+        assert archive.read("book/index.html") == b"first"
+    with pytest.raises(FileNotFoundError, match="run make book"):
+        pack(tmp_path, tmp_path / "c.zip")
