@@ -307,12 +307,27 @@ def test_check_passes_a_whole_book(built: Path) -> None:
         ("<p style='background:url(http://a.org/d)'>", "loads http://a.org/d from elsewhere"),
         ("<img src='missing.png'>", "loads missing.png, which is missing"),
         ("<div class='output traceback'>", "shows a traceback"),
+        ("<a href='no.html'>", "links to no.html, which is missing"),
+        ("<a href='#no'>", "links to #no, no such place there"),
+        (
+            "<a href='../notebooks/good.html#no'>",
+            "links to ../notebooks/good.html#no, no such place there",
+        ),
     ],
 )
 def test_check_finds(built: Path, text: str, problem: str) -> None:
     html = built / "_build" / "html"
     (html / "book" / "index.html").write_text(text)
     assert check(built, html) == [f"book/index.html {problem}"]
+
+
+def test_check_follows_good_links(built: Path) -> None:
+    html = built / "_build" / "html"
+    (html / "book" / "index.html").write_text(
+        "<p id='a%20b'><a href='#a%2520b'></a><a href='https://a.org'></a><a name='old'></a>"
+        "<a href='../notebooks/good.html'></a><a href='#old'></a><a href='mailto:a@b.org'></a>"
+    )
+    assert check(built, html) == []
 
 
 def test_check_finds_more(built: Path) -> None:

@@ -34,12 +34,17 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
         self.traceback = False
         self._in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the addresses that this element makes a browser load."""
         values = {name: value or "" for name, value in attrs}
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
         for name in LOADING.get(tag, ()):
             if name in values:
                 parts = values[name].split(",") if name == "srcset" else [values[name]]
@@ -75,6 +80,23 @@ def _check_loaded(html: Path, file: Path, loaded: list[str]) -> list[str]:
     return problems
 
 
+def _check_links(html: Path, pages: dict[Path, Page]) -> list[str]:
+    """Links inside the book that lead to no file, or to no place on a page."""
+    problems = []
+    for file, page in pages.items():
+        for address in dict.fromkeys(page.links):
+            parts = urlsplit(address)
+            if parts.scheme or EXTERNAL.match(address):
+                continue
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            place = unquote(parts.fragment)
+            if not target.exists():
+                problems.append(f"{file.relative_to(html)} links to {address}, which is missing")
+            elif place and target in pages and place not in pages[target].anchors:
+                problems.append(f"{file.relative_to(html)} links to {address}, no such place there")
+    return problems
+
+
 def check(root: Path, html: Path) -> list[str]:
     """Return what is wrong with the book in the folder `html`, one sentence each."""
     problems = [
@@ -82,16 +104,19 @@ def check(root: Path, html: Path) -> list[str]:
         for page in toc_files(root)
         if not (html / f"{page}.html").exists()
     ]
-    pages = [file for file in html.rglob("*.html") if file.relative_to(html).parts[0] != "_static"]
-    for file in sorted(pages):  # the theme leaves templates in _static
+    html = html.resolve()
+    files = [file for file in html.rglob("*.html") if file.relative_to(html).parts[0] != "_static"]
+    pages = {}
+    for file in sorted(files):  # the theme leaves templates in _static
         text = file.read_text(encoding="utf-8")
-        page = Page()
+        page = pages[file] = Page()
         page.feed(text)
         problems += _check_loaded(html, file, page.loaded)
         if page.traceback:
             problems.append(f"{file.relative_to(html)} shows a traceback")
         if str(root.resolve()) in text:
             problems.append(f"{file.relative_to(html)} names a folder of this machine, {root}")
+    problems += _check_links(html, pages)
     for file in sorted(html.rglob("*.css")):
         styles = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
         problems += _check_loaded(html, file, CSS_URL.findall(styles))
