@@ -37,6 +37,13 @@ def matrix_norm_bound(weight: Tensor) -> float:
     ----------
     weight
         Shape ``(m, n)``, finite; computed in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.norms import matrix_norm_bound
+    >>> round(matrix_norm_bound(torch.diag(torch.tensor([3.0, 1.0]))), 6)
+    3.0
     """
     matrix = weight.detach().double()
     if matrix.dim() != 2:

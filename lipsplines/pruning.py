@@ -33,6 +33,24 @@ class Regions(dict[str, Tensor]):
         The same before knots were removed.
     bound
         The model's output has moved by at most this much, in the 2-norm, for every input.
+
+    Parameters
+    ----------
+    after
+        What the dictionary holds.
+    before
+        The same before knots were removed.
+    bound
+        The model's output has moved by at most this much, in the 2-norm, for every input.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, sparsify
+    >>> model = nn.Sequential(OrthogonalLinear(2, 3), LinearSpline(3, init="absolute"))
+    >>> regions = sparsify(model, tolerance=2.0)
+    >>> bool((regions["1"] <= regions.before["1"]).all()), regions.bound <= 2.0
+    (True, True)
     """
 
     def __init__(self, after: dict[str, Tensor], before: dict[str, Tensor], bound: float) -> None:
@@ -83,6 +101,15 @@ def sparsify(
     -----
     Movements of several calls add up: two calls with tolerance ``t`` may move the output by ``2 t``
     from where it was at first.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, sparsify
+    >>> model = nn.Sequential(OrthogonalLinear(2, 3), LinearSpline(3, init="relu"))
+    >>> regions = sparsify(model, tolerance=0.0)
+    >>> regions["1"].tolist(), regions.bound
+    ([2, 2, 2], 0.0)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"sparsify takes a model, an nn.Module, got {type(model).__name__}.")

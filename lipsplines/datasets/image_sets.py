@@ -54,6 +54,11 @@ def images(name: str) -> Images:
 
     From ``LIPSPLINES_DATA``, the cache or the public source (`lipsplines.datasets.files.read`).
 
+    Parameters
+    ----------
+    name
+        One of `IMAGE_SETS`.
+
     Raises
     ------
     ValueError
@@ -114,10 +119,22 @@ def mask(name: str) -> NDArray[np.bool_]:
 def unit_interval(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey levels from 0 to 255 as float32 in [0, 1], shape kept.
 
+    Parameters
+    ----------
+    images
+        uint8, any shape.
+
     Raises
     ------
     ValueError
         For any other type than uint8: floating-point pixels have been divided already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.datasets import unit_interval
+    >>> unit_interval(np.array([0, 255], dtype=np.uint8)).tolist()
+    [0.0, 1.0]
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = getattr(images, "dtype", type(images).__name__)
