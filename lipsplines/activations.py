@@ -186,7 +186,7 @@ class GroupSort(nn.Module):
     Raises
     ------
     ValueError
-        For a group size below 2, and in the forward pass for an input whose channels cannot be split.
+        For a group size below 2, and in the forward pass for channels that cannot be split.
 
     Examples
     --------
@@ -250,7 +250,8 @@ class Householder(nn.Module):
     --------
     >>> import torch
     >>> from lipsplines import Householder
-    >>> Householder(4)(torch.tensor([[1.0, 3.0, 5.0, -2.0]])).round(decimals=4).tolist()
+    >>> y = Householder(4)(torch.tensor([[1.0, 3.0, 5.0, -2.0]]))
+    >>> y.round(decimals=4).tolist()
     [[3.0, 1.0, 5.0, -2.0]]
     """
 

@@ -20,6 +20,7 @@ __all__ = [
     "verdict",
 ]
 
+#: Level of the tests behind every verdict, 5 %.
 LEVEL = 0.05
 
 

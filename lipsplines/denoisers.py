@@ -24,9 +24,10 @@ from lipsplines.models import make_activation
 
 __all__ = ["CONSTRAINTS", "NAMES", "WEIGHTS", "build_denoiser", "denoiser_facts", "load_denoiser"]
 
+#: Name of a constraint -> class of the convolutions.
 CONSTRAINTS: dict[str, type[nn.Conv2d]] = {"orthogonal": OrthogonalConv2d, "none": nn.Conv2d}
 
-# Name for `load_denoiser` -> activation and constraint of the convolutions.
+#: Name for `load_denoiser` -> activation and constraint of the convolutions.
 NAMES: dict[str, tuple[str, str]] = {
     "spline": ("spline-identity", "orthogonal"),
     "relu": ("relu", "orthogonal"),
@@ -36,6 +37,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "householder": ("householder", "orthogonal"),
     "unconstrained": ("relu", "none"),
 }
+#: Folder of the trained weights within the package.
 WEIGHTS = files("lipsplines") / "weights"
 INDEX = "denoisers.json"
 

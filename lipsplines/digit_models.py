@@ -14,7 +14,8 @@ from lipsplines.models import make_activation
 
 __all__ = ["SIDE", "Classifier", "ConvCritic", "Generator", "initialize"]
 
-SIDE = 28  # pixels of an image, each way
+#: Pixels of an image, each way.
+SIDE = 28
 
 
 class Generator(nn.Sequential):

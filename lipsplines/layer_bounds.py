@@ -126,6 +126,7 @@ def _one(module: nn.Module, shape: Sequence[int]) -> float:
     return 1.0
 
 
+#: Class of a layer -> function of the layer and the shape of one input that bounds its constant.
 BOUNDS: dict[type[nn.Module], Callable[[nn.Module, Sequence[int]], float]] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,

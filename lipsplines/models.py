@@ -18,12 +18,13 @@ from lipsplines.layers import OrthogonalLinear, SpectralLinear
 
 __all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation", "spline_tensors"]
 
+#: Name of a constraint -> fully connected layer.
 LINEAR_LAYERS: dict[str, Callable[..., nn.Linear]] = {
     "orthogonal": OrthogonalLinear,
     "spectral": SpectralLinear,
 }
 
-# Name -> module for a number of channels. Names with a dash give the start of the learned ones.
+#: Name -> module for a number of channels. Names with a dash give the start of the learned ones.
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda channels: nn.ReLU(),
     "absolute": lambda channels: Absolute(),

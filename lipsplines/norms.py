@@ -16,6 +16,7 @@ from lipsplines.convolutions import _pair
 
 __all__ = ["UNIT_ROUNDOFF", "kernel_norm_bound", "matrix_norm_bound"]
 
+#: Of float64, ``2^-53``.
 UNIT_ROUNDOFF = 2.0**-53
 
 # Frequencies of the finest grid, times the cube of the channels or of 32: a second or two of work.

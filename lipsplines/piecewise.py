@@ -74,7 +74,7 @@ class PiecewiseLinear:
 
     @property
     def second_order_tv(self) -> float:
-        """TV2: the sum of the absolute slope changes."""
+        """The sum of the absolute slope changes, TV2."""
         return float(np.abs(self.jumps).sum())
 
     @property

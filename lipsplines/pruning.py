@@ -27,17 +27,13 @@ __all__ = ["Regions", "interpolate_nodes", "smallest_errors", "sparsify"]
 class Regions(dict[str, Tensor]):
     """Linear regions of each activation by the name of its module, shape ``(C,)``.
 
-    Attributes
-    ----------
-    before
-        The same before knots were removed.
-    bound
-        The model's output has moved by at most this much, in the 2-norm, for every input.
-
     Parameters
     ----------
     after
         What the dictionary holds.
+
+    Attributes
+    ----------
     before
         The same before knots were removed.
     bound

@@ -116,6 +116,7 @@ class Check:
     measure: Callable[[str, int], list[Measurement]]
 
 
+#: All checks by name, once their modules are loaded.
 CHECKS: dict[str, Check] = {}
 
 

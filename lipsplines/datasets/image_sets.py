@@ -14,7 +14,9 @@ from lipsplines.datasets.registry import DataError, data_set
 
 __all__ = ["IMAGE_SETS", "MASKS", "Images", "images", "mask", "unit_interval"]
 
+#: Names for `images`.
 IMAGE_SETS = ("bsd/train400", "bsd/val12", "bsd/bsd68", "mri", "ct/validation", "ct/test")
+#: Names for `mask`.
 MASKS = ("Cartesian30", "Radial30", "Random30")
 
 

@@ -49,7 +49,7 @@ class File:
 
     @property
     def limit(self) -> int:
-        """Bytes that the file itself has at most: an archive may be a little above its content."""
+        """Bytes that the file itself has at most; an archive may be a little above its content."""
         return self.size + self.size // 100 + 1024 if self.compressed else self.size
 
     def content(self, data: bytes) -> bytes:

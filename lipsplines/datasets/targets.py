@@ -8,6 +8,7 @@ import numpy as np
 
 __all__ = ["TARGETS_1D", "target_1d"]
 
+#: Names for `target_1d`.
 TARGETS_1D = ("f1", "f2", "f3")
 
 _NUM_KNOTS = 9

@@ -31,9 +31,11 @@ __all__ = [
     "status",
 ]
 
+#: Profiles of every experiment, from seconds to the sizes of the paper.
 PROFILES = ("smoke", "quick", "paper")
-# Profiles whose runs take so long that they are kept. An experiment of which the paper's sizes need
-# a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor can do.
+#: Profiles whose runs take so long that they are kept. An experiment of which the paper's sizes
+#: need a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor
+#: can do.
 LONG_PROFILES = ("reduced", "paper")
 
 Settings = dict[str, Any]

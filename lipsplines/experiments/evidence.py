@@ -31,6 +31,7 @@ __all__ = [
     "rule_text",
 ]
 
+#: Verdict on a claim without the records that would decide it.
 NOT_RUN = "not run"
 ANSWERS = {True: "confirmed", False: "not confirmed"}
 
@@ -84,7 +85,7 @@ class Finding:
 
     @property
     def p_value(self) -> float | None:
-        """P-value of the whole claim: the largest of its comparisons, after Holm's correction."""
+        """P-value of the whole claim, the largest of its comparisons after Holm's correction."""
         if not self.comparisons:
             return None
         return max(holm([comparison.p_holds for comparison in self.comparisons]))

@@ -36,11 +36,6 @@ class LinearOperator(ABC):
     dtype
         Precision of the images, float32 or float64; None if any of the two will do.
 
-    Parameters
-    ----------
-    image_shape, data_shape, norm_bound, complex_data, dtype
-        The attributes.
-
     Examples
     --------
     >>> import torch

@@ -1,0 +1,43 @@
+"""References of the API pages: docstrings name things in single backticks, as they read best.
+
+A name of the library becomes a link, from wherever it is named; a parameter, or a type of another
+package, stays as it is. No inventory of another project is needed.
+"""
+
+from typing import Any
+
+from docutils.nodes import Node
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+
+def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Node) -> Node | None:
+    """Link to the one object whose full name ends with the name given, if there is one."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    objects = env.domains["py"].objects
+    found = [name for name in objects if name == target or name.endswith(f".{target}")]
+    if len(found) == 1:
+        entry = objects[found[0]]
+        return make_refnode(
+            app.builder, node["refdoc"], entry.docname, entry.node_id, content, found[0]
+        )
+    # Sphinx warns of what is left: a name of the library that is not there.
+    return None if target.startswith("lipsplines.") else content
+
+
+def _without_arguments(
+    app: Sphinx, kind: str, name: str, of: Any, options: Any, signature: str, returned: str | None
+) -> tuple[str, None] | None:
+    """A module without a constructor takes no arguments, whatever that of `nn.Module` says."""
+    return ("()", None) if kind == "class" and signature == "(*args: Any, **kwargs: Any)" else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the extension."""
+    app.connect("missing-reference", _resolve)
+    app.connect("autodoc-process-signature", _without_arguments)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
