@@ -30,10 +30,16 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: No
 
 
 def _without_arguments(
-    app: Sphinx, kind: str, name: str, of: Any, options: Any, signature: str, returned: str | None
+    app: Sphinx,
+    kind: str,
+    name: str,
+    of: Any,
+    options: Any,
+    signature: str | None,
+    returned: str | None,
 ) -> tuple[str, None] | None:
     """A module without a constructor takes no arguments, whatever that of `nn.Module` says."""
-    return ("()", None) if kind == "class" and signature == "(*args: Any, **kwargs: Any)" else None
+    return ("()", None) if kind == "class" and str(signature).startswith("(*args") else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
