@@ -90,7 +90,13 @@ def note(records: Sequence[Record], text: str = "") -> None:
 
 
 def activation_label(name: str) -> str:
-    """Name of an activation as the book writes it."""
+    """Name of an activation as the book writes it.
+
+    Parameters
+    ----------
+    name
+        A key of `ACTIVATION_STYLES`; another name stays as it is.
+    """
     return ACTIVATION_STYLES[name][0] if name in ACTIVATION_STYLES else name
 
 

@@ -155,6 +155,11 @@ def linear_parts(module: nn.Module) -> tuple[Tensor, int] | None:
     """Weight of a linear or convolutional layer, and in how many windows a pixel may lie.
 
     For bounds of the rounding in its inner products; None for other layers.
+
+    Parameters
+    ----------
+    module
+        The layer.
     """
     if isinstance(module, nn.Linear):
         return module.weight, 1

@@ -179,6 +179,15 @@ def interpolate_nodes(
 
     Pieces that were straight within `slack` keep their coefficients, so that the outer ones, which
     continue for ever, do not turn by rounding.
+
+    Parameters
+    ----------
+    coefficients
+        Of one spline, shape ``(K,)``.
+    nodes
+        Indices of the knots that stay, ascending.
+    slack
+        Deviations from a line up to this size count as none.
     """
     result = np.interp(np.arange(coefficients.size), nodes, coefficients[list(nodes)])
     for i, j in pairwise(nodes):
