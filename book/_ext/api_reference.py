@@ -4,8 +4,6 @@ A name of the library becomes a link, from wherever it is named; a parameter, or
 package, stays as it is. No inventory of another project is needed.
 """
 
-from typing import Any
-
 from docutils.nodes import Node
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -29,21 +27,23 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: No
     return None if target.startswith("lipsplines.") else content
 
 
-def _without_arguments(
+def _readable(
     app: Sphinx,
     kind: str,
     name: str,
-    of: Any,
-    options: Any,
+    member: object,
+    options: object,
     signature: str | None,
     returned: str | None,
-) -> tuple[str, None] | None:
-    """A module without a constructor takes no arguments, whatever that of `nn.Module` says."""
-    return ("()", None) if kind == "class" and str(signature).startswith("(*args") else None
+) -> tuple[str | None, str | None]:
+    """Mend two signatures: of a module without a constructor, and of a default that is made."""
+    if kind == "class" and signature and signature.startswith("(*args"):
+        return "()", returned  # not the arguments of `nn.Module`
+    return signature and signature.replace("<factory>", "..."), returned
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("missing-reference", _resolve)
-    app.connect("autodoc-process-signature", _without_arguments)
+    app.connect("autodoc-process-signature", _readable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
