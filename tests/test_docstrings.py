@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +157,19 @@ def test_example(example: doctest.DocTest) -> None:
     told: list[str] = []
     doctest.DocTestRunner().run(example, out=told.append)
     assert not told, "".join(told)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_names_in_docstrings_exist(module: str) -> None:
+    """A dotted name in single backticks is one of the library, or of a class of the module."""
+    tree = ast.parse(inspect.getsource(load(module)))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    texts = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, documented)]
+    names = re.findall(r"(?<!`)`(\w+(?:\.\w+)+)`(?!`)", "\n".join(texts))
+    missing = [
+        name
+        for name in names
+        if pydoc.locate(f"lipsplines.{name.removeprefix('lipsplines.')}") is None
+        and not inspect.isclass(getattr(load(module), name.partition(".")[0], None))
+    ]
+    assert missing == []
