@@ -68,6 +68,16 @@ class LinearSpline(nn.Module):
     Slopes are differences of coefficients. In float32, coefficients of a size far above the range,
     with a mean of 1000, say, leave slopes up to 1e-3 above the bound; a bias of the next layer does
     better there. `certify.lipschitz_bounds` counts what the stored numbers give.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import LinearSpline
+    >>> activation = LinearSpline(3, num_coefficients=5, init="relu")
+    >>> activation(torch.tensor([[-2.0, 0.5, 3.0]])).tolist()
+    [[0.0, 0.5, 3.0]]
+    >>> activation.second_order_tv().tolist()
+    [1.0, 1.0, 1.0]
     """
 
     def __init__(
@@ -172,6 +182,18 @@ class GroupSort(nn.Module):
         At least 2; it must divide the size of `dim`. Each group comes out in ascending order.
     dim
         Dimension that holds the channels.
+
+    Raises
+    ------
+    ValueError
+        For a group size below 2, and in the forward pass for channels that cannot be split.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import GroupSort
+    >>> GroupSort(2)(torch.tensor([[3.0, 1.0, -2.0, 5.0]])).tolist()
+    [[1.0, 3.0, -2.0, 5.0]]
     """
 
     def __init__(self, group_size: int = 2, dim: int = 1) -> None:
@@ -216,6 +238,21 @@ class Householder(nn.Module):
     ----------
     num_activations
         Number of channels, even; each pair learns its angle ``t``.
+    device, dtype
+        Of the parameters.
+
+    Raises
+    ------
+    ValueError
+        For an odd number of channels, and in the forward pass for an input that has another number.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import Householder
+    >>> y = Householder(4)(torch.tensor([[1.0, 3.0, 5.0, -2.0]]))
+    >>> y.round(decimals=4).tolist()
+    [[3.0, 1.0, 5.0, -2.0]]
     """
 
     def __init__(self, num_activations: int, *, device=None, dtype=None) -> None:
@@ -249,11 +286,26 @@ class LipschitzPReLU(nn.Module):
         Number of channels.
     init
         Starting slope in [-1, 1], or ``"maxmin"``: +1 and -1 in turn.
+    device, dtype
+        Of the parameters.
+
+    Raises
+    ------
+    ValueError
+        For a start outside of [-1, 1], and in the forward pass for an input that does not have
+        `num_parameters` channels.
 
     Notes
     -----
     A slope that an optimizer has pushed out of [-1, 1] still receives the gradients that lead back,
     unlike with a plain clamp, which would freeze it for good.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import LipschitzPReLU
+    >>> LipschitzPReLU(2, init=0.5)(torch.tensor([[-2.0, 4.0]])).tolist()
+    [[-1.0, 4.0]]
     """
 
     def __init__(
@@ -285,7 +337,15 @@ class LipschitzPReLU(nn.Module):
 
 
 class Absolute(nn.Module):
-    """Absolute value: 1-Lipschitz for every p-norm, gradient-norm preserving almost everywhere."""
+    """Absolute value: 1-Lipschitz for every p-norm, gradient-norm preserving almost everywhere.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import Absolute
+    >>> Absolute()(torch.tensor([[-2.0, 3.0]])).tolist()
+    [[2.0, 3.0]]
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
@@ -296,6 +356,19 @@ def tv2(model: nn.Module) -> Tensor:
 
     The regularizer of the training problem (Ducotterd et al. 2024, Section 3.1), differentiable.
     Without a spline it is zero.
+
+    Parameters
+    ----------
+    model
+        Any module, with splines or without.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, tv2
+    >>> model = nn.Sequential(OrthogonalLinear(2, 3), LinearSpline(3, init="absolute"))
+    >>> round(tv2(model).item(), 2)  # 2 for each absolute value
+    6.0
     """
     terms = [m.second_order_tv().sum() for m in model.modules() if isinstance(m, LinearSpline)]
     if terms:

@@ -30,7 +30,15 @@ Source = Callable[[int, torch.Generator], Tensor]
 
 
 def dual_value(critic: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """``mean f(x) - mean f(y)``, from one pass over both; a scalar."""
+    """``mean f(x) - mean f(y)``, from one pass over both; a scalar.
+
+    Parameters
+    ----------
+    critic
+        From samples ``(n, ...)`` to ``(n, 1)``.
+    x, y
+        Samples of both laws, shapes ``(n, ...)`` and ``(m, ...)``.
+    """
     values = critic(torch.cat([x, y])).flatten()
     return values[: len(x)].mean() - values[len(x) :].mean()
 
@@ -38,7 +46,19 @@ def dual_value(critic: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def raise_dual(
     critic: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, tv2_weight: float
 ) -> float:
-    """One step of a critic, up the dual less `tv2_weight` times TV2; the dual before the step."""
+    """One step of a critic, up the dual less `tv2_weight` times TV2; the dual before the step.
+
+    Parameters
+    ----------
+    critic
+        From samples ``(n, ...)`` to ``(n, 1)``; changed in place.
+    optimizer
+        Of its parameters.
+    x, y
+        Samples of both laws, shapes ``(n, ...)`` and ``(m, ...)``.
+    tv2_weight
+        Weight of `tv2`, not negative.
+    """
     optimizer.zero_grad()
     with constrain_once():
         value = dual_value(critic, x, y)
@@ -52,7 +72,17 @@ def raise_dual(
 
 @torch.no_grad()
 def values_of(critic: nn.Module, samples: Tensor, batch: int = 1000) -> Tensor:
-    """Values of a critic on samples ``(n, ...)``, shape ``(n,)``; the critic keeps its state."""
+    """Values of a critic on samples ``(n, ...)``, shape ``(n,)``; the critic keeps its state.
+
+    Parameters
+    ----------
+    critic
+        From samples ``(n, ...)`` to ``(n, 1)``.
+    samples
+        Shape ``(n, ...)``.
+    batch
+        Number of samples in a pass.
+    """
     training = critic.training
     critic.eval()
     try:
@@ -119,7 +149,7 @@ class CriticTraining(Training):
         rates of splines see `training.parameter_groups`.
     seed
         Of all that is random.
-    validation
+    validation, every
         Samples of both laws that decide which critic is kept, every `every` steps; None keeps the
         last one. Samples that picked a critic are no test of it.
     checkpoint, label
@@ -222,7 +252,7 @@ class GanTraining(Training):
         Settings of Adam and of the critic's loss.
     seed, checkpoint, label
         As for `CriticTraining`.
-    evaluate
+    evaluate, every
         From the generator to numbers for the curves, every `every` steps; it must leave the
         generator as it is.
 

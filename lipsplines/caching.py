@@ -57,7 +57,17 @@ def constrain_once() -> Iterator[None]:
 
 
 def once(module: nn.Module, compute: Callable[[], Tensor], *parameters: Tensor) -> Tensor:
-    """``compute()``, or what it gave before for this module and these parameters in this block."""
+    """``compute()``, or what it gave before for this module and these parameters in this block.
+
+    Parameters
+    ----------
+    module
+        Whose parameters they are.
+    compute
+        What is to be computed once.
+    parameters
+        All tensors that the result depends on.
+    """
     results = None if torch.compiler.is_compiling() else _block.get()
     if results is None:
         return compute()
@@ -82,6 +92,17 @@ def constrained(
     is kept with copies of the parameters, and used again while they are equal entry by entry: no
     way to change a parameter goes unnoticed. The result comes as a copy, which the caller may
     change. Training drops what was kept.
+
+    Parameters
+    ----------
+    module
+        Whose parameters they are.
+    function
+        Of the parameters and the settings.
+    parameters
+        Tensors, perhaps with gradients.
+    settings
+        Everything else that the result depends on.
     """
 
     def compute() -> Tensor:

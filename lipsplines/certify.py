@@ -48,6 +48,16 @@ class LipschitzBounds(tuple):
         rounding error, is `lower`.
     layers
         Upper bound for each layer, by its name in the model.
+
+    Examples
+    --------
+    >>> from lipsplines import OrthogonalLinear, lipschitz_bounds
+    >>> bounds = lipschitz_bounds(OrthogonalLinear(3, 3))
+    >>> lower, upper = bounds
+    >>> lower == bounds.lower <= bounds.upper == upper
+    True
+    >>> bounds.points.shape, list(bounds.layers)
+    (torch.Size([2, 3]), ['model'])
     """
 
     def __new__(
@@ -118,6 +128,16 @@ def lipschitz_bounds(
     ValueError
         If a parameter is NaN or infinite, the bound overflows, the probes are no finite points, or
         the input shape cannot be inferred or does not fit the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, lipschitz_bounds
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(OrthogonalLinear(2, 8), LinearSpline(8), OrthogonalLinear(8, 1))
+    >>> lower, upper = lipschitz_bounds(model)
+    >>> 0 < lower <= upper < 1.001
+    True
     """
     frozen, constants, points = _prepare(model, input_shape, probes)
     upper = _constant(frozen, constants)
@@ -136,16 +156,48 @@ def layer_constants(
     The layers come in the order of their application, one that is applied twice as two. The last
     value is a point of the model's domain, shape ``(1, *input_shape)``.
 
+    Parameters
+    ----------
+    model, input_shape
+        As for `lipschitz_bounds`.
+
     Raises
     ------
     TypeError, ValueError
         As `lipschitz_bounds`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import OrthogonalLinear
+    >>> from lipsplines.certify import layer_constants
+    >>> model = nn.Sequential(OrthogonalLinear(4, 2), nn.ReLU())
+    >>> frozen, constants, point = layer_constants(model)
+    >>> [round(constant, 4) for constant in constants.values()], point.shape
+    ([1.0, 1.0], torch.Size([1, 4]))
     """
     return _prepare(model, input_shape, 1)
 
 
 def unfold_chain(module: nn.Module, name: str = "model") -> Iterator[tuple[nn.Module, str]]:
-    """The layers of nested containers with their names, in the order of their application."""
+    """The layers of nested containers with their names, in the order of their application.
+
+    Parameters
+    ----------
+    module
+        ``nn.Sequential``, `Residual` and `Averaged`, nested, or one layer.
+    name
+        That of `module`, with which the names of its layers begin.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import Residual
+    >>> from lipsplines.certify import unfold_chain
+    >>> model = nn.Sequential(nn.Linear(2, 2), Residual(nn.ReLU()))
+    >>> [name for _, name in unfold_chain(model)]
+    ['model.0', 'model.1.module']
+    """
     children = _children(module)
     if children is None:
         yield module, name
@@ -155,7 +207,26 @@ def unfold_chain(module: nn.Module, name: str = "model") -> Iterator[tuple[nn.Mo
 
 
 def input_shapes(frozen: nn.Module, point: Tensor) -> dict[nn.Module, torch.Size]:
-    """Shape of one input of each layer, when the model is applied to a point ``(1, *shape)``."""
+    """Shape of one input of each layer, when the model is applied to a point ``(1, *shape)``.
+
+    Parameters
+    ----------
+    frozen, point
+        The model and the point of `layer_constants`.
+
+    Raises
+    ------
+    ValueError
+        If the model does not accept the point, or mixes the samples of a batch.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines.certify import input_shapes, layer_constants
+    >>> frozen, _, point = layer_constants(nn.Sequential(nn.Linear(4, 2), nn.ReLU()))
+    >>> [tuple(shape) for shape in input_shapes(frozen, point).values()]
+    [(4,), (2,)]
+    """
     shapes: dict[nn.Module, torch.Size] = {}
     layers = [layer for layer, _ in unfold_chain(frozen)]
     hooks = [
@@ -189,6 +260,15 @@ def gains_above(module: nn.Module, constants: dict[nn.Module, float]) -> dict[nn
     ----------
     module, constants
         The model and the bounds of `layer_constants`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines.certify import gains_above, layer_constants
+    >>> model = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+    >>> frozen, constants, _ = layer_constants(model)
+    >>> [round(gain, 4) for gain in gains_above(frozen, constants).values()]
+    [1.0, 1.0]
     """
     gains: dict[nn.Module, float] = {}
 
@@ -226,6 +306,20 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
     -------
     Tensor
         Shape ``(N,)``. It does not count the rounding of the logits.
+
+    Raises
+    ------
+    ValueError
+        If the logits are of another shape or not finite, or the bound is not a positive number.
+    TypeError
+        If `lipschitz` is the pair of bounds.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import certified_radius
+    >>> round(certified_radius(torch.tensor([[3.0, 1.0, 0.0]])).item(), 4)
+    1.4142
     """
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits must have shape (N, classes >= 2), got {tuple(logits.shape)}.")

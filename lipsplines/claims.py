@@ -20,6 +20,7 @@ __all__ = [
     "verdict",
 ]
 
+#: Level of the tests behind every verdict, 5 %.
 LEVEL = 0.05
 
 
@@ -37,6 +38,13 @@ class Comparison:
         One-sided p-values for "our error is below `margin` times theirs" and "above".
     margin
         The factor.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import compare
+    >>> comparison = compare("ours", [1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    >>> comparison.label, comparison.ratio, comparison.margin
+    ('ours', 0.5, 1.0)
     """
 
     label: str
@@ -57,11 +65,20 @@ def compare(
         Positive errors of as many runs, paired: entry ``i`` of both used the same data.
     margin
         1 to test for a smaller error; 1.1, say, for an error at most 10 % larger.
+    label
+        What is compared.
 
     Raises
     ------
     ValueError
         If the lengths differ, a value is not positive, or there is nothing to compare.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import compare
+    >>> comparison = compare("ours", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])
+    >>> comparison.p_holds  # all of 5 pairs in favour: 1 / 2^5
+    0.03125
     """
     from scipy.stats import wilcoxon
 
@@ -87,6 +104,12 @@ def ranks(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[int]
         One error for each of ``n`` runs.
     theirs
         Those of the rivals, ``k - 1`` lists of ``n``. One that equals ours counts as smaller.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import ranks
+    >>> ranks([1.0, 5.0], [[2.0, 4.0], [3.0, 3.0]])
+    [1, 3]
     """
     return [1 + sum(rival[run] <= own for rival in theirs) for run, own in enumerate(ours)]
 
@@ -102,10 +125,24 @@ def compare_ranks(
     as smaller than ours for "below", as larger for "above". ``ratio`` is the median over the runs
     of our error over the median rival's.
 
+    Parameters
+    ----------
+    label
+        What is compared.
+    ours, theirs
+        As for `ranks`.
+
     Raises
     ------
     ValueError
         If the runs differ in number, there are none, or an error is NaN or infinite.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import compare_ranks
+    >>> comparison = compare_ranks("ours", [1.0, 1.0], [[2.0, 4.0], [3.0, 3.0]])
+    >>> round(comparison.p_holds, 4)  # first of three, twice: 1 / 3^2
+    0.1111
     """
     runs, sides = len(ours), len(theirs) + 1
     if runs == 0 or sides < 2 or any(len(rival) != runs for rival in theirs):
@@ -139,6 +176,13 @@ class Ranking:
         Friedman's test that the methods do not differ.
     distance
         Nemenyi's critical difference: mean ranks that differ by less are not told apart.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import rank_methods
+    >>> ranking = rank_methods({"a": [1.0, 1.0], "b": [2.0, 3.0], "c": [3.0, 2.0]})
+    >>> ranking.means, ranking.ties()
+    ({'a': 1.0, 'b': 2.5, 'c': 2.5}, [('a', 'b', 'c')])
     """
 
     means: dict[str, float]
@@ -169,12 +213,21 @@ def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) ->
     ----------
     errors
         Method -> an error for each block, in one order of the blocks.
+    level
+        Of the critical difference, in (0, 1).
 
     Raises
     ------
     ValueError
         If there are fewer than three methods or two blocks, the lengths differ, or an error is not
         finite.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import rank_methods
+    >>> ranking = rank_methods({name: [rank] * 20 for rank, name in enumerate("abc")})
+    >>> ranking.ties(), ranking.p_value < 0.001
+    ([], True)
     """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
@@ -200,7 +253,19 @@ def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for several tests by Holm's step-down rule (Holm 1979)."""
+    """P-values adjusted for several tests by Holm's step-down rule (Holm 1979).
+
+    Parameters
+    ----------
+    p_values
+        One for each test, in [0, 1].
+
+    Examples
+    --------
+    >>> from lipsplines.claims import holm
+    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
@@ -214,6 +279,24 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
 
     Confirmed if every comparison holds at the level after Holm's correction; not confirmed if at
     least one fails at the level after the same correction; else inconclusive.
+
+    Parameters
+    ----------
+    comparisons
+        The tests behind a claim, at least one.
+    level
+        Of the whole, in (0, 1).
+
+    Raises
+    ------
+    ValueError
+        Without a comparison.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import compare, verdict
+    >>> verdict([compare("ours", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])])
+    'confirmed'
     """
     if not comparisons:
         raise ValueError("A verdict needs at least one comparison.")
@@ -227,7 +310,29 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
 def median_interval(
     values: Sequence[float], confidence: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:
-    """Bootstrap (percentile) interval of the median; the same values give the same interval."""
+    """Bootstrap (percentile) interval of the median; the same values give the same interval.
+
+    Parameters
+    ----------
+    values
+        At least two.
+    confidence
+        Of the two-sided interval, in (0, 1).
+    resamples
+        Number of bootstrap samples.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two values.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import median_interval
+    >>> low, high = median_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    >>> 1 <= low <= 3 <= high <= 5
+    True
+    """
     from scipy.stats import bootstrap
 
     data = np.asarray(values, dtype=float)

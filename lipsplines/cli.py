@@ -16,7 +16,13 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 (a run failed) or 2 (bad input)."""
+    """Run the command line and return its exit status: 0, 1 (a run failed) or 2 (bad input).
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; those of this process by default.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # tables have signs that not every terminal knows
             stream.reconfigure(errors="replace")

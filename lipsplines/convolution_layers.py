@@ -70,6 +70,17 @@ class OrthogonalConv2d(nn.Conv2d):
     ValueError
         For settings that are not supported, and in the forward pass for an image that does not
         fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import OrthogonalConv2d
+    >>> layer = OrthogonalConv2d(4, 8, 3, padding=1, padding_mode="circular", bias=False)
+    >>> image = torch.randn(1, 4, 16, 16)
+    >>> layer(image).shape
+    torch.Size([1, 8, 16, 16])
+    >>> torch.allclose(layer(image).norm(), image.norm(), rtol=1e-4)
+    True
     """
 
     folded_class = nn.Conv2d
@@ -139,6 +150,19 @@ class CircularConvTranspose2d(nn.ConvTranspose2d):
 
     For square kernels of side ``k``, stride ``s``, padding ``p``, ``k - s <= 2 p < k``, and
     ``output_padding = s + 2 p - k``; an ``m_1 x m_2`` image becomes ``s m_1 x s m_2``.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, output_padding, bias, device, dtype
+        As in ``nn.ConvTranspose2d``; inputs of shape ``(N, c_in, m_1, m_2)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.convolution_layers import CircularConvTranspose2d
+    >>> layer = CircularConvTranspose2d(2, 1, 3, stride=2, padding=1, output_padding=1)
+    >>> layer(torch.zeros(1, 2, 4, 4)).shape
+    torch.Size([1, 1, 8, 8])
     """
 
     def __init__(
@@ -221,6 +245,19 @@ class OrthogonalConvTranspose2d(CircularConvTranspose2d):
         ``k - s <= 2 p < k`` and ``output_padding = s + 2 p - k``, which gives ``s n_1 x s n_2``.
     padding_mode
         ``"zeros"`` or ``"circular"``, which ``nn.ConvTranspose2d`` does not have.
+
+    Raises
+    ------
+    ValueError
+        For settings that are not supported.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import OrthogonalConvTranspose2d
+    >>> layer = OrthogonalConvTranspose2d(8, 4, 4, stride=2, padding=1)
+    >>> layer(torch.zeros(1, 8, 7, 7)).shape
+    torch.Size([1, 4, 14, 14])
     """
 
     def __init__(

@@ -54,6 +54,15 @@ def convolution_singular_values(
     ValueError
         If the kernel has not four dimensions, is not finite or does not fit, or the stride divides
         no side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.convolutions import convolution_singular_values
+    >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
+    >>> values = convolution_singular_values(difference, size=4)
+    >>> values.shape, round(values[0].item(), 4)
+    (torch.Size([16]), 2.0)
     """
     height, width = _sides(kernel, size, stride)
     _check_finite(kernel)
@@ -93,6 +102,19 @@ def convolution_norm_bound(
         A scalar: never above `patch_norm_bound`, nor above the bound for stride 1 on the same
         torus. It is a bound in exact arithmetic; convert the kernel to float64 for figures that
         must not depend on rounding.
+
+    Raises
+    ------
+    ValueError
+        As from `convolution_singular_values`, and for an unknown padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.convolutions import convolution_norm_bound
+    >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
+    >>> round(convolution_norm_bound(difference, size=4, padding="circular").item(), 4)
+    2.0
     """
     _check_padding(padding)
     if padding == "zeros":
@@ -123,6 +145,19 @@ def patch_norm_bound(kernel: Tensor, stride: int = 1) -> Tensor:
     -------
     Tensor
         A scalar.
+
+    Raises
+    ------
+    ValueError
+        If the kernel has not four dimensions or is not finite, or the stride is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.convolutions import patch_norm_bound
+    >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
+    >>> round(patch_norm_bound(difference).item(), 4)
+    2.0
     """
     sides = _check_kernel(kernel)
     _check_positive("stride", stride)
@@ -151,6 +186,19 @@ def convolution_matrix(
     -------
     Tensor
         Shape ``(c_out ceil(n_1 / s) ceil(n_2 / s), c_in n_1 n_2)``.
+
+    Raises
+    ------
+    ValueError
+        If the kernel has not four dimensions or does not fit, or for an unknown padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.convolutions import convolution_matrix
+    >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
+    >>> convolution_matrix(difference, size=(1, 3)).tolist()
+    [[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0], [1.0, 0.0, -1.0]]
     """
     height, width = _sides(kernel, size, stride)
     _check_padding(padding)
@@ -183,6 +231,20 @@ def power_iteration(
     -------
     Tensor
         Shape ``(steps,)``.
+
+    Raises
+    ------
+    ValueError
+        If the kernel has not four dimensions or does not fit, or `steps` is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.convolutions import power_iteration
+    >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
+    >>> estimates = power_iteration(difference, 4, 5, torch.Generator().manual_seed(0))
+    >>> estimates.shape, bool((estimates <= 2.0 + 1e-5).all())
+    (torch.Size([5]), True)
     """
     height, width = _sides(kernel, size, 1)
     _check_positive("steps", steps)

@@ -52,7 +52,15 @@ def decompose(function: PiecewiseLinear, tolerance: float = 1e-12) -> list[Piece
 
 
 def compose(factors: Sequence[PiecewiseLinear], x: ArrayLike) -> NDArray[np.float64]:
-    """Values at `x` of the composition of `factors`, the first applied first."""
+    """Values at `x` of the composition of `factors`, the first applied first.
+
+    Parameters
+    ----------
+    factors
+        At least one.
+    x
+        Any shape, which the result keeps.
+    """
     values = np.asarray(x, dtype=np.float64)
     for factor in factors:
         values = factor(values)

@@ -24,9 +24,10 @@ from lipsplines.models import make_activation
 
 __all__ = ["CONSTRAINTS", "NAMES", "WEIGHTS", "build_denoiser", "denoiser_facts", "load_denoiser"]
 
+#: Name of a constraint -> class of the convolutions.
 CONSTRAINTS: dict[str, type[nn.Conv2d]] = {"orthogonal": OrthogonalConv2d, "none": nn.Conv2d}
 
-# Name for `load_denoiser` -> activation and constraint of the convolutions.
+#: Name for `load_denoiser` -> activation and constraint of the convolutions.
 NAMES: dict[str, tuple[str, str]] = {
     "spline": ("spline-identity", "orthogonal"),
     "relu": ("relu", "orthogonal"),
@@ -36,6 +37,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "householder": ("householder", "orthogonal"),
     "unconstrained": ("relu", "none"),
 }
+#: Folder of the trained weights within the package.
 WEIGHTS = files("lipsplines") / "weights"
 INDEX = "denoisers.json"
 
@@ -69,6 +71,12 @@ def build_denoiser(
     ------
     ValueError
         For an unknown activation or constraint, or fewer than two convolutions.
+
+    Examples
+    --------
+    >>> from lipsplines.denoisers import build_denoiser
+    >>> len(build_denoiser("groupsort-2", channels=4, depth=3))  # convolutions and activations
+    5
     """
     if constraint not in CONSTRAINTS:
         raise ValueError(
@@ -112,6 +120,14 @@ def load_denoiser(name: str = "spline", sigma: float = 5) -> nn.Sequential:
         one that the index names.
     FileNotFoundError
         If the file is missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import load_denoiser
+    >>> denoiser = load_denoiser("spline", sigma=10)
+    >>> denoiser(torch.rand(1, 1, 16, 16)).shape
+    torch.Size([1, 1, 16, 16])
     """
     from lipsplines.storage import load_model
 
@@ -131,6 +147,22 @@ def denoiser_facts(name: str = "spline", sigma: float = 5) -> dict[str, Any]:
     """What is known of a trained denoiser: settings, certified bounds, test results, SHA-256.
 
     Parameters and errors as for `load_denoiser`.
+
+    Parameters
+    ----------
+    name, sigma
+        As for `load_denoiser`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As from `load_denoiser`.
+
+    Examples
+    --------
+    >>> from lipsplines.denoisers import denoiser_facts
+    >>> denoiser_facts("spline", sigma=10)["lipschitz"]["upper"] <= 1 + 1e-4
+    True
     """
     index = _index()
     if name not in index:

@@ -14,7 +14,8 @@ from lipsplines.models import make_activation
 
 __all__ = ["SIDE", "Classifier", "ConvCritic", "Generator", "initialize"]
 
-SIDE = 28  # pixels of an image, each way
+#: Pixels of an image, each way.
+SIDE = 28
 
 
 class Generator(nn.Sequential):
@@ -161,6 +162,13 @@ def initialize(model: nn.Module, deviation: float = 0.02) -> None:
 
     (Ducotterd et al. 2024, Section 5.3; Radford et al. 2016.) Layers with a kernel that is a
     function of other parameters (`OrthogonalConv2d`) keep their own random start.
+
+    Parameters
+    ----------
+    model
+        Changed in place.
+    deviation
+        Standard deviation of the weights.
     """
     with torch.no_grad():
         for module in model.modules():

@@ -42,6 +42,22 @@ def sawtooth(legs: int) -> PiecewiseLinear:
     """The function on [-1, 1] with slopes -1, 1, -1, ... on `legs` pieces of equal length.
 
     Its values lie between 0 and ``2 / legs``. With two legs it is the absolute value.
+
+    Parameters
+    ----------
+    legs
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        For fewer.
+
+    Examples
+    --------
+    >>> from lipsplines.expressivity import sawtooth
+    >>> sawtooth(4)([-1.0, -0.5, 0.0]).tolist()
+    [0.5, 0.0, 0.5]
     """
     if legs < 1:
         raise ValueError(f"A sawtooth has at least 1 leg, got {legs}.")
@@ -151,7 +167,15 @@ def _samples(x: ArrayLike, values: ArrayLike) -> tuple[NDArray, NDArray]:
 
 
 def rotating_frame(layer: int, hidden_layers: int) -> Tensor:
-    """Axes of hidden layer `layer` (from 1) of `rotating_relu_network`, the rows, shape (2, 2)."""
+    """Axes of hidden layer `layer` (from 1) of `rotating_relu_network`, the rows, shape (2, 2).
+
+    Parameters
+    ----------
+    layer
+        From 1 to `hidden_layers`.
+    hidden_layers
+        That of the network.
+    """
     angle = layer * math.pi / (hidden_layers + 1)
     sine, cosine = math.sin(angle), math.cos(angle)
     return torch.tensor([[-sine, cosine], [cosine, sine]], dtype=torch.float64)
@@ -165,10 +189,20 @@ def rotating_relu_network(hidden_layers: int) -> nn.Sequential:
     absolute value. Each layer turns the branch of positive inputs by ``pi / (N + 1)``, at the price
     of a factor ``cos(pi / (N + 1))``, and leaves the other branch alone.
 
+    Parameters
+    ----------
+    hidden_layers
+        ``N``, at least 1.
+
     Returns
     -------
     nn.Sequential
         ``nn.Linear`` and ``nn.ReLU`` in float64; every weight has orthonormal rows or columns.
+
+    Raises
+    ------
+    ValueError
+        For fewer.
     """
     if hidden_layers < 1:
         raise ValueError(f"The network has at least 1 hidden layer, got {hidden_layers}.")
@@ -188,6 +222,11 @@ def normalize_rows(weight: Tensor) -> Tensor:
     """Divide each row of ``(..., m, n)`` by its sum of absolute values where that exceeds 1.
 
     The result has operator norm at most 1 from the infinity norm to the infinity norm.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(..., m, n)``.
     """
     return weight / weight.abs().sum(-1, keepdim=True).clamp_min(1.0)
 
@@ -299,6 +338,16 @@ def sorting_as_splines(group_size: int) -> nn.Sequential:
 
     Odd-even transposition: ``group_size`` rounds of comparisons of neighbours, each comparison a
     reflection (`reflections_as_splines`). In float64.
+
+    Parameters
+    ----------
+    group_size
+        At least 2.
+
+    Raises
+    ------
+    ValueError
+        For fewer.
     """
     if group_size < 2:
         raise ValueError(f"Sorting needs at least 2 channels, got {group_size}.")

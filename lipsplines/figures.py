@@ -29,13 +29,14 @@ __all__ = [
     "use_style",
 ]
 
-# Inches: the column of the book at full size, half that on a phone, where text stays legible.
+#: Width of a figure in inches, that of the column of the book. On a phone it is half of that, where
+#: text stays legible.
 WIDTH = 6.4
 
-# MIME type of the text from which the build makes the last line of a caption.
+#: MIME type of the text from which the build makes the last line of a caption.
 SOURCE_TYPE = "application/vnd.lipsplines.source"
 
-# Activation -> label, colour, marker.
+#: Activation -> label, colour, marker.
 ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
     "relu": ("ReLU", "#4D4D4D", "o"),
     "absolute": ("absolute value", "#E69F00", "s"),
@@ -89,7 +90,13 @@ def note(records: Sequence[Record], text: str = "") -> None:
 
 
 def activation_label(name: str) -> str:
-    """Name of an activation as the book writes it."""
+    """Name of an activation as the book writes it.
+
+    Parameters
+    ----------
+    name
+        A key of `ACTIVATION_STYLES`; another name stays as it is.
+    """
     return ACTIVATION_STYLES[name][0] if name in ACTIVATION_STYLES else name
 
 

@@ -68,6 +68,17 @@ def fold(model: nn.Module) -> nn.Module:
     A class that adds no more than a constructor to another one gives way to that one. A class of
     this library names its plain class as ``folded_class`` where it adds something that is not
     needed any more. Every other class stays, so that no method or forward pass is lost.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import OrthogonalLinear, fold
+    >>> layer = OrthogonalLinear(3, 2)
+    >>> fold(layer)
+    Linear(in_features=3, out_features=2, bias=True)
+    >>> x = torch.randn(5, 3)
+    >>> torch.equal(fold(layer)(x), layer(x))
+    True
     """
     _refuse_histories(model)
     folded = copy.deepcopy(model)

@@ -41,6 +41,13 @@ def psnr(
     ValueError
         If the shapes differ, an entry is not finite, the images are not of floating point (bytes
         from 0 to 255 have another range) or the range is not a positive number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.image_quality import psnr
+    >>> round(float(psnr(np.full((8, 8), 0.6), np.full((8, 8), 0.5))), 4)
+    20.0
     """
     x, y = _pair(image, reference)
     _check_range(data_range)
@@ -53,6 +60,23 @@ def snr(image: Array | Tensor, reference: Array | Tensor) -> float | NDArray[np.
     Several papers on plug-and-play reconstruction print this number as the PSNR; it is below the
     PSNR of images in [0, 1] by what the mean square of the reference is below 1. Arguments and
     errors as for `psnr`; the reference must not be zero.
+
+    Parameters
+    ----------
+    image, reference
+        As for `psnr`.
+
+    Raises
+    ------
+    ValueError
+        As from `psnr`, and for a reference that is zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.image_quality import snr
+    >>> round(float(snr(np.full((8, 8), 0.55), np.full((8, 8), 0.5))), 4)
+    20.0
     """
     x, y = _pair(image, reference)
     power = np.square(y).mean((-2, -1))
@@ -71,12 +95,25 @@ def ssim(
     the pixels whose window lies within the image. Its own defaults, a square window of 7 x 7 and
     variances of a sample, give other numbers. Arguments and errors as for `psnr`.
 
+    Parameters
+    ----------
+    image, reference, data_range
+        As for `psnr`.
+
     Raises
     ------
     ValueError
         Also for images that are smaller than the window.
     ImportError
         Without scikit-image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.image_quality import ssim
+    >>> image = np.random.default_rng(0).random((16, 16))
+    >>> round(float(ssim(image, image)), 4), bool(ssim(1 - image, image) < 0)
+    (1.0, True)
     """
     x, y = _pair(image, reference)
     _check_range(data_range)

@@ -126,6 +126,7 @@ def _one(module: nn.Module, shape: Sequence[int]) -> float:
     return 1.0
 
 
+#: Class of a layer -> function of the layer and the shape of one input that bounds its constant.
 BOUNDS: dict[type[nn.Module], Callable[[nn.Module, Sequence[int]], float]] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
@@ -154,6 +155,11 @@ def linear_parts(module: nn.Module) -> tuple[Tensor, int] | None:
     """Weight of a linear or convolutional layer, and in how many windows a pixel may lie.
 
     For bounds of the rounding in its inner products; None for other layers.
+
+    Parameters
+    ----------
+    module
+        The layer.
     """
     if isinstance(module, nn.Linear):
         return module.weight, 1

@@ -77,6 +77,18 @@ class Residual(nn.Module):
     ----------
     module
         ``g``, whose outputs have the shape of its inputs.
+
+    Raises
+    ------
+    ValueError
+        In the forward pass, if they do not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import Residual
+    >>> Residual(torch.nn.ReLU())(torch.tensor([[-2.0, 4.0]])).tolist()
+    [[-2.0, 8.0]]
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -98,6 +110,18 @@ class Averaged(nn.Module):
         ``D``, whose outputs have the shape of its inputs.
     weight
         ``w`` in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        For a weight outside of [0, 1], and in the forward pass if ``D`` changes the shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import Averaged
+    >>> Averaged(torch.nn.ReLU(), weight=0.5)(torch.tensor([[-2.0, 4.0]])).tolist()
+    [[-1.0, 4.0]]
     """
 
     def __init__(self, module: nn.Module, weight: float = 0.5) -> None:
@@ -128,6 +152,14 @@ class OrthogonalLinear(nn.Linear):
         As in ``nn.Linear``; inputs of shape ``(*, in_features)``.
     iterations
         Number of steps of Björck's plain iteration; None for the polar factor itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import OrthogonalLinear
+    >>> layer = OrthogonalLinear(5, 3)
+    >>> torch.allclose(layer.weight @ layer.weight.mT, torch.eye(3), atol=1e-5)
+    True
     """
 
     def __init__(
@@ -158,6 +190,14 @@ class SpectralLinear(nn.Linear):
         As in ``nn.Linear``; inputs of shape ``(*, in_features)``.
     squarings
         Number of squarings of the Gram matrix; each halves the exponent of the bound's excess.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import SpectralLinear
+    >>> layer = SpectralLinear(5, 3)
+    >>> bool(torch.linalg.matrix_norm(layer.weight, 2) <= 1 + 1e-5)
+    True
     """
 
     def __init__(

@@ -18,12 +18,13 @@ from lipsplines.layers import OrthogonalLinear, SpectralLinear
 
 __all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation", "spline_tensors"]
 
+#: Name of a constraint -> fully connected layer.
 LINEAR_LAYERS: dict[str, Callable[..., nn.Linear]] = {
     "orthogonal": OrthogonalLinear,
     "spectral": SpectralLinear,
 }
 
-# Name -> module for a number of channels. Names with a dash give the start of the learned ones.
+#: Name -> module for a number of channels. Names with a dash give the start of the learned ones.
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda channels: nn.ReLU(),
     "absolute": lambda channels: Absolute(),
@@ -59,6 +60,12 @@ def make_activation(name: str, channels: int, **options) -> nn.Module:
     ------
     ValueError
         For an unknown name.
+
+    Examples
+    --------
+    >>> from lipsplines.models import make_activation
+    >>> make_activation("spline-identity", 4, num_coefficients=21).num_coefficients
+    21
     """
     if name not in ACTIVATIONS:
         raise ValueError(f"Unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}.")
@@ -68,11 +75,24 @@ def make_activation(name: str, channels: int, **options) -> nn.Module:
 def spline_tensors(model: nn.Module, channels: int | None = None) -> dict[str, Tensor]:
     """The splines of a model as its forward pass uses them, for a record.
 
+    Parameters
+    ----------
+    model
+        With splines or without.
+    channels
+        How many channels of each spline, from the first; all by default.
+
     Returns
     -------
     dict
         ``<module>.coefficients``, shape ``(C, K)``, and ``<module>.scale``, shape ``(C,)``, of each
         `LinearSpline`; of the first `channels` alone, if given.
+
+    Examples
+    --------
+    >>> from lipsplines.models import MLP, spline_tensors
+    >>> {name: tuple(t.shape) for name, t in spline_tensors(MLP((1, 4, 1), "spline-relu")).items()}
+    {'1.coefficients': (4, 51), '1.scale': (4,)}
     """
     found = {}
     for name, module in model.named_modules():
@@ -97,6 +117,13 @@ class MLP(nn.Sequential):
         For `make_activation`.
     layer_options
         For the linear layers, such as ``{"iterations": 15}``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.models import MLP
+    >>> MLP((2, 8, 8, 1), "groupsort-2")(torch.zeros(5, 2)).shape
+    torch.Size([5, 1])
     """
 
     folded_class = nn.Sequential

@@ -16,6 +16,7 @@ from lipsplines.convolutions import _pair
 
 __all__ = ["UNIT_ROUNDOFF", "kernel_norm_bound", "matrix_norm_bound"]
 
+#: Of float64, ``2^-53``.
 UNIT_ROUNDOFF = 2.0**-53
 
 # Frequencies of the finest grid, times the cube of the channels or of 32: a second or two of work.
@@ -37,6 +38,13 @@ def matrix_norm_bound(weight: Tensor) -> float:
     ----------
     weight
         Shape ``(m, n)``, finite; computed in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.norms import matrix_norm_bound
+    >>> round(matrix_norm_bound(torch.diag(torch.tensor([3.0, 1.0]))), 6)
+    3.0
     """
     matrix = weight.detach().double()
     if matrix.dim() != 2:

@@ -44,6 +44,13 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     -----
     The backward pass is written out: five small matrix products an iteration in all, on the
     shorter side. It is differentiable once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.orthogonal import bjorck
+    >>> bjorck(torch.tensor([[3.0, 0.0], [0.0, -2.0]])).round(decimals=4).tolist()
+    [[1.0, 0.0], [0.0, -1.0]]
     """
     if iterations < 1:
         raise ValueError(f"Björck's iteration needs at least 1 iteration, got {iterations}.")
@@ -87,6 +94,14 @@ def cayley(weight: Tensor) -> Tensor:
         ``r = min(m, n)`` and ``u`` the unit roundoff (in half precision: rounded from float32).
         Square ones are rotations, without those whose angles come close to 180 degrees.
         Differentiable any number of times.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.orthogonal import cayley
+    >>> weight = cayley(torch.arange(6.0).view(3, 2))
+    >>> torch.allclose(weight.mT @ weight, torch.eye(2), atol=1e-5)
+    True
     """
     if weight.dtype in (torch.float16, torch.bfloat16):
         return cayley(weight.float()).to(weight.dtype)
@@ -131,6 +146,18 @@ def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:
     -------
     Tensor
         Shape ``(...)``. In floating point it may lie below the norm by a few units of ``r u``.
+
+    Raises
+    ------
+    ValueError
+        If `squarings` is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.orthogonal import spectral_norm_bound
+    >>> round(spectral_norm_bound(torch.tensor([[3.0, 0.0], [0.0, -2.0]])).item(), 4)
+    3.0
     """
     if squarings < 1:
         raise ValueError(f"spectral_norm_bound needs at least 1 squaring, got {squarings}.")
@@ -141,6 +168,23 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
     """``W`` divided by `spectral_norm_bound`: norm at most 1 (up to rounding), any batch shape.
 
     The zero matrix stays zero.
+
+    Parameters
+    ----------
+    weight, squarings
+        As for `spectral_norm_bound`.
+
+    Raises
+    ------
+    ValueError
+        If `squarings` is not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.orthogonal import spectral_normalize
+    >>> spectral_normalize(torch.tensor([[4.0, 0.0], [0.0, -2.0]])).round(decimals=4).tolist()
+    [[1.0, 0.0], [0.0, -0.5]]
     """
     bound = spectral_norm_bound(weight, squarings)
     return weight / _or_one(bound)[..., None, None]

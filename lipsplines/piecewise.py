@@ -74,7 +74,7 @@ class PiecewiseLinear:
 
     @property
     def second_order_tv(self) -> float:
-        """TV2: the sum of the absolute slope changes."""
+        """The sum of the absolute slope changes, TV2."""
         return float(np.abs(self.jumps).sum())
 
     @property
@@ -92,6 +92,13 @@ def interpolant(nodes: ArrayLike, values: ArrayLike) -> PiecewiseLinear:
 
     Of all functions with these values it has the smallest Lipschitz constant and the smallest
     TV2 (both at once), with knots at inner nodes only.
+
+    Parameters
+    ----------
+    nodes
+        Where the values are taken, ascending, shape ``(M,)``.
+    values
+        Of the same shape.
     """
     nodes, values = (np.asarray(a, dtype=np.float64) for a in (nodes, values))
     if nodes.size < 2:
@@ -105,6 +112,13 @@ def fewest_knots(nodes: ArrayLike, values: ArrayLike, tolerance: float = 1e-9) -
 
     The sum runs over the maximal runs of ``r`` consecutive slope changes of one sign of the linear
     interpolant (Debarre et al. 2022). Changes up to `tolerance` count as zero.
+
+    Parameters
+    ----------
+    nodes, values
+        As for `interpolant`.
+    tolerance
+        Largest change of slope that counts as zero.
     """
     return sum(-(-len(run) // 2) for run in _runs(interpolant(nodes, values), tolerance))
 

@@ -27,12 +27,26 @@ __all__ = ["Regions", "interpolate_nodes", "smallest_errors", "sparsify"]
 class Regions(dict[str, Tensor]):
     """Linear regions of each activation by the name of its module, shape ``(C,)``.
 
+    Parameters
+    ----------
+    after
+        What the dictionary holds.
+
     Attributes
     ----------
     before
         The same before knots were removed.
     bound
         The model's output has moved by at most this much, in the 2-norm, for every input.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, sparsify
+    >>> model = nn.Sequential(OrthogonalLinear(2, 3), LinearSpline(3, init="absolute"))
+    >>> regions = sparsify(model, tolerance=2.0)
+    >>> bool((regions["1"] <= regions.before["1"]).all()), regions.bound <= 2.0
+    (True, True)
     """
 
     def __init__(self, after: dict[str, Tensor], before: dict[str, Tensor], bound: float) -> None:
@@ -83,6 +97,15 @@ def sparsify(
     -----
     Movements of several calls add up: two calls with tolerance ``t`` may move the output by ``2 t``
     from where it was at first.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, sparsify
+    >>> model = nn.Sequential(OrthogonalLinear(2, 3), LinearSpline(3, init="relu"))
+    >>> regions = sparsify(model, tolerance=0.0)
+    >>> regions["1"].tolist(), regions.bound
+    ([2, 2, 2], 0.0)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"sparsify takes a model, an nn.Module, got {type(model).__name__}.")
@@ -156,6 +179,15 @@ def interpolate_nodes(
 
     Pieces that were straight within `slack` keep their coefficients, so that the outer ones, which
     continue for ever, do not turn by rounding.
+
+    Parameters
+    ----------
+    coefficients
+        Of one spline, shape ``(K,)``.
+    nodes
+        Indices of the knots that stay, ascending.
+    slack
+        Deviations from a line up to this size count as none.
     """
     result = np.interp(np.arange(coefficients.size), nodes, coefficients[list(nodes)])
     for i, j in pairwise(nodes):

@@ -80,6 +80,13 @@ class Record:
         From `provenance`.
     tensors
         Name and SHA-256 of the file of curves and weights, or None.
+
+    Examples
+    --------
+    >>> from lipsplines.records import Record
+    >>> record = Record({"experiment": "test", "profile": "smoke"}, {"error": 0.5}, {}, {})
+    >>> record.metrics["error"], record.tensors is None
+    (0.5, True)
     """
 
     settings: dict[str, Any]
@@ -90,13 +97,35 @@ class Record:
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Hash of the settings, 16 hexadecimal digits: equal settings, equal identity, at any time."""
+    """Hash of the settings, 16 hexadecimal digits: equal settings, equal identity, at any time.
+
+    Parameters
+    ----------
+    settings
+        Anything that JSON can hold.
+
+    Examples
+    --------
+    >>> from lipsplines.records import identity
+    >>> len(identity({"width": 10})), identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1})
+    (16, True)
+    """
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def default_results() -> Path:
-    """Folder of records: ``LIPSPLINES_RESULTS``, else ``results`` here or in a parent folder."""
+    """Folder of records: ``LIPSPLINES_RESULTS``, else ``results`` here or in a parent folder.
+
+    Examples
+    --------
+    >>> import os
+    >>> from unittest.mock import patch
+    >>> from lipsplines.records import default_results
+    >>> with patch.dict(os.environ, LIPSPLINES_RESULTS="my_records"):
+    ...     default_results().name
+    'my_records'
+    """
     named = os.environ.get("LIPSPLINES_RESULTS")
     return Path(named) if named else _nearest("results")
 
@@ -104,10 +133,21 @@ def default_results() -> Path:
 def benchmark(name: str) -> dict[str, Any]:
     """Stored table of a benchmark: ``benchmarks/results/<name>.json`` here or in a parent folder.
 
+    Parameters
+    ----------
+    name
+        That of the script and of its table.
+
     Raises
     ------
     FileNotFoundError
         If there is none of this name.
+
+    Examples
+    --------
+    >>> from lipsplines.records import benchmark
+    >>> isinstance(benchmark("startup"), dict)  # in a clone of the repository
+    True
     """
     path = _nearest("benchmarks/results") / f"{name}.json"
     if not path.is_file():
@@ -129,6 +169,22 @@ class Store:
 
     Several processes may write at the same time. Reading never trusts a file: one that is cut off,
     altered or misplaced gives a `CorruptRecordWarning` and counts as missing.
+
+    Parameters
+    ----------
+    root
+        The folder; by default `default_results`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lipsplines.records import Record, Store
+    >>> settings = {"experiment": "test", "profile": "smoke", "label": "first"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store(folder)
+    ...     _ = store.put(Record(settings, {"error": 0.5}, {}, {}))
+    ...     store.get(settings).metrics
+    {'error': 0.5}
     """
 
     def __init__(self, root: str | os.PathLike | None = None) -> None:
@@ -257,6 +313,13 @@ def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
         Wall time of the run in seconds.
     extra
         Further entries, such as data checksums.
+
+    Examples
+    --------
+    >>> from lipsplines.records import provenance
+    >>> entry = provenance(started=0.0, seconds=1.5, note="a test")
+    >>> entry["seconds"], entry["note"], "commit" in entry
+    (1.5, 'a test', True)
     """
     return {
         "lipsplines": __version__,
@@ -275,7 +338,14 @@ def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
 
 @functools.cache
 def code_fingerprint() -> str:
-    """Hash of the sources that decide the numbers in a record, 16 hexadecimal digits."""
+    """Hash of the sources that decide the numbers in a record, 16 hexadecimal digits.
+
+    Examples
+    --------
+    >>> from lipsplines.records import code_fingerprint
+    >>> len(code_fingerprint())
+    16
+    """
     folder = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

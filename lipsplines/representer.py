@@ -113,6 +113,11 @@ def interpolate_free_form(
 ) -> FreeForm:
     """Minimise ``TV2(s)`` subject to ``s(x_m) = y_m``; otherwise as `fit_free_form`.
 
+    Parameters
+    ----------
+    x, y, nodes, lipschitz
+        As for `fit_free_form`.
+
     Raises
     ------
     ValueError
@@ -179,6 +184,11 @@ def affine_weight(x: ArrayLike, y: ArrayLike, *, lipschitz: float | None = 1.0) 
     the slope costs ``weight TV(u)`` and gains ``int P' u``. Indicators of half-lines
     and of intervals suffice, by the layer-cake formula, and ``P`` has its kinks at the data. If the
     line has the largest slope allowed, only changes of one sign are admissible.
+
+    Parameters
+    ----------
+    x, y, lipschitz
+        As for `fit_free_form`.
     """
     x, y, _ = _check_problem(x, y, None, lipschitz)
     slope = np.polynomial.Polynomial.fit(x, y, 1).convert().coef
@@ -322,6 +332,11 @@ def activation_tv2(model: nn.Sequential) -> Array:
     """TV2 of the activation of each neuron of a chain, layer by layer, in float64.
 
     Known for splines, PReLU, ReLU (1), the absolute value (2), tanh (2) and softplus (1).
+
+    Parameters
+    ----------
+    model
+        Layers and activations, one after the other.
 
     Raises
     ------

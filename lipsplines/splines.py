@@ -45,6 +45,12 @@ def spacing(num_coefficients: int, range_: float) -> float:
     ------
     ValueError
         If either is out of its domain.
+
+    Examples
+    --------
+    >>> from lipsplines import splines
+    >>> splines.spacing(5, 1.0)
+    0.5
     """
     if isinstance(num_coefficients, bool) or num_coefficients % 1:
         raise ValueError(f"num_coefficients must be an integer, got {num_coefficients!r}.")
@@ -63,6 +69,24 @@ def knots(num_coefficients: int, range_: float, *, device=None, dtype=None) -> T
 
     With an odd number of coefficients zero is a knot; with an even number it lies in the middle
     of a cell.
+
+    Parameters
+    ----------
+    num_coefficients, range_
+        ``K`` and ``R``, as for `spacing`.
+    device, dtype
+        Of the result; by default the processor and torch's default dtype.
+
+    Raises
+    ------
+    ValueError
+        As from `spacing`.
+
+    Examples
+    --------
+    >>> from lipsplines import splines
+    >>> splines.knots(5, 1.0).tolist()
+    [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
     step = spacing(num_coefficients, range_)
     centred = torch.arange(num_coefficients, device=device, dtype=torch.float64)
@@ -103,6 +127,14 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | Non
         If the shapes do not match or ``K < 3``.
     TypeError
         If the two dtypes differ or are not float32 or float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> coefficients = torch.tensor([[1.0, 0.0, 1.0]])  # the absolute value, knots at -1, 0 and 1
+    >>> splines.evaluate(torch.tensor([[-3.0], [0.25]]), coefficients, range_=1.0).tolist()
+    [[3.0], [0.25]]
     """
     num_coefficients = _channels_and_size(x, coefficients, scale)[1]
     spacing(num_coefficients, range_)
@@ -132,7 +164,22 @@ def _evaluate_plainly(
 
 
 def slopes(coefficients: Tensor, spacing: float) -> Tensor:
-    """Slopes ``(c[k + 1] - c[k]) / T`` of the pieces: ``(..., K)`` to ``(..., K - 1)``."""
+    """Slopes ``(c[k + 1] - c[k]) / T`` of the pieces: ``(..., K)`` to ``(..., K - 1)``.
+
+    Parameters
+    ----------
+    coefficients
+        Shape ``(..., K)``.
+    spacing
+        Distance ``T`` between knots.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> splines.slopes(torch.tensor([1.0, 0.0, 0.5]), spacing=0.5).tolist()
+    [-2.0, 1.0]
+    """
     return coefficients.diff(dim=-1) / spacing
 
 
@@ -144,6 +191,21 @@ def second_order_tv(coefficients: Tensor, spacing: float) -> Tensor:
 
     The subgradient is zero at a knot without a slope change, also where rounding has left one of a
     few units in the last place: its sign would be noise, and differ from one machine to another.
+
+    Parameters
+    ----------
+    coefficients
+        Shape ``(..., K)``.
+    spacing
+        Distance ``T`` between knots.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> points = splines.knots(5, 1.0)
+    >>> splines.second_order_tv(torch.stack((points, points.relu(), points.abs())), 0.5).tolist()
+    [0.0, 1.0, 2.0]
     """
     slack = 2 * _rounding(coefficients, spacing)
     return _AbsoluteJumps.apply(coefficients, slack)[0] / spacing
@@ -154,13 +216,44 @@ def effective_regions(coefficients: Tensor, spacing: float, tolerance: float = 0
 
     One more than the number of knots at which the slope changes by more than `tolerance` (Bohra
     et al. 2020, who count knots with a coefficient above a threshold).
+
+    Parameters
+    ----------
+    coefficients
+        Shape ``(..., K)``.
+    spacing
+        Distance ``T`` between knots.
+    tolerance
+        Smaller changes of the slope do not count.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> splines.effective_regions(torch.tensor([1.0, 0.5, 0.0, 0.5, 1.0]), spacing=0.5).item()
+    2
     """
     jumps = slopes(coefficients, spacing).diff(dim=-1).abs()
     return 1 + (jumps > tolerance).sum(-1)
 
 
 def lipschitz_constant(coefficients: Tensor, spacing: float) -> Tensor:
-    """Largest absolute slope, ``|D c|_inf / T``: ``(..., K)`` to ``(...)``."""
+    """Largest absolute slope, ``|D c|_inf / T``: ``(..., K)`` to ``(...)``.
+
+    Parameters
+    ----------
+    coefficients
+        Shape ``(..., K)``.
+    spacing
+        Distance ``T`` between knots.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> splines.lipschitz_constant(torch.tensor([1.0, 0.0, 0.5]), spacing=0.5).item()
+    2.0
+    """
     return coefficients.diff(dim=-1).abs().amax(-1) / spacing
 
 
@@ -189,11 +282,24 @@ def project_slopes(
         Shape ``(..., K)``. The slopes obey the bounds up to rounding, with an excess below
         ``3 K u`` (``u``: unit roundoff of the dtype) for coefficients no larger than the range.
 
+    Raises
+    ------
+    ValueError
+        If the bounds are not two finite numbers, the smaller one first.
+
     Notes
     -----
     Gradients pass through a slope exactly at a bound, and also through one that rounding has put
     a few units in the last place beyond it: a spline that *starts* at the bound (the identity, the
     absolute value) would otherwise be unable to move.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> projected = splines.project_slopes(torch.tensor([0.0, 3.0, 3.5]), spacing=1.0)
+    >>> projected.diff().round(decimals=4).tolist(), round(projected.sum().item(), 4)
+    ([1.0, 0.5], 6.5)
     """
     low, high = _check_slope_bounds(slope_bounds)
     return _ProjectSlopes.apply(coefficients, low * spacing, high * spacing)[0]
@@ -205,6 +311,22 @@ def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -
     ``c / max(1, |D c|_inf / (bound T))``, the older way to constrain a spline (Bohra et al. 2021):
     one steep cell flattens all others, and the mean moves. Kept for comparison with
     `project_slopes`. Shape ``(..., K)`` to ``(..., K)``.
+
+    Parameters
+    ----------
+    coefficients
+        Shape ``(..., K)``.
+    spacing
+        Distance ``T`` between knots.
+    bound
+        Largest absolute slope allowed, positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import splines
+    >>> splines.normalize_slopes(torch.tensor([0.0, 2.0, 3.0]), spacing=1.0).tolist()
+    [0.0, 1.0, 1.5]
     """
     excess = lipschitz_constant(coefficients, spacing) / bound
     return coefficients / excess.clamp_min(1.0).unsqueeze(-1)

@@ -60,6 +60,16 @@ def save_model(
         If a parameter is NaN or infinite.
     ImportError
         Without ``safetensors``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from lipsplines import OrthogonalLinear, save_model
+    >>> from lipsplines.storage import read_header
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_model(OrthogonalLinear(3, 2), f"{folder}/layer.safetensors", {"seed": 0})
+    ...     read_header(path)["metadata"]
+    {'seed': 0}
     """
     safetensors = _safetensors()
     if not isinstance(metadata, Mapping | None):
@@ -105,6 +115,17 @@ def load_model(path: str | os.PathLike) -> nn.Module:
         If it cannot be read.
     ImportError
         Without ``safetensors``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from lipsplines import OrthogonalLinear, load_model, save_model
+    >>> layer, x = OrthogonalLinear(3, 2), torch.randn(5, 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stored = load_model(save_model(layer, f"{folder}/layer.safetensors"))
+    >>> torch.equal(stored(x), layer(x))
+    True
     """
     with _opened(path) as file:
         header = _header(file)
@@ -124,6 +145,11 @@ def load_model(path: str | os.PathLike) -> nn.Module:
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
     """What a file says of its model, which is neither built nor checked.
+
+    Parameters
+    ----------
+    path
+        Of the file.
 
     Returns
     -------

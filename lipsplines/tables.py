@@ -24,7 +24,25 @@ __all__ = [
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], names: int = 1) -> str:
-    """Markdown table; the first `names` columns to the left, the others to the right."""
+    """Markdown table; the first `names` columns to the left, the others to the right.
+
+    Parameters
+    ----------
+    header
+        A title for each column.
+    rows
+        Entries of each row, as many as titles.
+    names
+        Number of columns that hold names.
+
+    Examples
+    --------
+    >>> from lipsplines.tables import markdown_table
+    >>> print(markdown_table(["activation", "error"], [["ReLU", "0.5"]]))
+    | activation   |   error |
+    |:-------------|--------:|
+    | ReLU         |     0.5 |
+    """
     from tabulate import tabulate
 
     align = ["left"] * names + ["right"] * (len(header) - names)
@@ -32,23 +50,77 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], names: 
 
 
 def scientific(value: float) -> str:
-    """Two significant digits: ``1.2e-4``."""
+    """Two significant digits: ``1.2e-4``.
+
+    Parameters
+    ----------
+    value
+        The number.
+
+    Examples
+    --------
+    >>> from lipsplines.tables import scientific
+    >>> scientific(0.000123)
+    '1.2e-4'
+    """
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 
 def rounded_up(bound: float, digits: int) -> str:
-    """An upper bound with this many decimals: what is printed still bounds."""
+    """An upper bound with this many decimals: what is printed still bounds.
+
+    Parameters
+    ----------
+    bound
+        The bound.
+    digits
+        Number of decimals.
+
+    Examples
+    --------
+    >>> from lipsplines.tables import rounded_up
+    >>> rounded_up(1.0001, 3)
+    '1.001'
+    """
     return f"{math.ceil(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def rounded_down(bound: float, digits: int) -> str:
-    """A lower bound with this many decimals: what is printed is still attained."""
+    """A lower bound with this many decimals: what is printed is still attained.
+
+    Parameters
+    ----------
+    bound
+        The bound.
+    digits
+        Number of decimals.
+
+    Examples
+    --------
+    >>> from lipsplines.tables import rounded_down
+    >>> rounded_down(0.9999, 3)
+    '0.999'
+    """
     return f"{math.floor(bound * 10**digits) / 10**digits:.{digits}f}"
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Comparisons with their corrected p-values."""
+    """Comparisons with their corrected p-values.
+
+    Parameters
+    ----------
+    comparisons
+        Those of one claim, which are corrected together.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import compare
+    >>> from lipsplines.tables import comparison_table
+    >>> table = comparison_table([compare("ours", [1.0, 2.0], [2.0, 4.0])])
+    >>> len(table.splitlines())  # header, rule and one row
+    3
+    """
     holds = holm([c.p_holds for c in comparisons])
     fails = holm([c.p_fails for c in comparisons])
     rows = []
@@ -59,7 +131,15 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
-    """The verdict on one claim, in a sentence."""
+    """The verdict on one claim, in a sentence.
+
+    Parameters
+    ----------
+    claim
+        Its statement.
+    comparisons
+        The tests behind it, as for `claims.verdict`.
+    """
     held = sum(p < LEVEL for p in holm([c.p_holds for c in comparisons]))
     failed = sum(p < LEVEL for p in holm([c.p_fails for c in comparisons]))
     return (
@@ -69,7 +149,13 @@ def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def provenance_text(records: Sequence[Record]) -> str:
-    """Where the numbers of a page come from: profile, seed, time, versions, commits."""
+    """Where the numbers of a page come from: profile, seed, time, versions, commits.
+
+    Parameters
+    ----------
+    records
+        All behind the page.
+    """
     if not records:
         return "No records."
     origin = [record.provenance for record in records]
@@ -97,7 +183,13 @@ def provenance_text(records: Sequence[Record]) -> str:
 
 
 def runs_text(records: Sequence[Record]) -> str:
-    """How many models, runs or images of each kind some records hold, for a caption."""
+    """How many models, runs or images of each kind some records hold, for a caption.
+
+    Parameters
+    ----------
+    records
+        All that a figure shows.
+    """
     settings = [record.settings for record in records]
     if any("models" in s for s in settings):
         return f"{_counts(s['models'] for s in settings if 'models' in s)} models of each kind"
@@ -124,7 +216,13 @@ def _counts(numbers: Iterable[int]) -> str:
 
 
 def source_text(records: Sequence[Record]) -> str:
-    """Where a figure comes from, in a sentence: how many runs, profile, seed, live or stored."""
+    """Where a figure comes from, in a sentence: how many runs, profile, seed, live or stored.
+
+    Parameters
+    ----------
+    records
+        All that a figure shows.
+    """
     if not records:
         return "No records."
     profiles = sorted({record.settings["profile"] for record in records})

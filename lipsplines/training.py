@@ -54,6 +54,19 @@ def parameter_groups(
     list of dict
         Groups ``weights``, ``coefficients``, ``scales``, the non-empty ones, for any
         ``torch.optim`` optimizer. A shared parameter appears once.
+
+    Raises
+    ------
+    ValueError
+        If `lr` is not a positive number.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from lipsplines import LinearSpline, OrthogonalLinear, parameter_groups
+    >>> model = nn.Sequential(OrthogonalLinear(2, 3), LinearSpline(3))
+    >>> [(group["name"], round(group["lr"], 4)) for group in parameter_groups(model, lr=0.4)]
+    [('weights', 0.4), ('coefficients', 0.01), ('scales', 0.1)]
     """
     if not (math.isfinite(lr) and lr > 0):
         raise ValueError(f"lr must be a positive number, got {lr!r}.")
@@ -72,7 +85,23 @@ def parameter_groups(
 
 
 def build_models(build: Callable[[], nn.Module], seeds: Iterable[int]) -> list[nn.Module]:
-    """One model for each seed, each exactly as if it were built alone after ``manual_seed``."""
+    """One model for each seed, each exactly as if it were built alone after ``manual_seed``.
+
+    Parameters
+    ----------
+    build
+        From nothing to a model.
+    seeds
+        For ``torch.manual_seed``, one for each model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.training import build_models
+    >>> first, second = build_models(lambda: torch.nn.Linear(2, 1), seeds=[3, 3])
+    >>> torch.equal(first.weight, second.weight)
+    True
+    """
     models = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
@@ -133,6 +162,19 @@ def fit_regression(
     Small models spend their time between operations. A long run therefore traces the operations of
     a step once and repeats them (`tracing.trace`), with equal results: a forward pass has to do
     the same at every step, and buffers stay as they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.models import MLP
+    >>> from lipsplines.training import build_models, fit_regression
+    >>> models = build_models(lambda: MLP((1, 4, 1), "spline-relu"), seeds=[0, 1])
+    >>> x = torch.linspace(-1, 1, 32).view(1, 32, 1).repeat(2, 1, 1)  # the points of both models
+    >>> losses = fit_regression(
+    ...     models, x, x.abs(), epochs=5, batch_size=8, lr=0.01, tv2_weights=1e-6, seeds=[0, 1]
+    ... )
+    >>> losses.shape, bool((losses[:, -1] < losses[:, 0]).all())
+    (torch.Size([2, 5]), True)
     """
     _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds, tv2_weights)
     parameters, buffers = stack_module_state(list(models))
@@ -177,6 +219,11 @@ def random_stream(*words: int) -> torch.Generator:
     (``numpy.random.SeedSequence``). A training that names its streams by seed and step needs to
     store no state of a generator.
 
+    Parameters
+    ----------
+    words
+        Integers from 0 on, which name the stream.
+
     Examples
     --------
     >>> bool((random_stream(0, 1).initial_seed()) != random_stream(0, 2).initial_seed())
@@ -216,6 +263,14 @@ def batches(samples: Tensor, size: int, generator: torch.Generator) -> Iterator[
     ValueError
         For no samples, samples of another type, samples that are not finite, or a `size` out of
         range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.training import batches, random_stream
+    >>> parts = list(batches(torch.arange(7.0), 3, random_stream(0)))
+    >>> [len(part) for part in parts]
+    [3, 3]
     """
     if not samples.is_floating_point():
         raise ValueError(f"Samples must be floating-point numbers, got {samples.dtype}.")

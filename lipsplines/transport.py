@@ -57,6 +57,17 @@ class OptimalTransport:
     potential
         A 1-Lipschitz function on the whole space, from points ``(k, d)`` to values ``(k,)``, whose
         mean over the first sample exceeds that over the second by `distance`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.transport import optimal_transport
+    >>> plan = optimal_transport([[0.0], [1.0]], [[3.0], [4.0]])
+    >>> float(round(plan.distance, 6))
+    3.0
+    >>> values = plan.potential([[0.0], [1.0]]).mean() - plan.potential([[3.0], [4.0]]).mean()
+    >>> bool(np.isclose(values, plan.distance))
+    True
     """
 
     distance: float
@@ -76,6 +87,15 @@ class KnownPair:
         first law exceeds that under the second by `distance`.
     sample
         From a number ``n`` and a generator to independent samples of both laws, ``(n, d)`` each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.transport import translated_gaussians
+    >>> pair = translated_gaussians([3.0, 4.0])
+    >>> x, y = pair.sample(10, np.random.default_rng(0))
+    >>> x.shape, y.shape, pair.potential(x).shape
+    ((10, 2), (10, 2), (10,))
     """
 
     distance: float
@@ -85,7 +105,24 @@ class KnownPair:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A difference of means with its standard error and a bootstrap interval."""
+    """A difference of means with its standard error and a bootstrap interval.
+
+    Attributes
+    ----------
+    value
+        The difference.
+    standard_error
+        Its standard error.
+    low, high
+        The ends of the interval.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import held_out_estimate
+    >>> estimate = held_out_estimate([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
+    >>> estimate.low < estimate.high, estimate.standard_error > 0
+    (True, True)
+    """
 
     value: float
     standard_error: float
@@ -105,6 +142,19 @@ def distances(x: ArrayLike, y: ArrayLike) -> Array:
     -------
     array
         Shape ``(n, m)``. Points that are equal have the distance 0 exactly.
+
+    Raises
+    ------
+    ImportError
+        Without SciPy.
+    ValueError
+        For points that are none, not finite, or of different dimensions.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import distances
+    >>> distances([[0.0, 0.0]], [[3.0, 4.0], [0.0, 0.0]]).round(6).tolist()
+    [[5.0, 0.0]]
     """
     try:
         from scipy.spatial.distance import cdist
@@ -121,7 +171,23 @@ def distances(x: ArrayLike, y: ArrayLike) -> Array:
 def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
     """Exact distance of two samples, shapes ``(n, d)`` and ``(m, d)``.
 
-    See `optimal_transport`, which computes a potential as well, for the errors raised.
+    `optimal_transport` computes a potential as well.
+
+    Parameters
+    ----------
+    x, y
+        Samples, shapes ``(n, d)`` and ``(m, d)``.
+
+    Raises
+    ------
+    ImportError, ValueError, RuntimeError
+        As from `optimal_transport`.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import wasserstein
+    >>> round(wasserstein([[0.0, 0.0]], [[3.0, 4.0]]), 6)
+    5.0
     """
     return _solve(distances(x, y))[0]
 
@@ -147,6 +213,12 @@ def optimal_transport(x: ArrayLike, y: ArrayLike) -> OptimalTransport:
         For samples that are empty, not finite, or of different dimensions.
     RuntimeError
         If the solver does not come to an end.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import optimal_transport
+    >>> round(optimal_transport([[0.0], [1.0]], [[3.0], [4.0]]).distance, 6)
+    3.0
     """
     distance, dual = _solve(distances(x, y))
     return OptimalTransport(distance, mcshane(y, -dual))
@@ -158,6 +230,22 @@ def wasserstein_1d(x: ArrayLike, y: ArrayLike) -> float:
     The integral of ``|F - G|`` over the line, with ``F`` and ``G`` the distribution functions of
     the samples (Vallender 1974). For samples of one size it is the mean distance of the sorted
     values.
+
+    Parameters
+    ----------
+    x, y
+        Samples, shapes ``(n,)`` and ``(m,)``.
+
+    Raises
+    ------
+    ValueError
+        For samples that are empty or not finite.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import wasserstein_1d
+    >>> round(wasserstein_1d([1.0, 0.0], [3.0, 4.0]), 6)
+    3.0
     """
     first, second = _values(x, "x"), _values(y, "y")
     knots = np.sort(np.concatenate([first, second]))
@@ -183,6 +271,18 @@ def mcshane(points: ArrayLike, values: ArrayLike) -> Function:
     -------
     callable
         From points ``(k, d)`` to values ``(k,)``.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many values as points, or a number is not finite.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import mcshane
+    >>> extension = mcshane([[0.0], [2.0]], [0.0, 1.0])
+    >>> extension([[0.0], [1.0], [4.0]]).tolist()
+    [0.0, 1.0, 3.0]
     """
     apexes, heights = _points(points, "points"), _values(values, "values")
     if len(apexes) != len(heights):
@@ -202,6 +302,17 @@ def translated_gaussians(shift: ArrayLike, deviation: float = 1.0) -> KnownPair:
         Not zero, shape ``(d,)``.
     deviation
         Standard deviation of every coordinate, for both laws.
+
+    Raises
+    ------
+    ValueError
+        If the shift is zero or not finite.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import translated_gaussians
+    >>> round(translated_gaussians([3.0, 4.0]).distance, 6)
+    5.0
     """
     mean = _values(shift, "shift")
     length = float(np.linalg.norm(mean))
@@ -234,6 +345,20 @@ def random_cones(
         It draws the points.
     distance
         Of the laws; positive.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.transport import random_cones
+    >>> pair = random_cones(4, 2, np.random.default_rng(0))
+    >>> x, y = pair.sample(1000, np.random.default_rng(1))
+    >>> bool(abs(pair.potential(x).mean() - pair.potential(y).mean() - pair.distance) < 0.1)
+    True
     """
     if count < 1 or dimension < 1 or not (math.isfinite(distance) and distance > 0):
         raise ValueError(
@@ -277,6 +402,17 @@ def dual_gap(
     float
         ``distance - (mean(x_values) - mean(y_values)) / lipschitz``. Not negative, beyond rounding,
         unless `lipschitz` is no bound or the samples were others.
+
+    Raises
+    ------
+    ValueError
+        For values that are none or not finite, or a `lipschitz` that is not a positive number.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import dual_gap
+    >>> dual_gap([3.0, 4.0], [0.0, 1.0], distance=3.5)
+    0.5
     """
     first, second = _scaled(x_values, y_values, lipschitz)
     return float(distance - (first.mean() - second.mean()))
@@ -307,6 +443,18 @@ def held_out_estimate(
     resamples
         Number of bootstrap samples (percentile interval; Efron and Tibshirani 1993, Chapter 13).
         The same values give the same interval.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two values a sample, values that are not finite, or a setting out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.transport import held_out_estimate
+    >>> estimate = held_out_estimate([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
+    >>> round(estimate.value, 6), estimate.low <= estimate.value <= estimate.high
+    (3.0, True)
     """
     first, second = _scaled(x_values, y_values, lipschitz)
     if min(first.size, second.size) < 2:

@@ -61,32 +61,74 @@ class Measurement:
 
 
 def largest(values: Iterable[float]) -> float:
-    """The largest of some figures, at least one; NaN if one is NaN, which ``max`` may pass over."""
+    """The largest of some figures, at least one; NaN if one is NaN, which ``max`` may pass over.
+
+    Parameters
+    ----------
+    values
+        The figures.
+    """
     return float(np.max([float(value) for value in values]))
 
 
 def smallest(values: Iterable[float]) -> float:
-    """The smallest of some figures, at least one; NaN if one is NaN."""
+    """The smallest of some figures, at least one; NaN if one is NaN.
+
+    Parameters
+    ----------
+    values
+        The figures.
+    """
     return float(np.min([float(value) for value in values]))
 
 
 def at_most(what: str, value: float, limit: float) -> Measurement:
-    """A figure that must not exceed `limit`."""
+    """A figure that must not exceed `limit`.
+
+    Parameters
+    ----------
+    what, value
+        As in `Measurement`.
+    limit
+        The most that passes.
+    """
     return Measurement(what, float(value), high=float(limit))
 
 
 def at_least(what: str, value: float, limit: float) -> Measurement:
-    """A figure that must reach `limit`."""
+    """A figure that must reach `limit`.
+
+    Parameters
+    ----------
+    what, value
+        As in `Measurement`.
+    limit
+        The least that passes.
+    """
     return Measurement(what, float(value), low=float(limit))
 
 
 def close(what: str, value: float, expected: float, tolerance: float) -> Measurement:
-    """A figure that must lie within `tolerance` of `expected`."""
+    """A figure that must lie within `tolerance` of `expected`.
+
+    Parameters
+    ----------
+    what, value
+        As in `Measurement`.
+    expected, tolerance
+        Centre of the interval that passes, and half of its width.
+    """
     return Measurement(what, float(value), float(expected - tolerance), float(expected + tolerance))
 
 
 def observed(what: str, value: float) -> Measurement:
-    """A figure that is reported and decides nothing."""
+    """A figure that is reported and decides nothing.
+
+    Parameters
+    ----------
+    what, value
+        As in `Measurement`.
+    """
     return Measurement(what, float(value))
 
 
@@ -116,11 +158,18 @@ class Check:
     measure: Callable[[str, int], list[Measurement]]
 
 
+#: All checks by name, once their modules are loaded.
 CHECKS: dict[str, Check] = {}
 
 
 def check(name: str, title: str, *, page: str, cost: float = 1.0) -> Callable:
-    """Register the decorated function of a profile and a seed as the check `name`."""
+    """Register the decorated function of a profile and a seed as the check `name`.
+
+    Parameters
+    ----------
+    name, title, page, cost
+        As in `Check`.
+    """
     if not cost > 0:
         raise ValueError(f"The cost of {name} must be a positive number of seconds, got {cost!r}.")
 

@@ -50,6 +50,13 @@ def fetch(files: Sequence[File], folder: Path) -> dict[str, bytes]:
     Another process that does the same is waited for, and what it brought is used. A file of the
     folder that is not the registered one is renamed to ``<name>.corrupt`` and fetched again.
 
+    Parameters
+    ----------
+    files
+        The registered files.
+    folder
+        Where they are kept; it is made if it is missing.
+
     Raises
     ------
     DataError

@@ -40,6 +40,11 @@ def read(data: DataSet) -> dict[str, bytes]:
     truncated, corrupt or another is never used: in the named folder it gives a warning and stays
     as it is, in the cache it gives a warning and is renamed.
 
+    Parameters
+    ----------
+    data
+        The set, from `data_set`.
+
     Raises
     ------
     DataError

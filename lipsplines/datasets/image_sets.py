@@ -14,7 +14,9 @@ from lipsplines.datasets.registry import DataError, data_set
 
 __all__ = ["IMAGE_SETS", "MASKS", "Images", "images", "mask", "unit_interval"]
 
+#: Names for `images`.
 IMAGE_SETS = ("bsd/train400", "bsd/val12", "bsd/bsd68", "mri", "ct/validation", "ct/test")
+#: Names for `mask`.
 MASKS = ("Cartesian30", "Radial30", "Random30")
 
 
@@ -53,6 +55,11 @@ def images(name: str) -> Images:
     ``ct/validation``, ``ct/test``: 6 and 21 slices of 512 x 512.
 
     From ``LIPSPLINES_DATA``, the cache or the public source (`lipsplines.datasets.files.read`).
+
+    Parameters
+    ----------
+    name
+        One of `IMAGE_SETS`.
 
     Raises
     ------
@@ -114,10 +121,22 @@ def mask(name: str) -> NDArray[np.bool_]:
 def unit_interval(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey levels from 0 to 255 as float32 in [0, 1], shape kept.
 
+    Parameters
+    ----------
+    images
+        uint8, any shape.
+
     Raises
     ------
     ValueError
         For any other type than uint8: floating-point pixels have been divided already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.datasets import unit_interval
+    >>> unit_interval(np.array([0, 255], dtype=np.uint8)).tolist()
+    [0.0, 1.0]
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = getattr(images, "dtype", type(images).__name__)

@@ -11,7 +11,7 @@ from lipsplines.datasets.image_sets import Images, _missing
 
 __all__ = ["PHOTOGRAPHS", "phantom", "photographs"]
 
-# Split -> names; those of scikit-image, and two of scikit-learn.
+#: Split -> names; those of scikit-image, and two of scikit-learn.
 PHOTOGRAPHS = {
     "train": ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle", "moon"),
     "validation": ("coins", "rocket"),

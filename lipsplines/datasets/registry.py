@@ -49,7 +49,7 @@ class File:
 
     @property
     def limit(self) -> int:
-        """Bytes that the file itself has at most: an archive may be a little above its content."""
+        """Bytes that the file itself has at most; an archive may be a little above its content."""
         return self.size + self.size // 100 + 1024 if self.compressed else self.size
 
     def content(self, data: bytes) -> bytes:
@@ -97,7 +97,19 @@ def _decompressed(data: bytes, size: int) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """The files of one set, with what is known of its licence and of its traps."""
+    """The files of one set, with what is known of its licence and of its traps.
+
+    Attributes
+    ----------
+    name
+        Of the set.
+    files
+        Its files.
+    licence
+        Under which terms it is published, as far as that is known.
+    note
+        What to mind when it is used.
+    """
 
     name: str
     files: tuple[File, ...]
@@ -106,13 +118,18 @@ class DataSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the lines ``<sha256>  <name>`` of all files: one checksum for the set."""
+        """SHA-256 of the lines ``<sha256>  <name>`` of all files, one checksum for the set."""
         lines = "".join(f"{file.sha256}  {file.name}\n" for file in self.files)
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def data_set(name: str) -> DataSet:
     """The registered set of this name.
+
+    Parameters
+    ----------
+    name
+        A key of ``registry.json``.
 
     Raises
     ------

@@ -8,6 +8,7 @@ import numpy as np
 
 __all__ = ["TARGETS_1D", "target_1d"]
 
+#: Names for `target_1d`.
 TARGETS_1D = ("f1", "f2", "f3")
 
 _NUM_KNOTS = 9
@@ -38,6 +39,14 @@ def target_1d(name: str) -> Callable[[np.ndarray], np.ndarray]:
     ------
     ValueError
         For an unknown name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lipsplines.datasets import target_1d
+    >>> x = np.linspace(-1, 1, 1001)
+    >>> bool(np.abs(np.diff(target_1d("f1")(x))).max() <= np.diff(x).max() + 1e-12)
+    True
     """
     if name not in TARGETS_1D:
         raise ValueError(f"Unknown target {name!r}; choose one of {', '.join(TARGETS_1D)}.")

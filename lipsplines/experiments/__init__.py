@@ -30,6 +30,7 @@ __all__ = [
     "status",
 ]
 
+#: All experiments by name, in the order in which they run.
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
     for module in (

@@ -31,9 +31,11 @@ __all__ = [
     "status",
 ]
 
+#: Profiles of every experiment, from seconds to the sizes of the paper.
 PROFILES = ("smoke", "quick", "paper")
-# Profiles whose runs take so long that they are kept. An experiment of which the paper's sizes need
-# a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor can do.
+#: Profiles whose runs take so long that they are kept. An experiment of which the paper's sizes
+#: need a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor
+#: can do.
 LONG_PROFILES = ("reduced", "paper")
 
 Settings = dict[str, Any]
@@ -101,13 +103,26 @@ class Experiment:
 
 
 def device_of(settings: Settings) -> torch.device:
-    """Where the networks of a run are trained: a GPU, if there is one and the run is long."""
+    """Where the networks of a run are trained: a GPU, if there is one and the run is long.
+
+    Parameters
+    ----------
+    settings
+        Of the run; its profile says whether it is long.
+    """
     on_gpu = settings["profile"] in LONG_PROFILES and torch.cuda.is_available()
     return torch.device("cuda" if on_gpu else "cpu")
 
 
 def check_parameters(profile: str, seed: int, profiles: Sequence[str] = PROFILES) -> None:
     """Refuse parameters of a notebook or command that no experiment knows.
+
+    Parameters
+    ----------
+    profile, seed
+        As the notebook or the command gives them.
+    profiles
+        Those that are known.
 
     Raises
     ------
@@ -149,7 +164,15 @@ def select_cells(
 def status(
     experiment: Experiment, profile: str, store: Store, seed: int = 0
 ) -> tuple[list[Record], list[Settings]]:
-    """Records that are there, and settings of the runs that are missing."""
+    """Records that are there, and settings of the runs that are missing.
+
+    Parameters
+    ----------
+    experiment, profile, seed
+        Which runs.
+    store
+        Where the records lie; nothing is computed.
+    """
     found, missing = [], []
     for cell in select_cells(experiment, profile, seed):
         record = current_record(experiment, store, cell)

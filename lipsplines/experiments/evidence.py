@@ -31,13 +31,31 @@ __all__ = [
     "rule_text",
 ]
 
+#: Verdict on a claim without the records that would decide it.
 NOT_RUN = "not run"
 ANSWERS = {True: "confirmed", False: "not confirmed"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim of the paper; the attributes are described in ``claims.schema.json``."""
+    """One claim of the paper; ``claims.schema.json`` says what each attribute may hold.
+
+    Attributes
+    ----------
+    id, part
+        Short name, and the part of the book it belongs to.
+    statement, source
+        The claim in our words, and the part of the paper that says so.
+    experiments, metric
+        Where it is decided, and what is measured there.
+    rule
+        Name of the rule that decides.
+    page, target
+        Notebook of the chapter, and label of its figure there.
+    checks, rivals, choice, tolerance, margin
+        What some rules need: the checks, the activations compared with, the part of a table, the
+        excess that a certificate may have, the factor of a comparison.
+    """
 
     id: str
     part: str
@@ -84,7 +102,7 @@ class Finding:
 
     @property
     def p_value(self) -> float | None:
-        """P-value of the whole claim: the largest of its comparisons, after Holm's correction."""
+        """P-value of the whole claim, the largest of its comparisons after Holm's correction."""
         if not self.comparisons:
             return None
         return max(holm([comparison.p_holds for comparison in self.comparisons]))
@@ -192,20 +210,38 @@ def _profiles(records: Iterable[Record]) -> str:
 
 
 def best(candidates: Iterable[Finding]) -> Finding:
-    """The first finding that has a verdict, else the first: put the most telling records first."""
+    """The first finding that has a verdict, else the first: put the most telling records first.
+
+    Parameters
+    ----------
+    candidates
+        At least one.
+    """
     ordered = list(candidates)
     return next((finding for finding in ordered if finding.verdict != NOT_RUN), ordered[0])
 
 
 def corrected(found: Sequence[Finding]) -> list[float | None]:
-    """P-values of the claims after Holm's correction over all claims that have one."""
+    """P-values of the claims after Holm's correction over all claims that have one.
+
+    Parameters
+    ----------
+    found
+        One finding for each claim.
+    """
     values = [finding.p_value for finding in found]
     adjusted = iter(holm([p for p in values if p is not None]))
     return [None if p is None else next(adjusted) for p in values]
 
 
 def rule_text(claim: Claim) -> str:
-    """When a claim counts as confirmed, in a sentence."""
+    """When a claim counts as confirmed, in a sentence.
+
+    Parameters
+    ----------
+    claim
+        One of `load_claims`.
+    """
     rule = TESTS.get(claim.rule) or FACTS[claim.rule]
     text = " ".join(inspect.getdoc(rule).split())
     if claim.checks:

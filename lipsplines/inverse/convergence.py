@@ -31,10 +31,23 @@ def gradient_constant(step: Number, norm: float) -> Number:
     For ``0 < step < 2 / norm^2`` (Bauschke and Combettes 2017, Proposition 4.39 with the
     cocoercivity of the gradient of ``|H x - y|^2 / 2``).
 
+    Parameters
+    ----------
+    step
+        ``step``, one or several.
+    norm
+        Upper bound of the norm of the operator.
+
     Raises
     ------
     ValueError
         For a step outside of this interval; the message has the bound.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse.convergence import gradient_constant
+    >>> gradient_constant(step=1.0, norm=1.0)
+    0.5
     """
     _check_step(step, norm)
     return step * norm**2 / 2
@@ -51,6 +64,17 @@ def composition_constant(first: Number, second: Number) -> Number:
     first, second
         In ``(0, 1]``, and not both 1: of two maps that are 1-Lipschitz and no more, the
         composition is too, and there is nothing to compute.
+
+    Raises
+    ------
+    ValueError
+        For constants out of range, or both 1.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse.convergence import composition_constant
+    >>> round(composition_constant(0.5, 0.5), 6)
+    0.666667
     """
     for name, constant in (("first", first), ("second", second)):
         _check(name, constant, lambda c: 0 < c <= 1, "in (0, 1]")
@@ -64,6 +88,26 @@ def averaging_constant(step: Number, norm: float, averaging: Number) -> Number:
     If ``D`` is 1-Lipschitz, ``D_b`` is averaged with ``b = averaging`` by definition (Hertrich et
     al. 2021 build such denoisers from orthonormal convolutions), and the composition follows from
     `gradient_constant` and `composition_constant`. It is 1 for ``b = 1``.
+
+    Parameters
+    ----------
+    step
+        In ``(0, 2 / norm^2)``.
+    norm
+        Upper bound of the norm of the operator.
+    averaging
+        ``b`` in ``(0, 1]``.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import averaging_constant
+    >>> round(averaging_constant(step=1.0, norm=1.0, averaging=0.5), 6)
+    0.666667
     """
     return composition_constant(averaging, gradient_constant(step, norm))
 
@@ -84,6 +128,17 @@ def residual_bound(theta: Number, distance: Number, k: Number) -> Number:
         ``|x_0 - x*|``, not negative.
     k
         From 0, the index of the iterate that is moved.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import residual_bound
+    >>> residual_bound(theta=0.5, distance=2.0, k=3)
+    1.0
     """
     _check("theta", theta, lambda c: 0 < c < 1, "in (0, 1): the step must be averaged")
     _check("distance", distance, lambda c: 0 <= c < math.inf, "finite and not negative")
@@ -107,6 +162,17 @@ def stability_bound(step: float, norm: float, averaging: float = 1.0) -> float:
         Upper bound of the norm of the operator.
     averaging
         Averaging constant of the whole denoiser, in ``(0, 1]``; 1 for one that is 1-Lipschitz.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import stability_bound
+    >>> stability_bound(step=1.0, norm=1.0), stability_bound(step=1.5, norm=1.0)
+    (1.0, 3.0)
     """
     _check("averaging", averaging, lambda c: 0 < c <= 1, "in (0, 1]")
     if averaging <= 0.5:
@@ -136,6 +202,17 @@ def contraction_factor(lipschitz: float, step: float, norm: float, smallest: flo
     norm, smallest
         Upper bound of the largest, and lower bound of the smallest, of the singular values of
         ``H``, as many as an image has pixels.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import contraction_factor
+    >>> contraction_factor(lipschitz=1.0, step=1.0, norm=1.0, smallest=0.5)
+    0.75
     """
     _check("lipschitz", lipschitz, lambda c: 0 <= c < math.inf, "finite and not negative")
     _check("step", step, lambda c: 0 < c < math.inf, "positive and finite")
@@ -149,6 +226,24 @@ def contraction_stability(lipschitz: float, step: float, norm: float, factor: fl
 
     For the fixed points of data ``y_i`` if a step contracts by ``factor``, ``q < 1``
     (Theorem 6.2 (c)); see `contraction_factor` for the other constants.
+
+    Parameters
+    ----------
+    lipschitz, step, norm
+        As for `contraction_factor`.
+    factor
+        ``q`` in ``[0, 1)``, from `contraction_factor`.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse.convergence import contraction_stability
+    >>> contraction_stability(lipschitz=1.0, step=1.0, norm=1.0, factor=0.75)
+    4.0
     """
     _check("lipschitz", lipschitz, lambda c: 0 <= c < math.inf, "finite and not negative")
     _check("step", step, lambda c: 0 < c < math.inf, "positive and finite")

@@ -30,6 +30,27 @@ def averaged(inner: Map, averaging: float | Tensor, *, clip: bool = False) -> Ma
 
     The clip is 1-Lipschitz, so ``N`` is where `inner` is. Its range is bounded, which gives the
     plug-and-play iteration a fixed point; without it there need not be one.
+
+    Parameters
+    ----------
+    inner
+        ``N``, from images to images of the same shape.
+    averaging
+        Share of `inner`, a number or one for each image that broadcasts.
+    clip
+        Whether the output of `inner` is cut to [0, 1].
+
+    Raises
+    ------
+    ValueError
+        When the map is applied, if `inner` changes the shape or the dtype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import averaged
+    >>> averaged(torch.zeros_like, 0.25)(torch.tensor([4.0])).tolist()
+    [3.0]
     """
 
     def denoise(x: Tensor) -> Tensor:
@@ -164,6 +185,22 @@ def bounds_of(reconstruction: Reconstruction, limit: Tensor, theta: float | None
     -------
     Tensor
         Shape ``(K, N)``, as the curves.
+
+    Raises
+    ------
+    ValueError
+        If `limit` has another shape, or the constant is not below 1: then there is no rate.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, bounds_of, plug_and_play
+    >>> operator = FourierSampling(torch.eye(8))
+    >>> data = operator(torch.rand(1, 1, 8, 8))
+    >>> run = plug_and_play(operator, data, torch.nn.Identity(), tolerance=0.0, max_iterations=50)
+    >>> bounds = bounds_of(run, run.images)
+    >>> bool((run.curves["residual"] <= bounds + 1e-5).all())
+    True
     """
     start = reconstruction.start
     if limit.shape != start.shape:

@@ -43,6 +43,17 @@ class Reconstruction:
         ``|x_k|``: float64 on the processor, shape ``(K, N)``, NaN after an image has stopped.
     constants
         The numbers that the method used, by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, plug_and_play
+    >>> operator = FourierSampling(torch.ones(8, 8))
+    >>> run = plug_and_play(operator, operator(torch.rand(2, 1, 8, 8)), torch.nn.Identity())
+    >>> run.converged.tolist(), run.diverged.tolist()
+    ([True, True], [False, False])
+    >>> run.images.shape, len(run.curves["residual"]) == run.iterations.max()
+    (torch.Size([2, 1, 8, 8]), tensor(True))
     """
 
     images: Tensor

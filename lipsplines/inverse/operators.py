@@ -35,6 +35,14 @@ class LinearOperator(ABC):
         Whether the data are complex.
     dtype
         Precision of the images, float32 or float64; None if any of the two will do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, LinearOperator
+    >>> operator = FourierSampling(torch.ones(8, 8))
+    >>> isinstance(operator, LinearOperator), operator.image_shape, operator.norm_bound
+    (True, (8, 8), 1.0)
     """
 
     def __init__(
@@ -121,6 +129,17 @@ class FourierSampling(LinearOperator):
     ------
     ValueError
         For a mask of another kind, or one that measures nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, random_mask
+    >>> operator = FourierSampling(random_mask((16, 16), ratio=0.25))
+    >>> data = operator(torch.rand(1, 1, 16, 16))
+    >>> data.shape, data.dtype
+    (torch.Size([1, 1, 16, 16]), torch.complex64)
+    >>> operator.adjoint(data).shape
+    torch.Size([1, 1, 16, 16])
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -161,6 +180,15 @@ class CoilSampling(LinearOperator):
     ------
     ValueError
         If one of them is of another kind, or the shapes differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import CoilSampling, cartesian_mask, coil_sensitivities
+    >>> mask = cartesian_mask((16, 16), ratio=0.25)
+    >>> operator = CoilSampling(mask, coil_sensitivities(4, (16, 16)))
+    >>> operator(torch.rand(1, 1, 16, 16)).shape
+    torch.Size([1, 1, 4, 16, 16])
     """
 
     def __init__(self, mask: Tensor, sensitivities: Tensor) -> None:
@@ -207,11 +235,25 @@ class CoilSampling(LinearOperator):
 def check_data(operator: LinearOperator, data: Tensor) -> None:
     """Refuse data that a reconstruction cannot start from.
 
+    Parameters
+    ----------
+    operator
+        The measurement operator.
+    data
+        Shape ``(..., *operator.data_shape)``.
+
     Raises
     ------
     ValueError
         If their shape, kind (complex or real) or precision does not fit the operator, or an entry
         is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, check_data
+    >>> operator = FourierSampling(torch.ones(8, 8))
+    >>> check_data(operator, operator(torch.rand(1, 1, 8, 8)))  # these fit
     """
     operator._check_layout(data)
     check_finite(data)

@@ -48,6 +48,13 @@ def random_mask(
     ------
     ValueError
         For numbers out of range, or a block that has more than `ratio` of the frequencies.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import random_mask
+    >>> mask = random_mask((16, 16), ratio=0.25)
+    >>> mask.shape, mask.sum().item()
+    (torch.Size([16, 16]), 64)
     """
     rows, columns = _checked(shape, ratio, centre)
     count = max(1, round(ratio * rows * columns))
@@ -95,6 +102,13 @@ def cartesian_mask(
     ------
     ValueError
         For numbers out of range, or a centre that has more than `ratio` of the columns.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import cartesian_mask
+    >>> mask = cartesian_mask((16, 16), ratio=0.25)
+    >>> mask.any(0).sum().item(), bool((mask.any(0) == mask.all(0)).all())
+    (4, True)
     """
     rows, columns = _checked(shape, ratio, centre)
     count = max(1, round(ratio * columns))
@@ -136,6 +150,12 @@ def radial_mask(shape: tuple[int, int], ratio: float, seed: int = 0) -> Tensor:
     ------
     ValueError
         For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse import radial_mask
+    >>> bool(radial_mask((16, 16), ratio=0.25).float().mean() >= 0.25)
+    True
     """
     rows, columns = _checked(shape, ratio)
     angle = math.pi * torch.rand((), generator=random_stream(seed, TURN)).item()
@@ -175,6 +195,14 @@ def coil_sensitivities(coils: int, shape: tuple[int, int], seed: int = 0) -> Ten
     ------
     ValueError
         For numbers that are not positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import coil_sensitivities
+    >>> squares = coil_sensitivities(4, (16, 16)).abs().square().sum(0)
+    >>> torch.allclose(squares, torch.ones(16, 16), atol=1e-5)
+    True
     """
     rows, columns = _checked(shape)
     if coils < 1:
@@ -216,6 +244,14 @@ def add_noise(data: Tensor, deviation: float, seed: int, where: Tensor | None = 
     ------
     ValueError
         For a deviation out of range, data of integers, or another kind of `where`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import add_noise
+    >>> noisy = add_noise(torch.zeros(100, 100), 0.1, seed=0)
+    >>> round(noisy.std().item(), 2)
+    0.1
     """
     if not (math.isfinite(deviation) and deviation >= 0):
         raise ValueError(f"deviation must be finite and not negative, got {deviation}.")

@@ -62,6 +62,15 @@ class ParallelBeam(LinearOperator):
     ------
     ValueError
         For numbers out of range, or more entries than 32-bit indices can count.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import ParallelBeam
+    >>> operator = ParallelBeam(side=16, angles=12, detectors=24)
+    >>> sinogram = operator(torch.ones(1, 1, 16, 16))
+    >>> sinogram.shape
+    torch.Size([1, 1, 12, 24])
     """
 
     def __init__(
@@ -138,6 +147,15 @@ def filtered_back_projection(operator: ParallelBeam, data: Tensor, window: str =
     ------
     ValueError
         For an unknown window, or data that do not fit or are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import ParallelBeam, filtered_back_projection
+    >>> operator = ParallelBeam(side=16, angles=24, detectors=24)
+    >>> image = filtered_back_projection(operator, operator(torch.ones(1, 1, 16, 16)))
+    >>> image.shape, round(image[0, 0, 8, 8].item(), 1)
+    (torch.Size([1, 1, 16, 16]), 1.0)
     """
     if window not in WINDOWS:
         raise ValueError(f"Unknown window {window!r}; choose one of {', '.join(WINDOWS)}.")

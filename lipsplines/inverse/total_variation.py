@@ -26,6 +26,18 @@ def total_variation(images: Tensor) -> Tensor:
     """Isotropic total variation ``sum_p |(D x)_p|``, shape ``(...)`` of images ``(..., n1, n2)``.
 
     ``D`` takes forward differences in the two directions, zero at the last row and column.
+
+    Parameters
+    ----------
+    images
+        Shape ``(..., n1, n2)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse.total_variation import total_variation
+    >>> total_variation(torch.tensor([[0.0, 1.0], [0.0, 1.0]])).item()
+    2.0
     """
     return _lengths(_differences(images)).sum((-2, -1))
 
@@ -75,6 +87,16 @@ def total_variation_reconstruction(
     ------
     ValueError
         For measurements or a start that do not fit, or settings out of their range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, total_variation_reconstruction
+    >>> operator = FourierSampling(torch.ones(8, 8))
+    >>> image = torch.rand(1, 1, 8, 8)
+    >>> flat = total_variation_reconstruction(operator, operator(image), weight=100.0).images
+    >>> torch.allclose(flat, image.mean().expand_as(flat), atol=0.01)
+    True
     """
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
