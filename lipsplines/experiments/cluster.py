@@ -1,0 +1,266 @@
+"""Groups of runs on the workers of a Dask cluster, all of which see one folder of records.
+
+Tasks are given to the client of Dask itself, for ``joblib`` with its Dask backend would wait for
+ever for a group that killed its workers, and computes in the calling process if there is but one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lipsplines._version import __version__
+from lipsplines.experiments.base import ExperimentError, Settings, is_long_training
+from lipsplines.experiments.tasks import compute_and_store, results_in
+from lipsplines.provenance import code_fingerprint
+from lipsplines.records import Store
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["PATIENCE", "on_cluster", "worker_problem"]
+
+PATIENCE = 60.0  # seconds to wait for a first worker, and for another one after the last is gone
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+CONNECTING = 10.0  # seconds to wait for the scheduler
+
+
+def on_cluster(
+    address: str, name: str, groups: Sequence[list[Settings]], store: Store
+) -> Iterator[tuple[int, str | None]]:
+    """Compute and store groups on a cluster: the number of each, and why it failed, as they end.
+
+    A group whose worker is gone is given to another one, and one whose result was with a worker
+    that is gone too; what is in the store by then is not computed again.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler, such as ``tcp://127.0.0.1:8786``, or ``file:PATH`` of the file that it
+        wrote.
+    name
+        Of the experiment.
+    groups
+        Settings of the runs of each.
+    store
+        Folder that this machine and the workers share.
+
+    Raises
+    ------
+    ExperimentError
+        Without the packages, the scheduler, or workers that fit; and if all are lost. What was
+        finished is in the store.
+    """
+    root = store.root.resolve()
+    with _connection(address) as client, _expectation(root) as expected:
+        _wait_for_workers(client, address)
+        _refuse_unfit(client, expected)
+        futures = {
+            client.submit(
+                _task,
+                expected,
+                name,
+                group,
+                key=f"{name}-{index}-{expected['token']}",
+                pure=False,
+            ): index
+            for index, group in enumerate(groups)
+        }
+        yield from _as_they_end(client, futures, address)
+
+
+def worker_problem(expected: dict[str, str]) -> str | None:
+    """Why this process must not compute for the caller, in a sentence; None if it may."""
+    if (__version__, code_fingerprint()) != (expected["version"], expected["code"]):
+        return (
+            f"it has lipsplines {__version__} with code {code_fingerprint()}, this machine "
+            f"{expected['version']} with {expected['code']}; give both the same sources"
+        )
+    marker = Path(expected["marker"])
+    try:
+        if marker.read_text() != expected["token"]:
+            return f"it has another folder at {marker.parent}; share one folder under one path"
+        tempfile.TemporaryFile(dir=marker.parent).close()
+    except OSError as error:
+        return (
+            f"it cannot use the folder of the records, {marker.parent} ({error.strerror}); share "
+            "one folder under one path, in which every worker may write"
+        )
+    return None
+
+
+def _task(expected: dict[str, str], name: str, group: list[Settings]) -> str | None:
+    """What a worker does with a group; it may have come after the others were looked at."""
+    problem = worker_problem(expected)
+    if problem is not None:
+        return f"A worker was not fit: {problem}."
+    root = expected["root"]
+    with results_in(root):
+        return compute_and_store(name, group, root, _threads(group))
+
+
+def _threads(group: list[Settings]) -> int | None:
+    """One thread, so that sums have one order; those of the worker for long trainings."""
+    from lipsplines.experiments import EXPERIMENTS
+
+    first = group[0]
+    is_long = is_long_training(EXPERIMENTS[first["experiment"]], first["profile"])
+    return None if is_long else 1
+
+
+@contextlib.contextmanager
+def _connection(address: str) -> Iterator[Client]:
+    try:
+        import distributed
+    except ImportError as error:
+        raise ExperimentError(
+            f"Running on a cluster needs {error.name}; install the extra: "
+            "pip install '.[cluster]' in the folder of the sources."
+        ) from None
+    with _quiet():
+        try:
+            place = (
+                {"scheduler_file": address.removeprefix("file:")}
+                if address.startswith("file:")
+                else {"address": address}
+            )
+            client = distributed.Client(**place, timeout=CONNECTING, set_as_default=False)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ExperimentError(
+                f"No scheduler answers at {address} ({reason}); start one with `dask scheduler` "
+                "and give the address that it prints, such as tcp://127.0.0.1:8786."
+            ) from None
+        try:
+            yield client
+        finally:
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines of Dask: what goes wrong is said in the errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _expectation(root: Path) -> Iterator[dict[str, str]]:
+    """What a worker must have: the same code, and this folder with a marker that lies in it."""
+    token = secrets.token_hex(8)
+    marker = root / f".cluster-{token}"
+    marker.write_text(token)
+    try:
+        yield {
+            "version": __version__,
+            "code": code_fingerprint(),
+            "root": str(root),
+            "marker": str(marker),
+            "token": token,
+        }
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def _wait_for_workers(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except (OSError, TimeoutError):
+        raise ExperimentError(
+            f"The scheduler at {address} has no worker after {PATIENCE:.0f} s; start some with "
+            f"`dask worker {address} --nthreads 1`."
+        ) from None
+
+
+def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
+    """Refuse a cluster of which a worker would compute something else, or elsewhere."""
+    problems: dict[str, str] = {
+        worker: f"it runs {threads} tasks at a time; start it with --nthreads 1"
+        for worker, threads in client.nthreads().items()
+        if threads > 1  # random numbers and threads of PyTorch are set for a process
+    }
+    answers: dict[str, Any] = client.run(worker_problem, expected, on_error="return")
+    for worker, answer in answers.items():
+        if isinstance(answer, BaseException):
+            reason = " ".join(str(answer).split())
+            answer = f"it cannot run lipsplines ({type(answer).__name__}: {reason})"
+        if answer is not None:
+            problems[worker] = answer
+    if problems:
+        told: dict[str, list[str]] = {}
+        for worker, problem in problems.items():
+            told.setdefault(problem, []).append(worker)
+        raise ExperimentError(
+            f"{len(problems)} of {len(answers)} workers cannot take part; nothing was started.\n"
+            + "\n".join(f"- {', '.join(names)}: {problem}." for problem, names in told.items())
+        )
+
+
+def _as_they_end(
+    client: Client, futures: dict[Future, int], address: str
+) -> Iterator[tuple[int, str | None]]:
+    from distributed import wait
+
+    pending, seen = dict(futures), time.monotonic()
+    while pending:
+        try:
+            done = wait(list(pending), timeout=1.0, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            done = set()
+        except (Exception, *CANCELLED):
+            raise _lost(address, len(pending), len(futures)) from None
+        for future in done:
+            ended, failure = _result(future)
+            if ended:
+                yield pending.pop(future), failure
+        try:
+            if done or client.nthreads():
+                seen = time.monotonic()
+        except (Exception, *CANCELLED):
+            raise _lost(address, len(pending), len(futures)) from None
+        if time.monotonic() - seen > PATIENCE:
+            raise ExperimentError(
+                f"The scheduler at {address} has had no worker for {PATIENCE:.0f} s; "
+                f"{len(futures) - len(pending)} of {len(futures)} groups are stored. Start workers "
+                "and run the command again for the rest."
+            )
+
+
+def _result(future: Future) -> tuple[bool, str | None]:
+    """Whether a task has ended for good, and why it failed."""
+    from distributed import KilledWorker
+
+    try:
+        return True, future.result(timeout=5.0)
+    except KilledWorker as error:
+        return True, (
+            f"The group ended {error.allowed_failures + 1} workers one after the other; look for "
+            "the reason in their output, such as a lack of memory."
+        )
+    except TimeoutError:
+        # The worker is gone that had the result; another one will look at the store and say so.
+        return False, None
+    except CANCELLED:  # the connection was lost: the next look at the cluster says so
+        return False, None
+    except Exception as error:
+        return True, f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _lost(address: str, pending: int, total: int) -> ExperimentError:
+    return ExperimentError(
+        f"The scheduler at {address} was lost; {total - pending} of {total} groups are stored. "
+        "Start it and its workers again, and run the command again for the rest."
+    )
