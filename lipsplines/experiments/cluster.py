@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import json
 import logging
 import secrets
 import tempfile
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "on_cluster", "worker_problem"]
 
-PATIENCE = 60.0  # seconds to wait for a first worker, and for another one after the last is gone
+ARRIVAL = 60.0  # seconds to wait for a first worker
+PATIENCE = 60.0  # seconds to wait for another worker when the last is gone
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 CONNECTING = 10.0  # seconds to wait for the scheduler
 
@@ -127,23 +129,29 @@ def _connection(address: str) -> Iterator[Client]:
         ) from None
     with _quiet():
         try:
-            place = (
-                {"scheduler_file": address.removeprefix("file:")}
-                if address.startswith("file:")
-                else {"address": address}
+            client = distributed.Client(
+                _resolved(address), timeout=CONNECTING, set_as_default=False
             )
-            client = distributed.Client(**place, timeout=CONNECTING, set_as_default=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise ExperimentError(
-                f"No scheduler answers at {address} ({reason}); start one with `dask scheduler` "
-                "and give the address that it prints, such as tcp://127.0.0.1:8786."
+                f"No scheduler answers at {address} ({_words(error)}); start one with "
+                "`dask scheduler` and give the address that it prints, as tcp://127.0.0.1:8786."
             ) from None
         try:
             yield client
         finally:
             with contextlib.suppress(Exception):
                 client.close(timeout=2)
+
+
+def _resolved(address: str) -> str:
+    """The address itself, or what the scheduler wrote, perhaps a moment later, into ``file:``."""
+    if not address.startswith("file:"):
+        return address
+    path, deadline = Path(address.removeprefix("file:")), time.monotonic() + CONNECTING
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return json.loads(path.read_text())["address"]
 
 
 @contextlib.contextmanager
@@ -177,35 +185,32 @@ def _expectation(root: Path) -> Iterator[dict[str, str]]:
 
 def _wait_for_workers(client: Client, address: str) -> None:
     try:
-        client.wait_for_workers(1, timeout=PATIENCE)
+        client.wait_for_workers(1, timeout=ARRIVAL)
     except (OSError, TimeoutError):
         raise ExperimentError(
-            f"The scheduler at {address} has no worker after {PATIENCE:.0f} s; start some with "
+            f"The scheduler at {address} has no worker after {ARRIVAL:.0f} s; start some with "
             f"`dask worker {address} --nthreads 1`."
         ) from None
 
 
 def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
     """Refuse a cluster of which a worker would compute something else, or elsewhere."""
-    problems: dict[str, str] = {
-        worker: f"it runs {threads} tasks at a time; start it with --nthreads 1"
-        for worker, threads in client.nthreads().items()
-        if threads > 1  # random numbers and threads of PyTorch are set for a process
-    }
+    told: dict[str, list[str]] = {}  # each problem once, with the workers that have it
+    for worker, threads in client.nthreads().items():
+        if threads > 1:  # random numbers and threads of PyTorch are set for a process
+            problem = f"it runs {threads} tasks at a time; start it with --nthreads 1"
+            told.setdefault(problem, []).append(worker)
     answers: dict[str, Any] = client.run(worker_problem, expected, on_error="return")
     for worker, answer in answers.items():
         if isinstance(answer, BaseException):
-            reason = " ".join(str(answer).split())
-            answer = f"it cannot run lipsplines ({type(answer).__name__}: {reason})"
+            answer = f"it cannot run lipsplines ({_words(answer)})"
         if answer is not None:
-            problems[worker] = answer
-    if problems:
-        told: dict[str, list[str]] = {}
-        for worker, problem in problems.items():
-            told.setdefault(problem, []).append(worker)
+            told.setdefault(answer, []).append(worker)
+    if told:
+        unfit = {worker for workers in told.values() for worker in workers}
         raise ExperimentError(
-            f"{len(problems)} of {len(answers)} workers cannot take part; nothing was started.\n"
-            + "\n".join(f"- {', '.join(names)}: {problem}." for problem, names in told.items())
+            f"{len(unfit)} of {len(answers)} workers cannot take part; nothing was started.\n"
+            + "\n".join(f"  {', '.join(names)}: {problem}." for problem, names in told.items())
         )
 
 
@@ -217,11 +222,12 @@ def _as_they_end(
     pending, seen = dict(futures), time.monotonic()
     while pending:
         try:
-            done = wait(list(pending), timeout=1.0, return_when="FIRST_COMPLETED").done
+            with client.as_current():
+                done = wait(list(pending), timeout=1.0, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             done = set()
-        except (Exception, *CANCELLED):
-            raise _lost(address, len(pending), len(futures)) from None
+        except (Exception, *CANCELLED) as error:
+            raise _lost(address, error, len(pending), len(futures)) from None
         for future in done:
             ended, failure = _result(future)
             if ended:
@@ -229,8 +235,8 @@ def _as_they_end(
         try:
             if done or client.nthreads():
                 seen = time.monotonic()
-        except (Exception, *CANCELLED):
-            raise _lost(address, len(pending), len(futures)) from None
+        except (Exception, *CANCELLED) as error:
+            raise _lost(address, error, len(pending), len(futures)) from None
         if time.monotonic() - seen > PATIENCE:
             raise ExperimentError(
                 f"The scheduler at {address} has had no worker for {PATIENCE:.0f} s; "
@@ -256,11 +262,18 @@ def _result(future: Future) -> tuple[bool, str | None]:
     except CANCELLED:  # the connection was lost: the next look at the cluster says so
         return False, None
     except Exception as error:
-        return True, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return True, _words(error)
 
 
-def _lost(address: str, pending: int, total: int) -> ExperimentError:
+def _words(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _lost(address: str, error: BaseException, pending: int, total: int) -> ExperimentError:
+    reason = "the connection was closed" if isinstance(error, CANCELLED) else _words(error)
     return ExperimentError(
-        f"The scheduler at {address} was lost; {total - pending} of {total} groups are stored. "
+        f"The scheduler at {address} was lost ({reason}); "
+        f"{total - pending} of {total} groups are stored. "
         "Start it and its workers again, and run the command again for the rest."
     )

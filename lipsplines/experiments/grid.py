@@ -124,7 +124,7 @@ def compute_groups(
         for done, (index, failure) in enumerate(finished, 1):
             if failure is not None:
                 failures[index] = failure
-            bar.update(100.0 * costs[index] / sum(costs))
+            bar.update(min(100.0 * costs[index] / sum(costs), bar.total - bar.n))
             bar.set_postfix_str(f"{done} of {len(groups)} groups")
     return failures
 
