@@ -54,11 +54,17 @@ EXPERIMENT = Experiment(
     cost=lambda group: float(len(group)),
     compute=compute,
 )
-EXPERIMENTS["stub"] = EXPERIMENT
+
+
+def dask_setup(worker: object) -> None:
+    """Called by a worker of Dask that was started with ``--preload`` and this file."""
+    EXPERIMENTS["stub"] = EXPERIMENT
+
 
 if __name__ == "__main__":
     from lipsplines.cli import main
     from lipsplines.experiments import cluster
 
+    EXPERIMENTS["stub"] = EXPERIMENT
     cluster.PATIENCE = float(os.environ.get("STUB_PATIENCE", cluster.PATIENCE))
     sys.exit(main())

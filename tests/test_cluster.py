@@ -47,6 +47,7 @@ class Site:
         process = subprocess.Popen(
             [sys.executable, *words],
             env={**self.environment, **environment},
+            cwd=self.log.parent,  # `-m` puts the current folder before all others
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -144,7 +144,8 @@ def missing_text(state: Progress, processes: int | None) -> str:
     ):
         lines.append(f"{len(group):4}  {duration(seconds):>8}  {label}")
     work, basis = sum(state.seconds), "stored runs" if state.measured else "an estimate"
-    end = f"{len(state.groups)} groups, {duration(work)} of one process by {basis}"
+    count = len(state.groups)
+    end = f"{count} group{'s' * (count != 1)}, {duration(work)} of one process by {basis}"
     if processes is not None:
         shared = duration(max(work / processes, *state.seconds))
         end += f"; {shared} with {processes} process{'es' * (processes != 1)}"
