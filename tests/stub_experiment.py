@@ -63,8 +63,6 @@ def dask_setup(worker: object) -> None:
 
 if __name__ == "__main__":
     from lipsplines.cli import main
-    from lipsplines.experiments import cluster
 
     EXPERIMENTS["stub"] = EXPERIMENT
-    cluster.PATIENCE = float(os.environ.get("STUB_PATIENCE", cluster.PATIENCE))
     sys.exit(main())

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from lipsplines.experiments import ExperimentError, cluster
+from lipsplines.experiments import ExperimentError, cluster, run
 from lipsplines.records import Store
 
 pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
@@ -55,10 +56,10 @@ class Site:
         self.processes.append(process)
         return process
 
-    def start_scheduler(self) -> None:
+    def start_scheduler(self) -> subprocess.Popen:
         place = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
         file = ["--scheduler-file", str(self.scheduler)]
-        self.start("-m", "distributed.cli.dask_scheduler", *place, *file)
+        return self.start("-m", "distributed.cli.dask_scheduler", *place, *file)
 
     def start_worker(self, threads: int = 1, **environment: str) -> subprocess.Popen:
         options = ["--scheduler-file", str(self.scheduler), "--host", "127.0.0.1", "--no-nanny"]
@@ -74,9 +75,9 @@ class Site:
 
         return until(read)
 
-    def start_run(self, address: str, **environment: str) -> subprocess.Popen:
+    def start_run(self, address: str) -> subprocess.Popen:
         command = [str(STUB), "run", "stub", "--profile", "smoke", "--cluster", address]
-        return self.start(*command, "--results", str(self.store.root), **environment)
+        return self.start(*command, "--results", str(self.store.root))
 
     def begun(self) -> set[tuple[int, int]]:
         """Group and process of each computation that has begun."""
@@ -152,33 +153,37 @@ def test_a_killed_worker_loses_and_doubles_nothing(site: Site) -> None:
     left = {path for path in site.store.root.rglob("*") if path.is_file()}
     assert left == expected  # no mark, no state, no temporary file
 
-    kept = {path: path.read_bytes() for path in expected}
-    assert ended(site.start_run(site.address()))[0] == 0  # nothing is missing
-    assert {path: path.read_bytes() for path in expected} == kept
+
+def failure(site: Site, meanwhile: Callable[[], object] = lambda: None) -> str:
+    """What a run says that fails while something is done to the cluster."""
+    address = site.address()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(meanwhile)
+        with pytest.raises(ExperimentError) as caught:
+            run(EXPERIMENT, "smoke", site.store, cluster=address, progress=False)
+        done.result()
+    return str(caught.value)
 
 
-def test_a_cluster_that_is_lost_ends_the_run_with_a_sentence(site: Site) -> None:
-    """First the only worker, then the scheduler; what each run finished is kept."""
+def test_a_cluster_that_is_lost_ends_the_run_with_a_sentence(site: Site, monkeypatch) -> None:
+    """First the only worker, then the scheduler."""
+    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
     (site.log / "hold").touch()
-    site.start_scheduler()
-    worker = site.start_worker()
-    command = site.start_run(site.address(), STUB_PATIENCE="1")
-    until(site.begun)
-    worker.kill()
-    worker.wait()
-    code, output = ended(command)
-    assert (code, "Traceback" in output) == (1, False), output
-    assert "has had no worker for 1 s; 0 of 6 groups are stored" in output
+    scheduler, worker = site.start_scheduler(), site.start_worker()
 
+    def kill(process: subprocess.Popen, before: set) -> None:
+        until(lambda: site.begun() - before)
+        process.kill()
+
+    told = failure(site, lambda: kill(worker, set()))
+    assert "has had no worker for 1 s; 0 of 6 groups are stored" in told
+    worker.wait()
     before = site.begun()
     site.start_worker()
-    command = site.start_run(site.address())
-    until(lambda: site.begun() - before)
-    site.processes[0].kill()
-    code, output = ended(command)
-    assert (code, "Traceback" in output) == (1, False), output
-    assert "was lost (" in output
-    assert "); 0 of 6 groups are stored" in output
+    told = failure(site, lambda: kill(scheduler, before))
+    assert "was lost (" in told
+    assert "); 0 of 6 groups are stored" in told
+    assert not list(site.store.root.glob(".cluster-*"))
 
 
 def test_workers_that_do_not_fit_are_refused_before_anything_runs(
@@ -190,11 +195,10 @@ def test_workers_that_do_not_fit_are_refused_before_anything_runs(
     (other / "lipsplines" / "more.py").touch()
     site.start_scheduler()
     site.start_worker(threads=2, PYTHONPATH=os.pathsep.join([str(other), str(TESTS)]))
-    code, output = ended(site.start_run(site.address()))
-    assert (code, "Traceback" in output) == (1, False), output
-    assert "1 of 1 workers cannot take part; nothing was started." in output
-    assert "it runs 2 tasks at a time; start it with --nthreads 1" in output
-    assert "give both the same sources" in output
+    told = failure(site)
+    assert "1 of 1 workers cannot take part; nothing was started." in told
+    assert "it runs 2 tasks at a time; start it with --nthreads 1" in told
+    assert "give both the same sources" in told
     assert not site.begun()
 
 
@@ -204,11 +208,10 @@ def test_a_group_that_kills_its_workers_is_told_and_the_others_are_stored(site: 
     site.start_scheduler()
     for _ in range(2):
         site.start_worker()
-    code, output = ended(site.start_run(site.address()))
-    assert (code, "Traceback" in output) == (1, False), output
-    assert "The group ended 1 workers one after the other" in output
+    told = failure(site)
+    assert "Workers died with this group at hand, 1 of them" in told
     # Groups that waited for the same worker may be blamed too: each is either told or stored.
-    failed = int(output.partition("error: ")[2].partition(" of ")[0])
+    failed = int(told.partition(" of ")[0])
     assert len(site.store.files()) == (GROUPS - failed) * TOGETHER
     assert not any(site.store.get(settings) for settings in cells("smoke", 0)[:TOGETHER])
 
@@ -241,3 +244,26 @@ def test_what_a_worker_says_of_itself(tmp_path: Path, change: dict, message: str
             told = cluster._task({**expected, **change}, "stub", cells("smoke", 0)[:1])
             assert told == f"A worker was not fit: {problem}."
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "array.sh"])
+def test_the_scripts_of_the_book_are_shell(name: str) -> None:
+    script = TESTS.parent / "book" / "cluster" / name
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_array_of_jobs_computes_what_its_number_says(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    script = TESTS.parent / "book" / "cluster" / "array.sh"
+    command = ["bash", str(script), "fitting1d", "paper", "activation", "relu", "spline-relu"]
+    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "4"}
+    environment = {**os.environ, **task, "LIPSPLINES_PYTHON": str(python)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        *("-m", "lipsplines", "run", "fitting1d", "--profile", "paper"),
+        *("--only", "activation=spline-relu", "--jobs", "4"),
+        *("--results", "results-array/spline-relu"),
+    ]

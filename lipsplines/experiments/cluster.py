@@ -253,7 +253,7 @@ def _result(future: Future) -> tuple[bool, str | None]:
         return True, future.result(timeout=5.0)
     except KilledWorker as error:
         return True, (
-            f"The group ended {error.allowed_failures + 1} workers one after the other; look for "
+            f"Workers died with this group at hand, {error.allowed_failures + 1} of them; look for "
             "the reason in their output, such as a lack of memory."
         )
     except TimeoutError:
