@@ -176,13 +176,13 @@ def test_a_cluster_that_is_lost_ends_the_run_with_a_sentence(site: Site, monkeyp
         process.kill()
 
     told = failure(site, lambda: kill(worker, set()))
-    assert "has had no worker for 1 s; 0 of 6 groups are stored" in told
+    assert "has had no worker for 1 s; 0 of 6 groups had ended" in told
     worker.wait()
     before = site.begun()
     site.start_worker()
     told = failure(site, lambda: kill(scheduler, before))
     assert "was lost (" in told
-    assert "); 0 of 6 groups are stored" in told
+    assert "); 0 of 6 groups had ended" in told
     assert not list(site.store.root.glob(".cluster-*"))
 
 

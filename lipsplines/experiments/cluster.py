@@ -240,7 +240,7 @@ def _as_they_end(
         if time.monotonic() - seen > PATIENCE:
             raise ExperimentError(
                 f"The scheduler at {address} has had no worker for {PATIENCE:.0f} s; "
-                f"{len(futures) - len(pending)} of {len(futures)} groups are stored. Start workers "
+                f"{len(futures) - len(pending)} of {len(futures)} groups had ended. Start workers "
                 "and run the command again for the rest."
             )
 
@@ -274,6 +274,6 @@ def _lost(address: str, error: BaseException, pending: int, total: int) -> Exper
     reason = "the connection was closed" if isinstance(error, CANCELLED) else _words(error)
     return ExperimentError(
         f"The scheduler at {address} was lost ({reason}); "
-        f"{total - pending} of {total} groups are stored. "
+        f"{total - pending} of {total} groups had ended. "
         "Start it and its workers again, and run the command again for the rest."
     )
