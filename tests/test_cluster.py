@@ -186,20 +186,40 @@ def test_a_cluster_that_is_lost_ends_the_run_with_a_sentence(site: Site, monkeyp
     assert not list(site.store.root.glob(".cluster-*"))
 
 
-def test_workers_that_do_not_fit_are_refused_before_anything_runs(
-    site: Site, tmp_path: Path
-) -> None:
+def test_workers_that_do_not_fit_do_not_compute(site: Site, tmp_path: Path) -> None:
+    """Those that are there are refused before anything runs, those that come later sent away."""
     other = tmp_path / "sources"
     ignored = shutil.ignore_patterns("__pycache__", "weights")
     shutil.copytree(TESTS.parent / "lipsplines", other / "lipsplines", ignore=ignored)
     (other / "lipsplines" / "more.py").touch()
+    path = os.pathsep.join([str(other), str(TESTS)])
     site.start_scheduler()
-    site.start_worker(threads=2, PYTHONPATH=os.pathsep.join([str(other), str(TESTS)]))
+    unfit = site.start_worker(threads=2, PYTHONPATH=path)
     told = failure(site)
     assert "1 of 1 workers cannot take part; nothing was started." in told
     assert "it runs 2 tasks at a time; start it with --nthreads 1" in told
     assert "give both the same sources" in told
     assert not site.begun()
+    unfit.kill()
+    unfit.wait()
+
+    (site.log / "hold").touch()
+    worker = site.start_worker()
+
+    def join_late() -> None:
+        until(site.begun)
+        try:
+            assert site.start_worker(PYTHONPATH=path).wait(TIMEOUT) == 0
+        finally:
+            (site.log / "hold").unlink()
+
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(join_late)
+        with pytest.warns(UserWarning, match="was sent away: it has lipsplines"):
+            records = run(EXPERIMENT, "smoke", site.store, cluster=site.address(), progress=False)
+        late.result()
+    assert len(records) == GROUPS * TOGETHER
+    assert site.done() == {(part, worker.pid) for part in range(GROUPS)}
 
 
 def test_a_group_that_kills_its_workers_is_told_and_the_others_are_stored(site: Site) -> None:
@@ -241,8 +261,6 @@ def test_what_a_worker_says_of_itself(tmp_path: Path, change: dict, message: str
             assert problem is None
         else:
             assert message in problem
-            told = cluster._task({**expected, **change}, "stub", cells("smoke", 0)[:1])
-            assert told == f"A worker was not fit: {problem}."
     assert not list(tmp_path.iterdir())
 
 

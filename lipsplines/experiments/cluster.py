@@ -14,7 +14,8 @@ import logging
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,10 @@ ARRIVAL = 60.0  # seconds to wait for a first worker
 PATIENCE = 60.0  # seconds to wait for another worker when the last is gone
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 CONNECTING = 10.0  # seconds to wait for the scheduler
+
+
+class UnfitWorker(RuntimeError):
+    """A worker that must not compute: its address and the reason."""
 
 
 def on_cluster(
@@ -65,18 +70,11 @@ def on_cluster(
     with _connection(address) as client, _expectation(root) as expected:
         _wait_for_workers(client, address)
         _refuse_unfit(client, expected)
-        futures = {
-            client.submit(
-                _task,
-                expected,
-                name,
-                group,
-                key=f"{name}-{index}-{expected['token']}",
-                pure=False,
-            ): index
-            for index, group in enumerate(groups)
-        }
-        yield from _as_they_end(client, futures, address)
+
+        def submit(index: int) -> Future:
+            return client.submit(_task, expected, name, groups[index], pure=False)
+
+        yield from _as_they_end(client, submit, len(groups), address)
 
 
 def worker_problem(expected: dict[str, str]) -> str | None:
@@ -100,10 +98,18 @@ def worker_problem(expected: dict[str, str]) -> str | None:
 
 
 def _task(expected: dict[str, str], name: str, group: list[Settings]) -> str | None:
-    """What a worker does with a group; it may have come after the others were looked at."""
+    """What a worker does with a group; it may have come after the others were looked at.
+
+    Raises
+    ------
+    UnfitWorker
+        With its address and the reason.
+    """
     problem = worker_problem(expected)
     if problem is not None:
-        return f"A worker was not fit: {problem}."
+        from distributed import get_worker
+
+        raise UnfitWorker(get_worker().address, problem)
     root = expected["root"]
     with results_in(root):
         return compute_and_store(name, group, root, _threads(group))
@@ -215,11 +221,11 @@ def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
 
 
 def _as_they_end(
-    client: Client, futures: dict[Future, int], address: str
+    client: Client, submit: Callable[[int], Future], total: int, address: str
 ) -> Iterator[tuple[int, str | None]]:
     from distributed import wait
 
-    pending, seen = dict(futures), time.monotonic()
+    pending, seen = {submit(index): index for index in range(total)}, time.monotonic()
     while pending:
         try:
             with client.as_current():
@@ -227,42 +233,54 @@ def _as_they_end(
         except TimeoutError:
             done = set()
         except (Exception, *CANCELLED) as error:
-            raise _lost(address, error, len(pending), len(futures)) from None
+            raise _lost(address, error, len(pending), total) from None
         for future in done:
-            ended, failure = _result(future)
-            if ended:
-                yield pending.pop(future), failure
+            try:
+                failure = _failure(future)
+            except (TimeoutError, *CANCELLED):
+                # The worker is gone that had the result; another one will look at the store.
+                continue
+            except UnfitWorker as error:
+                _dismiss(client, *error.args)
+                index = pending.pop(future)
+                pending[submit(index)] = index
+                continue
+            yield pending.pop(future), failure
         try:
             if done or client.nthreads():
                 seen = time.monotonic()
         except (Exception, *CANCELLED) as error:
-            raise _lost(address, error, len(pending), len(futures)) from None
+            raise _lost(address, error, len(pending), total) from None
         if time.monotonic() - seen > PATIENCE:
             raise ExperimentError(
                 f"The scheduler at {address} has had no worker for {PATIENCE:.0f} s; "
-                f"{len(futures) - len(pending)} of {len(futures)} groups had ended. Start workers "
-                "and run the command again for the rest."
+                f"{total - len(pending)} of {total} groups had ended. Start workers and run the "
+                "command again for the rest."
             )
 
 
-def _result(future: Future) -> tuple[bool, str | None]:
-    """Whether a task has ended for good, and why it failed."""
+def _failure(future: Future) -> str | None:
+    """Why a task failed; an exception if it has to be done again."""
     from distributed import KilledWorker
 
     try:
-        return True, future.result(timeout=5.0)
+        return future.result(timeout=5.0)
     except KilledWorker as error:
-        return True, (
+        return (
             f"Workers died with this group at hand, {error.allowed_failures + 1} of them; look for "
             "the reason in their output, such as a lack of memory."
         )
-    except TimeoutError:
-        # The worker is gone that had the result; another one will look at the store and say so.
-        return False, None
-    except CANCELLED:  # the connection was lost: the next look at the cluster says so
-        return False, None
+    except (TimeoutError, UnfitWorker, *CANCELLED):
+        raise
     except Exception as error:
-        return True, _words(error)
+        return _words(error)
+
+
+def _dismiss(client: Client, worker: str, problem: str) -> None:
+    """Send a worker away, before it takes one group after the other and computes none."""
+    warnings.warn(f"The worker {worker} was sent away: {problem}.", stacklevel=2)
+    with contextlib.suppress(Exception):
+        client.retire_workers([worker], close_workers=True)
 
 
 def _words(error: BaseException) -> str:
