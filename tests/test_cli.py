@@ -115,7 +115,7 @@ def test_run_status_merge_and_verify_belong_together(tmp_path: Path, capsys) -> 
     assert main(verify) == 0
     captured = capsys.readouterr()
     assert "3 of 3 records agree to a relative 0.01; 3 in every bit." in captured.out
-    assert "fitting1d: 3 records that took" in captured.err
+    assert "fitting1d: computing 3 records again, which took" in captured.err
 
     store = Store(here)
     record = store.select("fitting1d", "smoke")[0]

@@ -244,6 +244,12 @@ def test_no_scheduler(site: Site, monkeypatch) -> None:
     assert not list(site.store.root.rglob("*"))
 
 
+def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ExperimentError, match=r"pip install '\.\[cluster\]'"):
+        list(cluster.on_cluster("tcp://127.0.0.1:9", "stub", [], Store(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

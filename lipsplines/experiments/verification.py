@@ -139,7 +139,8 @@ def verify_text(found: Sequence[Verification], tolerance: float) -> str:
     for item, name in zip(found, names, strict=True):
         verdict = "ok" if item.difference <= tolerance else "DIFFERS"
         bits = "same bits" if item.same_bits else f"difference {item.difference:.1e}"
-        lines.append(f"{verdict:7}  {bits:18}  {name}")
+        place = f"{item.record.settings['experiment']} ({item.record.settings['profile']})"
+        lines.append(f"{verdict:7}  {bits:18}  {place}: {name}")
         if item.changed:
             lines.append(f"{'':29}since then other: {', '.join(item.changed)}")
         if item.failure is not None:
