@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lipsplines.records import CorruptRecordWarning, _write_atomically, code_fingerprint, identity
+from lipsplines.provenance import code_fingerprint
+from lipsplines.records import CorruptRecordWarning, _write_atomically, identity
 
 __all__ = ["Checkpoint"]
 

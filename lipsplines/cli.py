@@ -1,16 +1,20 @@
-"""The command line: ``python -m lipsplines list | run``."""
+"""The command line: ``python -m lipsplines list | run | status | merge | verify``."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import math
 import os
+import random
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from lipsplines._version import __version__
+
+if TYPE_CHECKING:
+    from lipsplines.experiments import Experiment
 
 __all__ = ["main"]
 
@@ -62,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     listing = commands.add_parser("list", help="the experiments, with each profile's expected time")
-    listing.add_argument("--results", metavar="FOLDER", help="folder of the records")
     listing.set_defaults(function=_list)
 
     running = commands.add_parser("run", help="compute the runs of an experiment that are missing")
@@ -71,27 +74,73 @@ def _parser() -> argparse.ArgumentParser:
         "--profile", default="quick", help="smoke, quick (default), paper, or another one of `list`"
     )
     running.add_argument("--seed", type=int, default=0, help="seed of the experiment (default 0)")
-    running.add_argument("--jobs", type=_jobs, metavar="N", help="number of processes")
+    running.add_argument("--jobs", type=_count, metavar="N", help="number of local processes")
+    running.add_argument(
+        "--cluster", metavar="ADDRESS", help="of a Dask scheduler, whose workers do the runs"
+    )
     running.add_argument(
         "--only",
         action="append",
         default=[],
-        metavar="NAME=VALUE",
-        help="only runs with this setting, such as activation=relu; may be repeated",
+        metavar="NAME=VALUE,...",
+        help="only runs with these settings, such as activation=relu; may be repeated",
     )
-    running.add_argument("--results", metavar="FOLDER", help="folder of the records")
+    running.add_argument(
+        "--dry-run", action="store_true", help="list what is missing, and compute nothing"
+    )
     running.set_defaults(function=_run)
+
+    state = commands.add_parser("status", help="what is done, running and missing; the time left")
+    state.add_argument("experiment", metavar="EXPERIMENT", nargs="?")
+    state.add_argument("--profile", help="of the experiments that have it (default: all profiles)")
+    state.add_argument("--seed", type=int, default=0, help="seed of the experiment (default 0)")
+    state.set_defaults(function=_status)
+
+    merging = commands.add_parser("merge", help="copy the records of other folders into one")
+    merging.add_argument("sources", metavar="SOURCE", nargs="+", help="folders of records")
+    merging.set_defaults(function=_merge)
+
+    verifying = commands.add_parser("verify", help="compute a sample of records again, and compare")
+    verifying.add_argument("experiment", metavar="EXPERIMENT", nargs="?")
+    verifying.add_argument("--profile", help="of the records (default: all profiles)")
+    verifying.add_argument(
+        "--sample", type=_count, default=3, metavar="N", help="records to draw (default 3)"
+    )
+    verifying.add_argument("--seed", type=int, default=0, help="seed of the draw (default 0)")
+    verifying.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default=0.01,
+        metavar="T",
+        help="largest relative difference that is no error (default 0.01)",
+    )
+    verifying.add_argument("--jobs", type=_count, metavar="N", help="number of local processes")
+    verifying.set_defaults(function=_verify)
+
+    for command in commands.choices.values():
+        command.add_argument("--results", metavar="FOLDER", help="folder of the records")
     return parser
 
 
-def _jobs(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return int(text)
 
 
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text!r}")
+    return value
+
+
 def _list(options: argparse.Namespace) -> int:
     from lipsplines.experiments import EXPERIMENTS, status
+    from lipsplines.experiments.progress import duration
     from lipsplines.records import Store
 
     store = Store(options.results)
@@ -101,28 +150,30 @@ def _list(options: argparse.Namespace) -> int:
         for profile in experiment.minutes:
             found, missing = status(experiment, profile, store)
             total = len(found) + len(missing)
-            time = _duration(experiment.minutes[profile])
+            time = duration(60 * experiment.minutes[profile])
             print(f"  {profile:7} {time:>8}   {len(found)} of {total} runs stored")
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lipsplines.experiments import EXPERIMENTS, run
+    from lipsplines.experiments import run
+    from lipsplines.experiments.tasks import results_in
     from lipsplines.records import Store
 
-    if options.experiment not in EXPERIMENTS:
-        raise ValueError(
-            f"Unknown experiment {options.experiment!r}; choose one of {', '.join(EXPERIMENTS)}."
-        )
-    pairs = [_only(text) for text in options.only]
-    only = dict(pairs)
-    if len(only) < len(pairs):
-        raise ValueError("--only takes each setting once; run the values one after the other.")
-    experiment = EXPERIMENTS[options.experiment]
+    experiment = _experiment(options.experiment)
+    only = _settings(options.only)
     store = Store(options.results)
-    with _results_in(store.root):
+    if options.dry_run:
+        return _dry_run(experiment, options, only)
+    with results_in(store.root):
         records = run(
-            experiment, options.profile, store, seed=options.seed, only=only, jobs=options.jobs
+            experiment,
+            options.profile,
+            store,
+            seed=options.seed,
+            only=only,
+            jobs=options.jobs,
+            cluster=options.cluster,
         )
     if experiment.table is not None:
         print(experiment.table(records))
@@ -131,28 +182,108 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _results_in(folder: Path) -> Iterator[None]:
-    """Have trained networks looked for there too, also by worker processes."""
-    before = os.environ.get("LIPSPLINES_RESULTS")
-    os.environ["LIPSPLINES_RESULTS"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["LIPSPLINES_RESULTS"]
-        else:
-            os.environ["LIPSPLINES_RESULTS"] = before
+def _dry_run(experiment: Experiment, options: argparse.Namespace, only: dict[str, str]) -> int:
+    from lipsplines.experiments.grid import processes
+    from lipsplines.experiments.progress import missing_text, progress
+    from lipsplines.records import Store
+
+    store = Store(options.results)
+    state = progress(experiment, options.profile, store, options.seed, only)
+    local = options.cluster is None
+    jobs = processes(options.profile, len(state.groups), options.jobs) if local else None
+    print(missing_text(state, jobs))
+    return 0
 
 
-def _only(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise ValueError(f"--only takes NAME=VALUE, such as activation=relu, got {text!r}.")
-    return name, value
+def _status(options: argparse.Namespace) -> int:
+    from lipsplines.experiments.progress import CORES, progress, status_table
+    from lipsplines.records import Store
+
+    store = Store(options.results)
+    rows = [
+        progress(experiment, profile, store, options.seed)
+        for experiment, profile in _chosen(options.experiment, options.profile)
+    ]
+    print(status_table(rows))
+    print(f"\nThe time left is for {CORES} processes; running ones count as not begun.")
+    return 0
 
 
-def _duration(minutes: float) -> str:
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+def _merge(options: argparse.Namespace) -> int:
+    from lipsplines.experiments import merging
+    from lipsplines.records import Store
+
+    store = Store(options.results)
+    merged = merging.merge([Store(source) for source in options.sources], store)
+    failed = bool(merged.contradictions)
+    print(merging.text(merged, store), file=sys.stderr if failed else sys.stdout)
+    return int(failed)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from lipsplines.experiments import verification
+    from lipsplines.experiments.progress import duration
+    from lipsplines.experiments.tasks import results_in
+    from lipsplines.records import Store
+
+    store, pools, drawn = Store(options.results), [], []
+    for experiment, profile in _chosen(options.experiment, options.profile):
+        records, others = verification.known_records(experiment, profile, store)
+        pools.append((experiment, records))
+        drawn += [len(pools) - 1] * len(records)
+        if others:
+            what = f"{others} records of {experiment.name} ({profile})"
+            print(f"left out: {what}, whose settings are no longer in the grid", file=sys.stderr)
+    if not drawn:
+        raise ValueError(
+            f"No record to verify is stored in {store.root}; choose another --results."
+        )
+    random.Random(options.seed).shuffle(drawn)
+    found: list[verification.Verification] = []
+    for index, (experiment, records) in enumerate(pools):
+        count = drawn[: options.sample].count(index)
+        if count == 0:
+            continue
+        groups = verification.sample_groups(experiment, records, count, options.seed)
+        everything = [record for group in groups for record in group]
+        took = duration(sum(record.provenance.get("seconds", 0) for record in everything))
+        count = f"{len(everything)} record{'s' * (len(everything) != 1)}"
+        print(f"{experiment.name}: computing {count} again, which took {took}", file=sys.stderr)
+        with results_in(store.root.resolve()):
+            found += verification.verify(experiment, groups, options.jobs)
+    print(verification.verify_text(found, options.tolerance))
+    return int(any(item.difference > options.tolerance for item in found))
+
+
+def _experiment(name: str) -> Experiment:
+    from lipsplines.experiments import EXPERIMENTS
+
+    if name not in EXPERIMENTS:
+        raise ValueError(f"Unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
+    return EXPERIMENTS[name]
+
+
+def _chosen(name: str | None, profile: str | None) -> list[tuple[Experiment, str]]:
+    """Experiments with their profiles; all of them where none is named."""
+    from lipsplines.experiments import EXPERIMENTS
+
+    experiments = EXPERIMENTS.values() if name is None else [_experiment(name)]
+    pairs = [(experiment, kind) for experiment in experiments for kind in experiment.minutes]
+    chosen = [pair for pair in pairs if profile in (None, pair[1])]
+    if not chosen:
+        known = dict.fromkeys(kind for _, kind in pairs)
+        raise ValueError(f"Unknown profile {profile!r}; choose one of {', '.join(known)}.")
+    return chosen
+
+
+def _settings(texts: Iterable[str]) -> dict[str, str]:
+    """Settings of ``--only``, each of which has one value."""
+    found: dict[str, str] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        name, sign, value = part.strip().partition("=")
+        if not (name and sign and value):
+            raise ValueError(f"--only takes NAME=VALUE, such as activation=relu, got {part!r}.")
+        if name in found:
+            raise ValueError("--only takes each setting once; run the values one after the other.")
+        found[name] = value
+    return found

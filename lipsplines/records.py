@@ -9,53 +9,28 @@ SHA-256 of the file beside it tell a record that was altered.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
 import os
-import platform
 import re
-import subprocess
-import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-
-from lipsplines._version import __version__
 
 __all__ = [
     "CorruptRecordWarning",
     "Record",
     "Store",
     "benchmark",
-    "code_fingerprint",
     "default_results",
     "identity",
-    "provenance",
 ]
 
-# Modules that only show, store or judge numbers.
-PRESENTATION = (
-    "__init__",
-    "__main__",
-    "claims",
-    "cli",
-    "descriptions",
-    "evidence",
-    "figures",
-    "interactive",
-    "rankings",
-    "records",
-    "storage",
-    "tables",
-)
 PARTS = ("settings", "metrics", "lipschitz", "provenance")
 
 
@@ -77,7 +52,7 @@ class Record:
         ``{"lower": ..., "upper": ...}``: certified bounds for all models of the run; empty for a
         run without a model to certify.
     provenance
-        From `provenance`.
+        From `provenance.provenance`.
     tensors
         Name and SHA-256 of the file of curves and weights, or None.
 
@@ -224,16 +199,38 @@ class Store:
 
     def put(self, record: Record, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
         """Write a record, and its tensors beside it, atomically."""
+        if not tensors:
+            return self._write(record, None)
+        from safetensors.torch import save
+
+        return self._write(
+            record, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        )
+
+    def copy(self, record: Record, source: Store) -> Path:
+        """Take over a record of another store as it is, with its tensors.
+
+        Raises
+        ------
+        ValueError, OSError
+            If the file of tensors is not the one that the record names.
+        """
+        if record.tensors is None:
+            return self._write(record, None)
+        folder = source.path(record.settings).parent
+        return self._write(record, self._tensor_bytes(folder, record.tensors))
+
+    def _write(self, record: Record, tensors: bytes | None) -> Path:
         path = self.path(record.settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {part: getattr(record, part) for part in PARTS}
-        if tensors:
-            from safetensors.torch import save
-
-            data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        if tensors is not None:
             beside = path.with_suffix(".safetensors")
-            _write_atomically(beside, data)
-            content["tensors"] = {"file": beside.name, "sha256": hashlib.sha256(data).hexdigest()}
+            _write_atomically(beside, tensors)
+            content["tensors"] = {
+                "file": beside.name,
+                "sha256": hashlib.sha256(tensors).hexdigest(),
+            }
         content["digest"] = identity(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         _write_atomically(path, (text + "\n").encode())
@@ -259,19 +256,35 @@ class Store:
                 found.append(record)
         return found
 
-    def _read_or_warn(self, path: Path, consequence: str) -> Record | None:
+    def files(self) -> list[Path]:
+        """All files that lie where records lie, usable or not."""
+        return sorted(self.root.glob("*/*/*.json"))
+
+    def read(self, path: Path) -> Record:
+        """Record in one of the `files`.
+
+        Raises
+        ------
+        ValueError
+            With the reason why the record cannot be used, such as a digest that does not match.
+        """
         try:
             return self._read(path)
         except KeyError as error:
-            reason = f"it lacks {error}"
-        except (ValueError, TypeError, OSError) as error:
-            reason = str(error)
-        warnings.warn(
-            f"{path} is not a usable record ({reason}); it {consequence}.",
-            CorruptRecordWarning,
-            stacklevel=3,
-        )
-        return None
+            raise ValueError(f"it lacks {error}") from None
+        except (TypeError, AttributeError, OSError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+
+    def _read_or_warn(self, path: Path, consequence: str) -> Record | None:
+        try:
+            return self.read(path)
+        except ValueError as error:
+            warnings.warn(
+                f"{path} is not a usable record ({error}); it {consequence}.",
+                CorruptRecordWarning,
+                stacklevel=3,
+            )
+            return None
 
     def _read(self, path: Path) -> Record:
         content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
@@ -285,8 +298,8 @@ class Store:
         if digest != identity(content):
             raise ValueError("its content does not match its digest")
         record = Record(**{part: content[part] for part in PARTS}, tensors=content.get("tensors"))
-        if self.path(record.settings).name != path.name:
-            raise ValueError("its settings do not match its name")
+        if self.path(record.settings) != path:
+            raise ValueError("its settings do not match its name and folder")
         if set(record.lipschitz) not in (set(), {"lower", "upper"}):
             raise ValueError("lipschitz must hold lower and upper, or nothing")
         if record.tensors is not None:
@@ -300,90 +313,6 @@ class Store:
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise ValueError(f"{name} does not match the SHA-256 in the record")
         return data
-
-
-def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
-    """Where a record comes from: versions, commit, machine, time.
-
-    Parameters
-    ----------
-    started
-        Start, in seconds since the epoch.
-    seconds
-        Wall time of the run in seconds.
-    extra
-        Further entries, such as data checksums.
-
-    Examples
-    --------
-    >>> from lipsplines.records import provenance
-    >>> entry = provenance(started=0.0, seconds=1.5, note="a test")
-    >>> entry["seconds"], entry["note"], "commit" in entry
-    (1.5, 'a test', True)
-    """
-    return {
-        "lipsplines": __version__,
-        **_commit(),
-        "code": code_fingerprint(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "device": _device_name(),
-        "threads": torch.get_num_threads(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(seconds, 3),
-        **extra,
-    }
-
-
-@functools.cache
-def code_fingerprint() -> str:
-    """Hash of the sources that decide the numbers in a record, 16 hexadecimal digits.
-
-    Examples
-    --------
-    >>> from lipsplines.records import code_fingerprint
-    >>> len(code_fingerprint())
-    16
-    """
-    folder = Path(__file__).resolve().parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        if path.stem not in PRESENTATION and not path.stem.endswith("_tables"):
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _commit() -> dict[str, Any]:
-    """Git commit of the library's sources, and whether they differ from it; None outside git."""
-    folder = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        if git("ls-files", "__init__.py") == "":
-            return {"commit": None, "dirty": None}
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": git("status", "--porcelain", "--", ".") != "",
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-def _device_name() -> str:
-    if sys.platform.startswith("linux"):
-        try:
-            text = Path("/proc/cpuinfo").read_text()
-            match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-            if match:
-                return match[1]
-        except OSError:
-            pass
-    return platform.processor() or platform.machine()
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

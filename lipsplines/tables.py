@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lipsplines.claims import LEVEL, Comparison, holm, verdict
-from lipsplines.records import Record, code_fingerprint
+from lipsplines.provenance import code_fingerprint
+from lipsplines.records import Record
 
 __all__ = [
     "comparison_table",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lipsplines.cli import main
+from lipsplines.records import Store
 
 
 def test_list_shows_every_profile(tmp_path: Path, capsys) -> None:
@@ -51,6 +52,13 @@ def test_trained_networks_are_looked_for_beside_the_records(
     assert "LIPSPLINES_RESULTS" not in os.environ
 
 
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "small"])
+def test_a_bad_tolerance(tolerance: str, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", "--tolerance", tolerance])
+    assert "must be a number that is not negative" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -58,6 +66,14 @@ def test_trained_networks_are_looked_for_beside_the_records(
         (["run", "fitting1d", "--profile", "fast"], "Unknown profile 'fast'; choose one of smoke"),
         (["run", "fitting1d", "--only", "relu"], "--only takes NAME=VALUE"),
         (["run", "fitting1d", "--only", "activation=tanh"], "choose one of absolute"),
+        (["run", "fitting1d", "--only", "activation=relu,"], "--only takes NAME=VALUE"),
+        (["run", "fitting1d", "--only", "width=10,width=20"], "--only takes each setting once"),
+        (["run", "fitting1d", "--cluster", "x", "--jobs", "2"], "give either jobs or cluster"),
+        (["run", "fit", "--dry-run"], "Unknown experiment 'fit'"),
+        (["status", "fit"], "Unknown experiment 'fit'"),
+        (["status", "theory", "--profile", "reduced"], "choose one of smoke, quick, paper"),
+        (["merge", "/nowhere"], "/nowhere is no folder"),
+        (["verify", "fitting1d"], "No record to verify is stored in"),
         (["run", "fitting1d", "--seed", "-1"], "seed must be a non-negative integer"),
     ],
 )
@@ -69,6 +85,46 @@ def test_errors_are_one_sentence(arguments: list[str], message: str, capsys, tmp
     assert captured.err.startswith("error: ")
     assert "Traceback" not in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_dry_run_lists_what_is_missing_and_writes_nothing(tmp_path: Path, capsys) -> None:
+    results = tmp_path / "results"
+    command = ["run", "fitting1d", "--profile", "paper", "--results", str(results), "--dry-run"]
+    only = ["--only", "activation=relu,width=20.0", "--only", "constraint=spectral"]
+    assert main([*command, *only, "--jobs", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "fitting1d (paper): 0 of 3 runs stored, 0 running, 3 missing." in out
+    assert "relu, spectral" in out
+    assert "1 group, " in out
+    assert "with 1 process." in out
+    assert main([*command, "--cluster", "tcp://127.0.0.1:1"]) == 0  # needs no cluster
+    assert "0 of 198 runs stored" in capsys.readouterr().out
+    assert not results.exists()
+
+
+def test_run_status_merge_and_verify_belong_together(tmp_path: Path, capsys) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    only = ["--only", "activation=relu,constraint=spectral"]
+    command = ["run", "fitting1d", "--profile", "smoke", *only]
+    assert main([*command, "--results", str(there)]) == 0
+    assert main(["merge", str(there), "--results", str(here)]) == 0
+    assert f"3 copied to {here}, 0 known, 0 left out." in capsys.readouterr().out
+    assert main(["status", "fitting1d", "--profile", "smoke", "--results", str(here)]) == 0
+    assert "fitting1d   smoke       3        0       75" in capsys.readouterr().out
+    verify = ["verify", "--sample", "1", "--results", str(here)]
+    assert main(verify) == 0
+    captured = capsys.readouterr()
+    assert "3 of 3 records agree to a relative 0.01; 3 in every bit." in captured.out
+    assert "fitting1d: computing 3 records again, which took" in captured.err
+
+    store = Store(here)
+    record = store.select("fitting1d", "smoke")[0]
+    metrics = {**record.metrics, "test_mse": [2 * e for e in record.metrics["test_mse"]]}
+    store.put(dataclasses.replace(record, metrics=metrics), store.tensors(record))
+    assert main(verify) == 1
+    assert "2 of 3 records agree" in capsys.readouterr().out
+    assert main(["merge", str(there), "--results", str(here)]) == 1
+    assert "Nothing was copied: 1 record of the same settings" in capsys.readouterr().err
 
 
 def test_results_that_cannot_be_written(tmp_path: Path, capsys) -> None:

@@ -42,7 +42,9 @@ EXAMPLES = (
     "transport",
 )
 # Public to other modules of the library, not to its readers.
-INTERNAL = re.compile(r"attained|batching|fused\w*|tracing|checks(\.projections)?|differences(\.\w+)?|experiments\.\w+")
+INTERNAL = re.compile(
+    r"attained|batching|fused\w*|tracing|checks(\.projections)?|differences(\.\w+)?|experiments\.\w+"
+)
 # What an example needs beside the packages of the experiments.
 NEEDED = {
     "image_quality.ssim": ("skimage",),

@@ -16,7 +16,8 @@ import torch
 from lipsplines.datasets import DataError
 from lipsplines.experiments import EXPERIMENTS, ExperimentError, fitting1d, run, status
 from lipsplines.experiments import fitting1d_tables as tables
-from lipsplines.experiments.base import PROFILES, Outcome, select_cells
+from lipsplines.experiments.base import PROFILES, Outcome, groups_of, labels, select_cells
+from lipsplines.experiments.tasks import compute_and_store
 from lipsplines.models import LINEAR_LAYERS
 from lipsplines.records import Store, identity
 from lipsplines.training import TrainingError
@@ -169,7 +170,7 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -
     broken = dataclasses.replace(EXPERIMENT, compute=compute)
     monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
     only = {"constraint": "spectral", "target": "f1"}
-    with pytest.raises(ExperimentError, match="relu, spectral: The loss became NaN"):
+    with pytest.raises(ExperimentError, match=r"became NaN.\n  Groups: relu, spectral\."):
         run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
     assert len(list(tmp_path.rglob("*.json"))) == len(fitting1d.ACTIVATIONS) - 1
 
@@ -187,6 +188,51 @@ def test_what_all_groups_lack_is_told_once(tmp_path: Path, monkeypatch) -> None:
     assert message.count("The digits are not to be had.") == 1
     assert all(f"{name}, spectral" in message for name in fitting1d.ACTIVATIONS)
     assert ".py" not in message
+    assert max(map(len, message.splitlines())) <= 100
+
+
+def test_reasons_are_told_in_lines_and_names_are_not_all_told(tmp_path: Path, monkeypatch) -> None:
+    def compute(group):
+        raise DataError("digits: a.gz is missing. Run `python -m lipsplines run x` or connect.")
+
+    broken = dataclasses.replace(EXPERIMENT, compute=compute)
+    monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
+    with pytest.raises(ExperimentError) as caught:
+        run(broken, "smoke", Store(tmp_path), jobs=1, progress=False)
+    head, empty, first, second, *names = str(caught.value).splitlines()
+    count = len(groups_of(broken, broken.cells("smoke", 0)))
+    assert head == f"None of the {count} groups of runs could be computed."
+    assert empty == ""
+    assert first == "  digits: a.gz is missing."
+    assert second == "  Run `python -m lipsplines run x` or connect."
+    assert names[-1].endswith(f"and {count - 12} more.")
+    assert max(map(len, names)) <= 96
+
+
+def test_what_is_stored_by_now_is_not_computed_again(tmp_path: Path, monkeypatch) -> None:
+    """A group that is asked for twice, as by a cluster that lost its worker, is computed once."""
+    computed = []
+
+    def compute(group):
+        computed.append(len(group))
+        return fitting1d.compute(group)
+
+    counting = dataclasses.replace(EXPERIMENT, compute=compute)
+    monkeypatch.setitem(EXPERIMENTS, "fitting1d", counting)
+    group = select_cells(EXPERIMENT, "smoke", only=FEW)
+    assert compute_and_store("fitting1d", group[:1], str(tmp_path), 1) is None
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for _ in range(2):
+        assert compute_and_store("fitting1d", group, str(tmp_path), 1) is None
+    assert computed == [1, 2]
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert len(Store(tmp_path).files()) == 3
+    assert not list(tmp_path.rglob("*.running"))
+
+
+def test_a_cluster_has_its_own_workers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give either jobs or cluster"):
+        run(EXPERIMENT, "smoke", Store(tmp_path), jobs=1, cluster="tcp://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -196,11 +242,54 @@ def test_what_all_groups_lack_is_told_once(tmp_path: Path, monkeypatch) -> None:
         ({"profile": "smoke", "seed": -1}, "non-negative integer"),
         ({"profile": "smoke", "only": {"activation": "tanh"}}, "choose one of absolute"),
         ({"profile": "smoke", "only": {"colour": "red"}}, "No run has a setting 'colour'"),
+        (
+            {"profile": "smoke", "only": {"activation": "relu", "bjorck_iterations": "7"}},
+            "has bjorck_iterations=7 beside activation=relu; choose one of 15, None",
+        ),
     ],
 )
 def test_bad_selections(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         select_cells(EXPERIMENT, **arguments)
+
+
+def test_values_are_compared_as_numbers_where_they_are_numbers() -> None:
+    def selected(value: object) -> list:
+        return select_cells(EXPERIMENT, "paper", only={"width": value, "target": "f1"})
+
+    assert {cell["width"] for cell in selected("20")} == {20}
+    assert selected("20.0") == selected("2e1") == selected(20) == selected(20.0) == selected("20")
+    for value in ("twenty", "nan", "True", None):
+        with pytest.raises(ValueError, match="choose one of 10, 20, 50"):
+            selected(value)
+
+
+def test_truth_is_no_number() -> None:
+    settings = [{"experiment": "t", "profile": "smoke", "on": value} for value in (True, False)]
+    switch = dataclasses.replace(EXPERIMENT, cells=lambda profile, seed: settings)
+    assert select_cells(switch, "smoke", only={"on": "True"}) == settings[:1]
+    with pytest.raises(ValueError, match="on=1; choose one of False, True"):
+        select_cells(switch, "smoke", only={"on": "1"})
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
+def test_labels_tell_groups_apart_in_few_words(experiment) -> None:
+    for profile in experiment.minutes:
+        groups = groups_of(experiment, experiment.cells(profile, 0))
+        grouped = [identity(cell) for group in groups for cell in group]
+        assert sorted(grouped) == sorted(map(identity, experiment.cells(profile, 0)))
+        names = labels(groups)
+        assert len(set(names)) == len(groups)
+        assert max(map(len, names)) < 120
+    assert labels([]) == []
+
+
+def test_labels_hold_what_the_runs_of_a_group_share() -> None:
+    one = {"experiment": "t", "activation": "relu", "spline": {"range_": 1.0, "scaling": True}}
+    other = {**one, "spline": {"range_": 1.0, "scaling": False}}
+    assert labels([[one]]) == ["relu"]
+    assert labels([[one, {**one, "activation": "absolute"}]]) == ["t"]
+    assert labels([[one], [other]]) == ["relu, spline.scaling=True", "relu, spline.scaling=False"]
 
 
 @pytest.mark.slow
@@ -228,8 +317,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, subprocess, sys, time\n"
-        "child = 'import os, time; from lipsplines.experiments.base import _end_with_parent; '\n"
-        "child += f'_end_with_parent({os.getpid()}); print(os.getpid(), flush=True); '\n"
+        "child = 'import os, time; from lipsplines.experiments.tasks import end_with_parent; '\n"
+        "child += f'end_with_parent({os.getpid()}); print(os.getpid(), flush=True); '\n"
         "child += 'time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', child]).wait()\n"
     )

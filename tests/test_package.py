@@ -16,6 +16,8 @@ ROOT = Path(lipsplines.__file__).parents[1]
 OPTIONAL = (
     "PIL",
     "cvxpy",
+    "dask",
+    "distributed",
     "joblib",
     "matplotlib",
     "mlxtend",

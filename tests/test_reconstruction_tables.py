@@ -112,7 +112,7 @@ def test_images_count_once_however_many_problems_they_are_in() -> None:
 
 def test_the_error_of_an_image_is_the_geometric_mean_over_its_problems() -> None:
     errors = {("mri", "random", "a"): 4.0, ("ct", 1.0, "a"): 9.0, ("ct", 1.0, "b"): 5.0}
-    assert tables._by_image(errors) == pytest.approx([6.0, 5.0])
+    assert tables.by_image(errors) == pytest.approx([6.0, 5.0])
 
 
 def found_of() -> tuple[str, ...]:

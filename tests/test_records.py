@@ -191,13 +191,3 @@ def test_default_folder(tmp_path: Path, monkeypatch) -> None:
     assert Store().root == tmp_path / "results"
     monkeypatch.setenv("LIPSPLINES_RESULTS", str(tmp_path / "elsewhere"))
     assert Store().root == tmp_path / "elsewhere"
-
-
-def test_provenance_names_versions_and_code() -> None:
-    entry = records.provenance(0.0, 1.23456, data="none")
-    assert entry["started"] == "1970-01-01T00:00:00Z"
-    assert entry["seconds"] == 1.235
-    assert entry["torch"] == torch.__version__
-    assert entry["data"] == "none"
-    assert entry["code"] == records.code_fingerprint()
-    assert entry["commit"] is None or len(entry["commit"]) == 40

@@ -16,9 +16,9 @@ from lipsplines.experiments.base import (
     Experiment,
     ExperimentError,
     check_parameters,
-    run,
     status,
 )
+from lipsplines.experiments.grid import run
 
 __all__ = [
     "EXPERIMENTS",

@@ -1,23 +1,16 @@
-"""What all experiments share: cells, groups, the run that fills a store of records."""
+"""What all experiments share: cells and groups of them, and which of them a store lacks."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import os
-import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from lipsplines.datasets import DataError
-from lipsplines.records import Record, Store, code_fingerprint, provenance
-from lipsplines.training import TrainingError
+from lipsplines.provenance import code_fingerprint
+from lipsplines.records import Record, Store
 
 __all__ = [
     "LONG_PROFILES",
@@ -26,8 +19,12 @@ __all__ = [
     "ExperimentError",
     "Outcome",
     "check_parameters",
+    "current_record",
     "device_of",
-    "run",
+    "groups_of",
+    "is_long_training",
+    "labels",
+    "select_cells",
     "status",
 ]
 
@@ -37,6 +34,9 @@ PROFILES = ("smoke", "quick", "paper")
 #: need a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor
 #: can do.
 LONG_PROFILES = ("reduced", "paper")
+
+# Settings that name a run; others are told only where these do not tell runs apart.
+NAMING = ("check", "problem", "method", "activation", "constraint")
 
 Settings = dict[str, Any]
 
@@ -114,6 +114,11 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
+def is_long_training(experiment: Experiment, profile: str) -> bool:
+    """Whether runs are long trainings of large networks, which may use several threads."""
+    return experiment.resumable and profile in LONG_PROFILES
+
+
 def check_parameters(profile: str, seed: int, profiles: Sequence[str] = PROFILES) -> None:
     """Refuse parameters of a notebook or command that no experiment knows.
 
@@ -136,9 +141,16 @@ def check_parameters(profile: str, seed: int, profiles: Sequence[str] = PROFILES
 
 
 def select_cells(
-    experiment: Experiment, profile: str, seed: int = 0, only: Mapping[str, str] | None = None
+    experiment: Experiment, profile: str, seed: int = 0, only: Mapping[str, Any] | None = None
 ) -> list[Settings]:
     """Settings of the runs of a profile, restricted to those with the values that `only` names.
+
+    Parameters
+    ----------
+    experiment, profile, seed
+        Which runs.
+    only
+        Setting to value. A value may be text, as on a command line: ``"10.0"`` is the number 10.
 
     Raises
     ------
@@ -147,22 +159,84 @@ def select_cells(
     """
     check_parameters(profile, seed, tuple(experiment.minutes))
     cells = experiment.cells(profile, seed)
+    known = sorted({name for cell in cells for name in cell})
+    before: list[str] = []
     for key, wanted in (only or {}).items():
-        values = sorted({str(cell[key]) for cell in cells if key in cell})
-        if not values:
-            known = sorted({name for cell in experiment.cells(profile, seed) for name in cell})
+        if key not in known:
             raise ValueError(f"No run has a setting {key!r}; there are {', '.join(known)}.")
-        if wanted not in values:
+        values = sorted({str(cell.get(key, "nothing")) for cell in cells})
+        cells = [cell for cell in cells if key in cell and _is(cell[key], wanted)]
+        if not cells:
+            others = f" beside {', '.join(before)}" if before else ""
             raise ValueError(
-                f"No run of {experiment.name} at profile {profile} has {key}={wanted}; "
+                f"No run of {experiment.name} at profile {profile} has {key}={wanted}{others}; "
                 f"choose one of {', '.join(values)}."
             )
-        cells = [cell for cell in cells if str(cell.get(key)) == wanted]
+        before.append(f"{key}={wanted}")
     return cells
 
 
+def _is(value: Any, wanted: Any) -> bool:
+    """Whether a setting has a value, which may be its text."""
+    if str(value) == str(wanted):
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return float(wanted) == value
+    except (TypeError, ValueError):
+        return False
+
+
+def groups_of(experiment: Experiment, cells: Sequence[Settings]) -> list[list[Settings]]:
+    """The runs that are computed together, in the order of their first ones."""
+    groups: dict[Hashable, list[Settings]] = {}
+    for cell in cells:
+        groups.setdefault(experiment.group(cell), []).append(cell)
+    return list(groups.values())
+
+
+def labels(groups: Sequence[Sequence[Settings]]) -> list[str]:
+    """A short name for each group: as many of the settings of all its runs as tell groups apart."""
+    shared = [_shared(group) for group in groups]
+    names = [
+        ", ".join(str(settings[key]) for key in NAMING if settings.get(key) is not None)
+        or group[0]["experiment"]
+        for settings, group in zip(shared, groups, strict=True)
+    ]
+    for key in dict.fromkeys(key for settings in shared for key in settings):
+        values: dict[str, set[str]] = {}
+        for name, settings in zip(names, shared, strict=True):
+            values.setdefault(name, set()).add(str(settings.get(key)))
+        if max(Counter(names).values(), default=1) == 1:
+            break
+        names = [
+            f"{name}, {key}={settings[key]}" if key in settings and len(values[name]) > 1 else name
+            for name, settings in zip(names, shared, strict=True)
+        ]
+    return names
+
+
+def _shared(group: Sequence[Settings]) -> Settings:
+    """The settings, with those inside others as ``outer.inner``, that all runs of a group have."""
+    first, *others = (_flat(cell) for cell in group)
+    return {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    flat: Settings = {}
+    for key, value in settings.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat.update({f"{prefix}{key}": value} if inner is None else inner)
+    return flat
+
+
 def status(
-    experiment: Experiment, profile: str, store: Store, seed: int = 0
+    experiment: Experiment,
+    profile: str,
+    store: Store,
+    seed: int = 0,
+    only: Mapping[str, Any] | None = None,
 ) -> tuple[list[Record], list[Settings]]:
     """Records that are there, and settings of the runs that are missing.
 
@@ -174,7 +248,7 @@ def status(
         Where the records lie; nothing is computed.
     """
     found, missing = [], []
-    for cell in select_cells(experiment, profile, seed):
+    for cell in select_cells(experiment, profile, seed, only):
         record = current_record(experiment, store, cell)
         if record is None:
             missing.append(cell)
@@ -193,166 +267,3 @@ def current_record(experiment: Experiment, store: Store, settings: Settings) -> 
     if record is None or (settings["profile"] in LONG_PROFILES and experiment.lasting):
         return record
     return record if record.provenance.get("code") == code_fingerprint() else None
-
-
-def run(
-    experiment: Experiment,
-    profile: str,
-    store: Store,
-    *,
-    seed: int = 0,
-    only: Mapping[str, str] | None = None,
-    jobs: int | None = None,
-    progress: bool = True,
-) -> list[Record]:
-    """Compute the runs that the store lacks and return the records of all, in order.
-
-    Groups of runs go through ``joblib``: local processes by default, or whatever backend the
-    caller has set with ``joblib.parallel_config``. Each run is stored as soon as its group is done;
-    when this process is killed, what was finished stays, and the next call does the rest.
-
-    Parameters
-    ----------
-    experiment, profile, seed, only
-        Which runs; see `select_cells`.
-    store
-        Where records are read and written.
-    jobs
-        Number of processes; by default one for each processor core, and one at ``smoke``.
-    progress
-        Show a progress bar with an estimate of the time left.
-
-    Raises
-    ------
-    ExperimentError
-        If some groups failed; all others have been computed and stored.
-    """
-    cells = select_cells(experiment, profile, seed, only)
-    store.check_writable()
-    groups: dict[Hashable, list[Settings]] = {}
-    for cell in cells:
-        if current_record(experiment, store, cell) is None:
-            groups.setdefault(experiment.group(cell), []).append(cell)
-    failures = _run_groups(experiment, list(groups.values()), profile, store, jobs, progress)
-    if failures:
-        raise ExperimentError(
-            f"{len(failures)} of {len(groups)} groups of runs failed; the others are stored. "
-            + " ".join(_told_once(failures))
-        )
-    records = [store.get(cell) for cell in cells]
-    if any(record is None for record in records):
-        raise ExperimentError(f"Records vanished from {store.root} while the experiment ran.")
-    return records
-
-
-def _run_groups(experiment, groups, profile, store, jobs, progress) -> list[tuple[str, str]]:
-    """Compute and store groups; which of them failed, and why."""
-    if not groups:
-        return []
-    try:
-        import joblib
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ExperimentError(
-            f"Running experiments needs {error.name}; install the extra: "
-            "pip install '.[experiments]' in the folder of the sources."
-        ) from None
-    jobs = jobs or (1 if profile == "smoke" else os.cpu_count() or 1)
-    jobs = min(jobs, len(groups))
-    costs = [experiment.cost(group) for group in groups]
-    # One thread for each process: batches are small, processes share the cores, and sums have one
-    # order. Long trainings of large networks take the cores that would idle.
-    share = max(1, torch.get_num_threads() // jobs)
-    threads = share if experiment.resumable and profile in LONG_PROFILES else 1
-    tasks = (
-        joblib.delayed(_compute_and_store)(
-            experiment.name, index, group, str(store.root), os.getpid(), threads
-        )
-        for index, group in enumerate(groups)
-    )
-    failures = []
-    # A bar in percent of the work, not of the groups: they differ in size.
-    bar = tqdm(
-        total=100.0,
-        desc=f"{experiment.name} ({profile})",
-        bar_format="{desc}: {n:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]",
-        disable=not progress,
-        file=sys.stderr,
-        mininterval=0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 20.0,
-    )
-    with bar:
-        bar.set_postfix_str(f"0 of {len(groups)} groups")
-        finished = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        for done, (index, failure) in enumerate(finished(tasks), 1):
-            if failure:
-                failures.append(failure)
-            bar.update(100.0 * costs[index] / sum(costs))
-            bar.set_postfix_str(f"{done} of {len(groups)} groups")
-    return failures
-
-
-def _compute_and_store(
-    name: str, index: int, group: list[Settings], root: str, caller: int, threads: int
-) -> tuple[int, tuple[str, str] | None]:
-    from lipsplines.experiments import EXPERIMENTS
-
-    if os.getppid() == caller:
-        _end_with_parent(caller)
-
-    experiment, store = EXPERIMENTS[name], Store(root)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    state = store.path(group[0]).with_suffix(".partial") if experiment.resumable else None
-    started, clock = time.time(), time.perf_counter()
-    try:
-        outcomes = experiment.compute(group, *([state] if state else []))
-        seconds = (time.perf_counter() - clock) / len(group)
-        origin = provenance(started, seconds, together=len(group))
-        for settings, outcome in zip(group, outcomes, strict=True):
-            own = {**origin, "data": outcome.data} if outcome.data else origin
-            record = Record(settings, outcome.metrics, outcome.lipschitz, own)
-            store.put(record, outcome.tensors)
-        if state is not None:
-            state.unlink(missing_ok=True)
-        return index, None
-    except (TrainingError, ImportError, DataError, FileNotFoundError) as error:
-        return index, (_label(group), str(error))
-    except Exception as error:
-        # A defect: it ends this group, not the others, and says where to look.
-        return index, (_label(group), f"{type(error).__name__} {_place(error)}: {error}")
-    finally:
-        torch.set_num_threads(before)
-
-
-@functools.cache
-def _end_with_parent(parent: int) -> None:
-    """End this worker process when the process that started it is gone, killed for instance."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _label(group: Iterable[Settings]) -> str:
-    first = next(iter(group))
-    keys = ("check", "problem", "method", "activation", "constraint")
-    return ", ".join(str(first[key]) for key in keys if key in first) or first["experiment"]
-
-
-def _told_once(failures: Iterable[tuple[str, str]]) -> list[str]:
-    """A sentence for each reason, after the names of the groups that failed for it."""
-    reasons: dict[str, list[str]] = {}
-    for label, reason in failures:
-        reasons.setdefault(reason, []).append(label)
-    return [f"{'; '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
-
-
-def _place(error: Exception) -> str:
-    """Where in this library an exception came from."""
-    library = Path(__file__).resolve().parents[1]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(library)]
-    return f"in {Path(own[-1].filename).name}, line {own[-1].lineno}"

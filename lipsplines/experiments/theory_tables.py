@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType
 
 from lipsplines.checks import CHECKS, Check, Measurement
-from lipsplines.experiments.base import run
+from lipsplines.experiments.grid import run
 from lipsplines.experiments.theory import EXPERIMENT, held, measurements
 from lipsplines.records import Record, Store
 from lipsplines.tables import markdown_table, provenance_text

@@ -1,0 +1,297 @@
+"""Groups of runs on the workers of a Dask cluster, all of which see one folder of records.
+
+Tasks are given to the client of Dask itself, for ``joblib`` with its Dask backend would wait for
+ever for a group that killed its workers, and computes in the calling process if there is but one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import json
+import logging
+import secrets
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lipsplines._version import __version__
+from lipsplines.experiments.base import ExperimentError, Settings, is_long_training
+from lipsplines.experiments.tasks import compute_and_store, results_in
+from lipsplines.provenance import code_fingerprint
+from lipsplines.records import Store
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["PATIENCE", "on_cluster", "worker_problem"]
+
+ARRIVAL = 60.0  # seconds to wait for a first worker
+PATIENCE = 60.0  # seconds to wait for another worker when the last is gone
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+CONNECTING = 10.0  # seconds to wait for the scheduler
+
+
+class UnfitWorker(RuntimeError):
+    """A worker that must not compute: its address and the reason."""
+
+
+def on_cluster(
+    address: str, name: str, groups: Sequence[list[Settings]], store: Store
+) -> Iterator[tuple[int, str | None]]:
+    """Compute and store groups on a cluster: the number of each, and why it failed, as they end.
+
+    A group whose worker is gone is given to another one, and one whose result was with a worker
+    that is gone too; what is in the store by then is not computed again.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler, such as ``tcp://127.0.0.1:8786``, or ``file:PATH`` of the file that it
+        wrote.
+    name
+        Of the experiment.
+    groups
+        Settings of the runs of each.
+    store
+        Folder that this machine and the workers share.
+
+    Raises
+    ------
+    ExperimentError
+        Without the packages, the scheduler, or workers that fit; and if all are lost. What was
+        finished is in the store.
+    """
+    root = store.root.resolve()
+    with _connection(address) as client, _expectation(root) as expected:
+        _wait_for_workers(client, address)
+        _refuse_unfit(client, expected)
+
+        def submit(index: int) -> Future:
+            return client.submit(_task, expected, name, groups[index], pure=False)
+
+        yield from _as_they_end(client, submit, len(groups), address)
+
+
+def worker_problem(expected: dict[str, str]) -> str | None:
+    """Why this process must not compute for the caller, in a sentence; None if it may."""
+    if (__version__, code_fingerprint()) != (expected["version"], expected["code"]):
+        return (
+            f"it has lipsplines {__version__} with code {code_fingerprint()}, this machine "
+            f"{expected['version']} with {expected['code']}; give both the same sources"
+        )
+    marker = Path(expected["marker"])
+    try:
+        if marker.read_text() != expected["token"]:
+            return f"it has another folder at {marker.parent}; share one folder under one path"
+        tempfile.TemporaryFile(dir=marker.parent).close()
+    except OSError as error:
+        return (
+            f"it cannot use the folder of the records, {marker.parent} ({error.strerror}); share "
+            "one folder under one path, in which every worker may write"
+        )
+    return None
+
+
+def _task(expected: dict[str, str], name: str, group: list[Settings]) -> str | None:
+    """What a worker does with a group; it may have come after the others were looked at.
+
+    Raises
+    ------
+    UnfitWorker
+        With its address and the reason.
+    """
+    problem = worker_problem(expected)
+    if problem is not None:
+        from distributed import get_worker
+
+        raise UnfitWorker(get_worker().address, problem)
+    root = expected["root"]
+    with results_in(root):
+        return compute_and_store(name, group, root, _threads(group))
+
+
+def _threads(group: list[Settings]) -> int | None:
+    """One thread, so that sums have one order; those of the worker for long trainings."""
+    from lipsplines.experiments import EXPERIMENTS
+
+    first = group[0]
+    is_long = is_long_training(EXPERIMENTS[first["experiment"]], first["profile"])
+    return None if is_long else 1
+
+
+@contextlib.contextmanager
+def _connection(address: str) -> Iterator[Client]:
+    try:
+        import distributed
+    except ImportError as error:
+        raise ExperimentError(
+            f"Running on a cluster needs {error.name}; install the extra: "
+            "pip install '.[cluster]' in the folder of the sources."
+        ) from None
+    with _quiet():
+        try:
+            client = distributed.Client(
+                _resolved(address), timeout=CONNECTING, set_as_default=False
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ExperimentError(
+                f"No scheduler answers at {address} ({_words(error)}); start one with "
+                "`dask scheduler` and give the address that it prints, as tcp://127.0.0.1:8786."
+            ) from None
+        try:
+            yield client
+        finally:
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+
+
+def _resolved(address: str) -> str:
+    """The address itself, or what the scheduler wrote, perhaps a moment later, into ``file:``."""
+    if not address.startswith("file:"):
+        return address
+    path, deadline = Path(address.removeprefix("file:")), time.monotonic() + CONNECTING
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return json.loads(path.read_text())["address"]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines of Dask: what goes wrong is said in the errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _expectation(root: Path) -> Iterator[dict[str, str]]:
+    """What a worker must have: the same code, and this folder with a marker that lies in it."""
+    token = secrets.token_hex(8)
+    marker = root / f".cluster-{token}"
+    marker.write_text(token)
+    try:
+        yield {
+            "version": __version__,
+            "code": code_fingerprint(),
+            "root": str(root),
+            "marker": str(marker),
+            "token": token,
+        }
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def _wait_for_workers(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=ARRIVAL)
+    except (OSError, TimeoutError):
+        raise ExperimentError(
+            f"The scheduler at {address} has no worker after {ARRIVAL:.0f} s; start some with "
+            f"`dask worker {address} --nthreads 1`."
+        ) from None
+
+
+def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
+    """Refuse a cluster of which a worker would compute something else, or elsewhere."""
+    told: dict[str, list[str]] = {}  # each problem once, with the workers that have it
+    for worker, threads in client.nthreads().items():
+        if threads > 1:  # random numbers and threads of PyTorch are set for a process
+            problem = f"it runs {threads} tasks at a time; start it with --nthreads 1"
+            told.setdefault(problem, []).append(worker)
+    answers: dict[str, Any] = client.run(worker_problem, expected, on_error="return")
+    for worker, answer in answers.items():
+        if isinstance(answer, BaseException):
+            answer = f"it cannot run lipsplines ({_words(answer)})"
+        if answer is not None:
+            told.setdefault(answer, []).append(worker)
+    if told:
+        unfit = {worker for workers in told.values() for worker in workers}
+        raise ExperimentError(
+            f"{len(unfit)} of {len(answers)} workers cannot take part; nothing was started.\n"
+            + "\n".join(f"  {', '.join(names)}: {problem}." for problem, names in told.items())
+        )
+
+
+def _as_they_end(
+    client: Client, submit: Callable[[int], Future], total: int, address: str
+) -> Iterator[tuple[int, str | None]]:
+    from distributed import wait
+
+    pending, seen = {submit(index): index for index in range(total)}, time.monotonic()
+    while pending:
+        try:
+            with client.as_current():
+                done = wait(list(pending), timeout=1.0, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            done = set()
+        except (Exception, *CANCELLED) as error:
+            raise _lost(address, error, len(pending), total) from None
+        for future in done:
+            try:
+                failure = _failure(future)
+            except (TimeoutError, *CANCELLED):
+                # The worker is gone that had the result; another one will look at the store.
+                continue
+            except UnfitWorker as error:
+                _dismiss(client, *error.args)
+                index = pending.pop(future)
+                pending[submit(index)] = index
+                continue
+            yield pending.pop(future), failure
+        try:
+            if done or client.nthreads():
+                seen = time.monotonic()
+        except (Exception, *CANCELLED) as error:
+            raise _lost(address, error, len(pending), total) from None
+        if time.monotonic() - seen > PATIENCE:
+            raise ExperimentError(
+                f"The scheduler at {address} has had no worker for {PATIENCE:.0f} s; "
+                f"{total - len(pending)} of {total} groups had ended. Start workers and run the "
+                "command again for the rest."
+            )
+
+
+def _failure(future: Future) -> str | None:
+    """Why a task failed; an exception if it has to be done again."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result(timeout=5.0)
+    except KilledWorker as error:
+        return (
+            f"Workers died with this group at hand, {error.allowed_failures + 1} of them; look for "
+            "the reason in their output, such as a lack of memory."
+        )
+    except (TimeoutError, UnfitWorker, *CANCELLED):
+        raise
+    except Exception as error:
+        return _words(error)
+
+
+def _dismiss(client: Client, worker: str, problem: str) -> None:
+    """Send a worker away, before it takes one group after the other and computes none."""
+    warnings.warn(f"The worker {worker} was sent away: {problem}.", stacklevel=2)
+    with contextlib.suppress(Exception):
+        client.retire_workers([worker], close_workers=True)
+
+
+def _words(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _lost(address: str, error: BaseException, pending: int, total: int) -> ExperimentError:
+    reason = "the connection was closed" if isinstance(error, CANCELLED) else _words(error)
+    return ExperimentError(
+        f"The scheduler at {address} was lost ({reason}); "
+        f"{total - pending} of {total} groups had ended. "
+        "Start it and its workers again, and run the command again for the rest."
+    )

@@ -1,0 +1,99 @@
+"""Marks of runs that are being computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lipsplines.experiments import running
+from lipsplines.experiments.running import STALE, announced, running_identities
+from lipsplines.records import Store, identity
+
+GROUP = [{"experiment": "toy", "profile": "smoke", "run": run} for run in range(2)]
+RUNS = {identity(settings) for settings in GROUP}
+
+
+def test_a_group_is_running_as_long_as_it_is_computed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with announced(store, GROUP) as path:
+        assert running_identities(store, "toy", "smoke") == RUNS
+        assert running_identities(store, "toy", "quick") == set()
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+        assert store.files() == []
+    assert not path.exists()
+    with pytest.raises(ZeroDivisionError), announced(store, GROUP):
+        _ = 1 / 0
+    assert not path.exists()
+
+
+def test_a_mark_without_a_sign_of_life_is_stale(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with announced(store, GROUP) as path:
+        os.utime(path, (0, time.time() - STALE - 5))
+        assert running_identities(store, "toy", "smoke") == set()
+
+
+def test_signs_of_life_are_given(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(running, "INTERVAL", 0.01)
+    with announced(Store(tmp_path), GROUP) as path:
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 20
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
+
+
+def test_a_process_of_this_machine_that_is_gone_does_not_run(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    store = Store(tmp_path)
+    with announced(store, GROUP) as path:
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "pid": process.pid}))
+        assert running_identities(store, "toy", "smoke") == set()
+        path.write_text(json.dumps({**content, "pid": process.pid, "host": "elsewhere"}))
+        assert running_identities(store, "toy", "smoke") == RUNS
+
+
+def test_a_mark_that_another_machine_took_over_stays(tmp_path: Path) -> None:
+    with announced(Store(tmp_path), GROUP) as path:
+        path.write_text("{}")
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[1]",
+        b"{}",
+        b'"text"',
+        b"[" * 100_000,
+        b'{"host": "x", "pid": 1, "runs": 3}',
+        b'{"host": "HOST", "pid": "one", "runs": []}',
+        b'{"host": "HOST", "pid": -1, "runs": ["a"]}',
+        b'{"host": "HOST", "pid": 1e300, "runs": ["a"]}',
+        b'{"host": "HOST", "pid": 99999999999999999999999, "runs": ["a"]}',
+    ],
+)
+def test_a_damaged_mark_counts_as_absent(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path)
+    path = store.path(GROUP[0]).with_suffix(".running")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.replace(b"HOST", socket.gethostname().encode()))
+    assert running_identities(store, "toy", "smoke") == set()
+
+
+def test_a_folder_in_the_place_of_a_mark_stops_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path(GROUP[0]).with_suffix(".running").mkdir(parents=True)
+    with announced(store, GROUP):
+        assert running_identities(store, "toy", "smoke") == set()
