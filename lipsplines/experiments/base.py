@@ -115,7 +115,13 @@ def device_of(settings: Settings) -> torch.device:
 
 
 def is_long_training(experiment: Experiment, profile: str) -> bool:
-    """Whether runs are long trainings of large networks, which may use several threads."""
+    """Whether runs are long trainings of large networks, which may use several threads.
+
+    Parameters
+    ----------
+    experiment, profile
+        Of the runs.
+    """
     return experiment.resumable and profile in LONG_PROFILES
 
 
@@ -189,7 +195,15 @@ def _is(value: Any, wanted: Any) -> bool:
 
 
 def groups_of(experiment: Experiment, cells: Sequence[Settings]) -> list[list[Settings]]:
-    """The runs that are computed together, in the order of their first ones."""
+    """The runs that are computed together, in the order of their first ones.
+
+    Parameters
+    ----------
+    experiment
+        That groups them.
+    cells
+        Settings of the runs.
+    """
     groups: dict[Hashable, list[Settings]] = {}
     for cell in cells:
         groups.setdefault(experiment.group(cell), []).append(cell)
@@ -197,7 +211,13 @@ def groups_of(experiment: Experiment, cells: Sequence[Settings]) -> list[list[Se
 
 
 def labels(groups: Sequence[Sequence[Settings]]) -> list[str]:
-    """A short name for each group: as many of the settings of all its runs as tell groups apart."""
+    """A short name for each group: as many of the settings of all its runs as tell groups apart.
+
+    Parameters
+    ----------
+    groups
+        Settings of the runs of each group.
+    """
     shared = [_shared(group) for group in groups]
     names = [
         ", ".join(str(settings[key]) for key in NAMING if settings.get(key) is not None)
@@ -242,8 +262,8 @@ def status(
 
     Parameters
     ----------
-    experiment, profile, seed
-        Which runs.
+    experiment, profile, seed, only
+        Which runs; see `select_cells`.
     store
         Where the records lie; nothing is computed.
     """
@@ -262,6 +282,15 @@ def current_record(experiment: Experiment, store: Store, settings: Settings) -> 
 
     Records of the long profiles stay valid where the experiment says so: they take hours, name
     the commit that made them, and carry a revision of the method in their settings.
+
+    Parameters
+    ----------
+    experiment
+        That the run belongs to.
+    store
+        Where the record lies.
+    settings
+        Of the run.
     """
     record = store.get(settings)
     if record is None or (settings["profile"] in LONG_PROFILES and experiment.lasting):
