@@ -50,14 +50,14 @@ def run(
     Parameters
     ----------
     experiment, profile, seed, only
-        Which runs; see `base.select_cells`.
+        Which runs; see `experiments.base.select_cells`.
     store
         Where records are read and written.
     jobs
         Number of local processes; by default one for each processor core, and one at ``smoke``.
     cluster
         Address of a Dask scheduler, the workers of which take the place of local processes; see
-        `cluster.on_cluster`.
+        `experiments.cluster.on_cluster`.
     progress
         Show a progress bar with an estimate of the time left.
 
@@ -84,7 +84,17 @@ def run(
 
 
 def processes(profile: str, groups: int, jobs: int | None = None) -> int:
-    """Number of local processes that compute so many groups."""
+    """Number of local processes that compute so many groups.
+
+    Parameters
+    ----------
+    profile
+        Of the runs.
+    groups
+        How many groups there are.
+    jobs
+        What the caller wishes; by default one for each processor core, and one at ``smoke``.
+    """
     jobs = jobs or (1 if profile == "smoke" else os.cpu_count() or 1)
     return max(1, min(jobs, groups))
 
@@ -97,7 +107,15 @@ def compute_groups(
     cluster: str | None = None,
     progress: bool = True,
 ) -> dict[int, str]:
-    """Compute and store groups of runs; the numbers of those that failed, and why."""
+    """Compute and store groups of runs; the numbers of those that failed, and why.
+
+    Parameters
+    ----------
+    experiment, groups
+        That the runs belong to, and the settings of the runs of each group.
+    store, jobs, cluster, progress
+        As in `run`.
+    """
     if not groups:
         return {}
     tqdm = _progress_bar()
