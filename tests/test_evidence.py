@@ -134,6 +134,14 @@ def test_the_verdict_of_the_fits_recomputed_from_the_files(found: dict[str, Find
     assert sorted(c.p_holds for c in finding.comparisons) == pytest.approx(p_values)
 
 
+def test_rivals_that_a_claim_names_are_compared(found: dict[str, Finding]) -> None:
+    for finding in found.values():
+        rivals = finding.claim.rivals
+        if rivals and finding.comparisons and finding.claim.rule in ("denoising", "reconstruction"):
+            labels = {comparison.label.split(": ")[-1] for comparison in finding.comparisons}
+            assert len(labels) == len(rivals), finding.claim.id
+
+
 def test_certificates_are_those_of_the_files(found: dict[str, Finding]) -> None:
     finding = found["certified"]
     bounds = []
