@@ -17,7 +17,7 @@ book: notebooks ## execute the notebooks at PROFILE and build the book
 	@$(PY) -m tools.stage --profile $(PROFILE)
 
 test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomputation
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests --numprocesses auto --maxprocesses 8 --dist worksteal
 	@$(PY) -m tools.execute --profile smoke $(FORCED)
 	@$(PY) -m tools.recompute --profile smoke
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 
 from lipsplines.differences import CARRIED, CHANGES, COMMIT, DIFFERENCES, ORIGINS, Difference
-from lipsplines.experiments.base import run
+from lipsplines.experiments.grid import run
 from lipsplines.experiments.differences import EXPERIMENT, effects
 from lipsplines.experiments.theory_tables import _cell, _plain, _source
 from lipsplines.records import Record, Store
