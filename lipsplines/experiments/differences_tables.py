@@ -7,9 +7,9 @@ import math
 from collections import Counter
 
 from lipsplines.differences import CARRIED, CHANGES, COMMIT, DIFFERENCES, ORIGINS, Difference
-from lipsplines.experiments.grid import run
 from lipsplines.experiments.differences import EXPERIMENT, effects
-from lipsplines.experiments.theory_tables import _cell, _plain, _source
+from lipsplines.experiments.grid import run
+from lipsplines.experiments.theory_tables import cell_text, plain_text, source_code
 from lipsplines.records import Record, Store
 from lipsplines.tables import markdown_table
 
@@ -31,7 +31,7 @@ def report(name: str, profile: str, seed: int, store: Store | None = None) -> st
 def difference_text(record: Record) -> str:
     """The figures of one difference, those of the public code, what it changes, and the code."""
     found = _difference(record)
-    summary, _, rest = _plain(inspect.getdoc(found.measure) or "").partition("\n")
+    summary, _, rest = plain_text(inspect.getdoc(found.measure) or "").partition("\n")
     rows = [[_phrase(e.what), figure(e.there), figure(e.here)] for e in effects(record)]
     parts = [
         f"**{found.title}.** {summary}",
@@ -44,7 +44,7 @@ def difference_text(record: Record) -> str:
     parts += [
         f"*Would it change a conclusion of the paper?* **{_upper(found.changes)}.** {found.why}",
         f"````{{dropdown}} What exactly is computed: {module}.py\n"
-        f"{rest.strip()}\n\n```python\n{_source(found)}\n```\n````",
+        f"{rest.strip()}\n\n```python\n{source_code(found)}\n```\n````",
     ]
     return "\n\n".join(parts)
 
@@ -62,7 +62,7 @@ def summary_table(records: list[Record]) -> str:
     rows = []
     for record in ranked:
         found, first = _difference(record), effects(record)[0]
-        name = f"**{_cell(found.title)}** ({found.origin}): {_phrase(first.what)}"
+        name = f"**{cell_text(found.title)}** ({found.origin}): {_phrase(first.what)}"
         rows.append([name, figure(first.there), figure(first.here), found.changes])
     return markdown_table(["difference: first figure", "there", "here", "changes"], rows)
 
@@ -85,7 +85,7 @@ def carried_table() -> str:
     """All figures of the public code itself that are carried over, and how each was found."""
     rows = [
         [
-            _cell(DIFFERENCES[name].title if index == 0 else ""),
+            cell_text(DIFFERENCES[name].title if index == 0 else ""),
             _phrase(c.what),
             _phrase(c.figure),
             c.how,
@@ -116,7 +116,7 @@ def _difference(record: Record) -> Difference:
 
 def _phrase(text: str) -> str:
     """A phrase as the book writes it, fit for a cell of a table."""
-    return _cell(text).replace(" x ", " × ").replace(" %", "\N{NO-BREAK SPACE}%")
+    return cell_text(text).replace(" x ", " × ").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _unmeasured(how: str) -> str:

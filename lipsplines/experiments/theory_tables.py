@@ -21,12 +21,15 @@ from lipsplines.tables import markdown_table, provenance_text
 
 __all__ = [
     "allowance",
+    "cell_text",
     "check_text",
     "in_order",
     "limits",
     "number",
+    "plain_text",
     "provenance_text",
     "report",
+    "source_code",
     "summary_table",
     "verdict_text",
 ]
@@ -54,15 +57,15 @@ def check_text(record: Record) -> str:
     """The verdict of one check, its figures and its code, as Markdown for MyST."""
     check = _check(record)
     verdict = "✓ held" if held(record) else "✗ did not hold"
-    summary, _, rest = _plain(inspect.getdoc(check.measure) or "").partition("\n")
-    rows = [[_cell(m.what), number(m.value), limits(m), _mark(m)] for m in measurements(record)]
+    summary, _, rest = plain_text(inspect.getdoc(check.measure) or "").partition("\n")
+    rows = [[cell_text(m.what), number(m.value), limits(m), _mark(m)] for m in measurements(record)]
     module = inspect.getmodule(check.measure).__name__.replace(".", "/")
     return "\n\n".join(
         [
             f"**Check {check.name}. {check.title}: {verdict}.** {summary}",
             markdown_table(["measured", "figure", "required", ""], rows),
             f"````{{dropdown}} What exactly is computed: {module}.py\n"
-            f"{rest.strip()}\n\n```python\n{_source(check)}\n```\n"
+            f"{rest.strip()}\n\n```python\n{source_code(check)}\n```\n"
             f"`pytest tests/checks -k {check.name}` runs it as a [test](project:#checks-tests).\n"
             "````",
         ]
@@ -173,14 +176,14 @@ def _summary(record: Record) -> list[str]:
     deciding = [m for m in measured if m.decides]
     first = next((m for m in measured if not m.holds), deciding[0] if deciding else None)
     if first is None:
-        return [check.name, _cell(f"{check.title} (no figure with a limit)"), "", FAILED]
+        return [check.name, cell_text(f"{check.title} (no figure with a limit)"), "", FAILED]
     pair = first.low is not None and first.high is not None and first.low < first.high
     # A line may break between the two halves only, so that the column is narrow on a phone.
     halves = number(first.value), f"= {limits(first)}" if pair else limits(first)
     unbroken = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
     relation = " ".join(half.translate(unbroken) for half in halves)
     more = f"; {len(deciding) - 1} more" if len(deciding) > 1 else ""
-    figure = _cell(f"{check.title} ({first.what}{more})")
+    figure = cell_text(f"{check.title} ({first.what}{more})")
     return [check.name, figure, relation, HELD if held(record) else FAILED]
 
 
@@ -201,12 +204,12 @@ def _chapter(page: str) -> str:
     return f"[{words}]({target})"
 
 
-def _cell(text: str) -> str:
+def cell_text(text: str) -> str:
     """Text for a cell of a table, in which a bar would end the cell."""
     return text.replace("|", "\\|")
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """A docstring's text as Markdown: code stays code, other signs mean themselves."""
     parts = re.split(r"(`+[^`]+`+)", text)
     return "".join(
@@ -215,7 +218,7 @@ def _plain(text: str) -> str:
     )
 
 
-def _source(check: Check) -> str:
+def source_code(check: Check) -> str:
     """Source of a check, less its docstring, and of the functions of its module that it uses."""
     module = inspect.getmodule(check.measure)
     found, queue = {}, [check.measure]
