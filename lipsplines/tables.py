@@ -192,6 +192,9 @@ def runs_text(records: Sequence[Record]) -> str:
         All that a figure shows.
     """
     settings = [record.settings for record in records]
+    experiments = {s.get("experiment") for s in settings}
+    if len(experiments) > 1:
+        return f"{len(records)} records of {len(experiments)} experiments"
     if any("models" in s for s in settings):
         return f"{_counts(s['models'] for s in settings if 'models' in s)} models of each kind"
     kinds = Counter(

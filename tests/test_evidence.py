@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import wilcoxon
 
 from lipsplines.checks import CHECKS
-from lipsplines.experiments import EXPERIMENTS, evidence, evidence_tables
+from lipsplines.experiments import EXPERIMENTS, evidence, evidence_rules, evidence_tables
 from lipsplines.experiments.evidence import Finding, best, findings, judge, load_claims
 from lipsplines.experiments.references import reference_records
 from lipsplines.records import Record, Store
@@ -70,7 +70,6 @@ def test_claims_name_what_exists() -> None:
     for claim in CLAIMS.values():
         assert set(claim.experiments) <= set(EXPERIMENTS)
         assert set(claim.checks) <= set(CHECKS)
-        assert claim.rule in evidence.TESTS | evidence.FACTS
         text = (ROOT / "notebooks" / f"{claim.page}.ipynb").read_text(encoding="utf-8")
         assert f'"name": "{claim.target}"' in text, claim.id
 
@@ -89,18 +88,28 @@ def test_claims_that_follow_the_schema_are_read() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  rule: checks\n", "  rule: guess\n", "a-claim does not follow its schema in"),
+        ("  rule: checks\n", "  rule: guess\n", "a-claim does not follow the schema in"),
         ("  checks: [C1.1]\n", "", "a-claim .* 'checks' is a required property"),
         ("It holds.", "It holds", "a-claim"),
         ("  metric: a figure\n", "  metric: a figure\n  verdict: confirmed\n", "'verdict'"),
         ("- id: a-claim\n", "- id: A Claim\n", "A Claim"),
         ("  page: checks\n", "  page: checks\n  tolerance: 0.1\n", "a-claim"),
+        ("  page: checks\n", "  page: checks\n  margin: 2\n", "does not know margin"),
+        ("[theory]", "[theory, wgan]", "does not know wgan"),
+        ("  page: checks\n", "  page: checks\n  page: other\n", "page stands twice"),
+        ("[theory]", "[theory", "no YAML that can be read"),
     ],
 )
 def test_claims_that_do_not_follow_the_schema_are_refused(old, new, message) -> None:
     assert old in ENTRY
     with pytest.raises(ValueError, match=message):
         evidence.parse_claims(ENTRY.replace(old, new))
+
+
+@pytest.mark.parametrize("text", ["", "a: 1", "- 1", "[]"])
+def test_other_files_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not follow the schema"):
+        evidence.parse_claims(text)
 
 
 def test_two_claims_of_one_name_are_refused() -> None:
@@ -168,7 +177,7 @@ def test_a_planted_file_turns_the_verdict_of_the_store(tmp_path: Path, fits: lis
 
 
 def test_one_bad_certificate_turns_a_verdict(fits: list[Record]) -> None:
-    claim = CLAIMS["certified"]
+    claim = dataclasses.replace(CLAIMS["certified"], experiments=("fitting1d",))
     bad = dataclasses.replace(fits[-1], lipschitz={"lower": 0.9, "upper": 1.001})
     assert judge(claim, fits).verdict == "confirmed"
     assert judge(claim, [*fits[:-1], bad]).verdict == "not confirmed"
@@ -178,9 +187,82 @@ def test_networks_without_constraint_do_not_count(fits: list[Record]) -> None:
     free = copy.deepcopy(fits[0])
     free.settings["constraint"] = "none"
     free.lipschitz["upper"] = 7.0
-    finding = judge(CLAIMS["certified"], [*fits, free])
+    claim = dataclasses.replace(CLAIMS["certified"], experiments=("fitting1d",))
+    finding = judge(claim, [*fits, free])
     assert finding.verdict == "confirmed"
     assert free not in finding.records
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {},
+        {"lower": 3.0, "upper": 1.0},
+        {"lower": -6.0, "upper": -5.0},
+        {"lower": 0.5, "upper": float("nan")},
+        {"lower": 0.5, "upper": float("inf")},
+        {"lower": 0.5, "upper": "1.0"},
+    ],
+)
+def test_a_certificate_that_is_none_decides_nothing(fits: list[Record], bounds: dict) -> None:
+    claim = dataclasses.replace(CLAIMS["certified"], experiments=("fitting1d",))
+    for place in (0, len(fits) - 1):
+        records = list(fits)
+        records[place] = dataclasses.replace(fits[place], lipschitz=bounds)
+        assert judge(claim, records).verdict == "not run"
+
+
+def test_every_experiment_that_a_certificate_speaks_of_must_have_records(fits) -> None:
+    assert judge(CLAIMS["certified"], fits).verdict == "not run"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fitting1d-rivals", "wasserstein-relu", "denoising-relu", "denoising-rivals", "pnp-relu"],
+)
+def test_without_a_record_that_it_needs_a_claim_is_not_run(name: str) -> None:
+    """Nobody makes a claim look better by losing records."""
+    claim = CLAIMS[name]
+    (experiment,) = (EXPERIMENTS[name] for name in claim.experiments)
+    records = reference_records(experiment, STORE)
+    planned = experiment.cells(records[0].settings["profile"], 0)
+    whole = judge(claim, records, planned)
+    assert whole.verdict != "not run"
+    needed = {STORE.path(record.settings) for record in whole.records}
+    for record in whole.records[:: max(1, len(whole.records) // 7)]:
+        fewer = [other for other in records if other is not record]
+        assert judge(claim, fewer, planned).verdict == "not run"
+    others = [record for record in records if STORE.path(record.settings) in needed]
+    assert judge(claim, others, planned).verdict == whole.verdict
+
+
+def test_rivals_that_no_run_has_are_told() -> None:
+    claim = dataclasses.replace(CLAIMS["denoising-rivals"], rivals=("absolute", "prelou"))
+    experiment = EXPERIMENTS["denoising"]
+    records = reference_records(experiment, STORE)
+    finding = judge(claim, records, experiment.cells("reduced", 0))
+    assert finding.verdict == "not run"
+    assert "prelou" in finding.text
+
+
+def test_a_record_without_its_metric_is_told(fits: list[Record]) -> None:
+    claim = CLAIMS["fitting1d-relu"]
+    records = [dataclasses.replace(record, metrics={}) for record in fits]
+    finding = judge(claim, records)
+    assert finding.verdict == "not run"
+    assert "test_mse" in finding.text
+
+
+def test_one_record_at_the_largest_profile_hides_no_others(tmp_path: Path) -> None:
+    experiment = EXPERIMENTS["wasserstein"]
+    store = Store(tmp_path)
+    for record in reference_records(experiment, STORE):
+        store.put(dataclasses.replace(record, tensors=None))
+    (before,) = findings(store, EXPERIMENTS, claims=[CLAIMS["wasserstein-relu"]])
+    settings = experiment.cells("paper", 0)[3]
+    store.put(Record(settings, {}, {}, before.records[0].provenance))
+    (after,) = findings(store, EXPERIMENTS, claims=[CLAIMS["wasserstein-relu"]])
+    assert (after.verdict, after.profile) == (before.verdict, "reduced")
 
 
 @pytest.mark.parametrize("value", [0.5, 2.0])
@@ -198,17 +280,19 @@ def test_a_check_decides_its_claim(value: float) -> None:
 def test_a_slow_step_turns_the_verdict_on_efficiency(monkeypatch: pytest.MonkeyPatch) -> None:
     claim = CLAIMS["efficient"]
     monkeypatch.chdir(ROOT)
-    assert judge(claim, []).verdict in ("confirmed", "not confirmed")
-    tables = {
-        name: copy.deepcopy(evidence.benchmark(name))
-        for name in ("denoiser_step", "batched_training")
+    names = ("denoiser_step", "batched_training")
+    tables = {name: copy.deepcopy(evidence_rules.benchmark(name)) for name in names}
+    monkeypatch.setattr(evidence_rules, "benchmark", tables.__getitem__)
+    relu = {
+        row["constraint"]: row["batched_min_ms"]
+        for row in tables["batched_training"]["rows"]
+        if row["activation"] == "relu"
     }
-    monkeypatch.setattr(evidence, "benchmark", tables.__getitem__)
-    before = judge(claim, [])
+    for row in tables["batched_training"]["rows"]:
+        row["batched_min_ms"] = relu[row["constraint"]]
+    assert judge(claim, []).verdict == "confirmed"
     tables["denoiser_step"]["batches"][0]["rows"]["after"]["step_min_ms"] *= 100
-    after = judge(claim, [])
-    assert before.verdict == "confirmed"
-    assert after.verdict == "not confirmed"
+    assert judge(claim, []).verdict == "not confirmed"
 
 
 def test_without_records_nothing_is_decided(tmp_path: Path) -> None:
@@ -256,7 +340,7 @@ def test_tables_show_every_claim(found: dict[str, Finding]) -> None:
         assert table.count(finding.claim.statement) == 1
         card = evidence_tables.card(finding, finding)
         assert f"{{numref}}`{finding.claim.target}`" in card
-        assert evidence.rule_text(finding.claim) in card
+        assert evidence_rules.rule_text(finding.claim) in card
         assert card.count("holds") + card.count("open") + card.count("fails") >= len(
             finding.comparisons
         )

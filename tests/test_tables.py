@@ -92,6 +92,8 @@ def test_runs_are_counted_by_kind() -> None:
     image = Record({}, {"images": {"Brain": {}, "Bust": {}}}, {}, {})
     assert runs_text([image, image]) == "2 test images"
     assert runs_text([kind()]) == "1 record"
+    mixed = [kind(experiment="wgan", run=0), kind(experiment="fitting1d", models=3)]
+    assert runs_text(mixed) == "2 records of 2 experiments"
 
 
 def test_sources_say_whether_a_figure_is_live_or_stored(monkeypatch: pytest.MonkeyPatch) -> None:

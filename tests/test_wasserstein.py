@@ -277,13 +277,17 @@ def test_the_splines_beside_a_record_are_those_of_its_critic(store: Store) -> No
         assert torch.allclose(before(inputs.expand(-1, count)), inputs.relu(), atol=1e-6)
 
 
-def synthetic(factor: float, runs: int = 5, rival: float = 2.0) -> list[Record]:
-    """Records of which ours have `factor` times the estimates of all others."""
+def synthetic(factor: float, runs: int = 5, rival: float = 2.0, more: int = 0) -> list[Record]:
+    """Records of which ours have `factor` times the estimates of all others.
+
+    The profile has 5 runs; `more` are added to them.
+    """
     generator = np.random.default_rng(0)
     records = []
-    for cell in EXPERIMENT.cells("quick", 0):
-        if "check" in cell or cell["pair"] != "digits" or cell["run"] >= runs:
-            continue
+    cells = [c for c in EXPERIMENT.cells("quick", 0) if "check" not in c and c["pair"] == "digits"]
+    cells = [c for c in cells if c["run"] < runs]
+    cells += [{**c, "run": c["run"] + runs} for c in cells if c["run"] < more]
+    for cell in cells:
         value = rival * generator.uniform(0.999, 1.001)
         value *= factor if cell["activation"] == tables.OURS else 1.0
         estimate = {"value": value, "standard_error": 0.1, "low": value - 0.2, "high": value + 0.2}
@@ -302,7 +306,7 @@ def synthetic(factor: float, runs: int = 5, rival: float = 2.0) -> list[Record]:
     ],
 )
 def test_verdicts(factor: float, words: list[str]) -> None:
-    records = synthetic(factor)
+    records = synthetic(factor, more=3)
     lines = tables.verdicts(tables.claims(records)).splitlines()
     assert [line.split("**")[1] for line in lines] == words
 
@@ -312,16 +316,16 @@ def test_the_smallest_p_value_is_reached_when_all_pairs_agree() -> None:
         records = synthetic(1.1, runs)
         for claim, comparisons in tables.claims(records).items():
             assert tables.smallest_p(records, claim) == pytest.approx(
-                2.0 ** (-2 * runs) * len(comparisons)
+                min(1.0, 2.0**-runs * len(comparisons))
             )
-            p = [c.p_holds * len(comparisons) for c in comparisons]
+            p = [min(1.0, c.p_holds * len(comparisons)) for c in comparisons]
             assert p == pytest.approx([tables.smallest_p(records, claim)] * len(p))
 
 
 def test_estimates_that_are_not_positive_count_as_the_trivial_bound() -> None:
     (comparison,) = tables.claims(synthetic(-1.0))["tighter"]
     assert comparison.ratio == pytest.approx(2.0 / tables.FLOOR, rel=0.01)
-    assert comparison.p_fails < 0.01
+    assert comparison.p_fails < 0.05
 
 
 def test_a_claim_without_its_records_is_refused() -> None:

@@ -9,68 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
+import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from lipsplines.claims import LEVEL, Comparison, compare, holm, verdict
-from lipsplines.experiments.base import Experiment, status
-from lipsplines.experiments.references import reference_records
-from lipsplines.records import Record, Store, benchmark
+from lipsplines.claims import LEVEL, Comparison, holm, verdict
+from lipsplines.experiments.base import LONG_PROFILES, Experiment, Settings, status
+from lipsplines.experiments.evidence_rules import NOT_RUN, RULES, Claim
+from lipsplines.records import Record, Store, identity
 
 __all__ = [
-    "NOT_RUN",
-    "Claim",
     "Finding",
     "best",
     "corrected",
     "findings",
     "load_claims",
-    "rule_text",
+    "parse_claims",
 ]
-
-#: Verdict on a claim without the records that would decide it.
-NOT_RUN = "not run"
-ANSWERS = {True: "confirmed", False: "not confirmed"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One claim of the paper; ``claims.schema.json`` says what each attribute may hold.
-
-    Attributes
-    ----------
-    id, part
-        Short name, and the part of the book it belongs to.
-    statement, source
-        The claim in our words, and the part of the paper that says so.
-    experiments, metric
-        Where it is decided, and what is measured there.
-    rule
-        Name of the rule that decides.
-    page, target
-        Notebook of the chapter, and label of its figure there.
-    checks, rivals, choice, tolerance, margin
-        What some rules need: the checks, the activations compared with, the part of a table, the
-        excess that a certificate may have, the factor of a comparison.
-    """
-
-    id: str
-    part: str
-    statement: str
-    source: str
-    experiments: tuple[str, ...]
-    metric: str
-    rule: str
-    page: str
-    target: str
-    checks: tuple[str, ...] = ()
-    rivals: tuple[str, ...] | None = None
-    choice: str = ""
-    tolerance: float = 0.0
-    margin: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,29 +78,64 @@ def load_claims() -> tuple[Claim, ...]:
 
 
 def parse_claims(text: str) -> tuple[Claim, ...]:
-    """Claims from the text of a file such as ``claims.yml``; errors as in `load_claims`."""
+    """Claims from the text of a file such as ``claims.yml``; errors as in `load_claims`.
+
+    Parameters
+    ----------
+    text
+        YAML that follows ``claims.schema.json``.
+    """
     import jsonschema
     import yaml
 
+    try:
+        entries = yaml.load(text, Loader=_loader())
+    except yaml.YAMLError as error:
+        raise ValueError(f"The claims are no YAML that can be read: {error}") from None
     schema = json.loads(Path(__file__).with_name("claims.schema.json").read_text("utf-8"))
-    entries = yaml.safe_load(text)
     problem = jsonschema.exceptions.best_match(
         jsonschema.Draft202012Validator(schema).iter_errors(entries)
     )
     if problem is not None:
-        place = problem.absolute_path
-        entry = entries[place[0]] if place else {}
-        name = entry.get("id", f"number {place[0] + 1}") if isinstance(entry, dict) else "?"
-        where = "".join(f" in {key}" for key in list(place)[1:])
-        raise ValueError(f"The claim {name} does not follow its schema{where}: {problem.message}.")
+        first, *rest = problem.absolute_path or [None]
+        entry = entries[first] if isinstance(first, int) else None
+        name = entry.get("id", f"number {first + 1}") if isinstance(entry, dict) else first
+        place = f"The claim {name} does" if entry is not None else "The list of claims does"
+        where = "".join(f" in {key}" for key in rest)
+        raise ValueError(f"{place} not follow the schema{where}: {problem.message}.")
     names = [entry["id"] for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"Two claims are called {', '.join(twice)}; give each its own name.")
+    for entry in entries:
+        rule = RULES[entry["rule"]]
+        foreign = set(entry["experiments"]) - set(rule.experiments)
+        unread = {"checks", "rivals", "choice", "tolerance", "margin"} & entry.keys()
+        unread -= set(rule.fields)
+        if foreign or unread:
+            raise ValueError(
+                f"The rule of the claim {entry['id']} does not know "
+                f"{', '.join(sorted(foreign | unread))}."
+            )
     return tuple(
         Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
         for entry in entries
     )
+
+
+def _loader() -> type:
+    """Of YAML without objects, that refuses a key which stands twice in one entry."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [key.value for key, _ in node.value]
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            if twice:
+                raise yaml.YAMLError(f"{', '.join(twice)} stands twice in one claim")
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def findings(
@@ -159,50 +150,89 @@ def findings(
     Parameters
     ----------
     store
-        Where the records lie. Nothing is computed: what is missing counts as not run.
+        Where the records lie. Nothing is computed: a claim of which a needed record is missing
+        counts as not run.
     experiments
         By name, such as `lipsplines.experiments.EXPERIMENTS`.
     profile
-        Of the records; by default the reference records of each experiment.
+        Of the records; by default those of the long profiles, of which the largest that gives a
+        verdict counts.
     seed
         Seed of the experiments.
     claims
         Which ones; by default all.
     """
-    known: dict[str, list[Record]] = {}
+    known: dict[tuple[str, str], tuple[list[Record], list[Settings]]] = {}
+
+    def look(claim: Claim, profiles: Iterable[str]) -> Finding:
+        records, planned = [], []
+        for name, at in itertools.product(claim.experiments, profiles):
+            if at in experiments[name].minutes:
+                if (name, at) not in known:
+                    there = status(experiments[name], at, store, seed)[0]
+                    known[name, at] = there, experiments[name].cells(at, seed)
+                records += known[name, at][0]
+                planned += known[name, at][1]
+        return judge(claim, records, planned)
+
+    profiles = list(reversed(LONG_PROFILES)) if profile is None else [profile]
     found = []
     for claim in load_claims() if claims is None else claims:
-        for name in claim.experiments:
-            if name in known:
-                continue
-            experiment = experiments[name]
-            if profile is None:
-                known[name] = reference_records(experiment, store)
-            else:
-                there = profile in experiment.minutes
-                known[name] = status(experiment, profile, store, seed)[0] if there else []
-        found.append(judge(claim, [r for name in claim.experiments for r in known[name]]))
+        if len(claim.experiments) > 1:  # of all that were run
+            found.append(look(claim, profiles))
+        else:
+            found.append(best([look(claim, [at]) for at in profiles]))
     return found
 
 
-def judge(claim: Claim, records: Sequence[Record]) -> Finding:
-    """The verdict of some records on a claim."""
+def judge(
+    claim: Claim, records: Sequence[Record], planned: Sequence[Settings] | None = None
+) -> Finding:
+    """The verdict of some records on a claim.
+
+    Parameters
+    ----------
+    claim
+        The claim.
+    records
+        Of its experiments.
+    planned
+        Settings of all runs of the profile; if one that the claim needs has no record, the claim
+        counts as not run. By default the records are taken to be all.
+    """
+    rule = RULES[claim.rule]
     if not records and claim.experiments:
         return Finding(claim, "", NOT_RUN, text="there are no records")
-    if claim.rule in FACTS:
-        answer, own, text = FACTS[claim.rule](claim, records)
-        return Finding(claim, _profiles(own), answer, tuple(own), text=text)
-    profiles = _profiles(records)
     try:
-        comparisons = tuple(TESTS[claim.rule](claim, records))
+        if rule.needs is not None:
+            settings = [record.settings for record in records]
+            records = _needed(rule.needs(settings if planned is None else planned, claim), records)
+        decided = rule.decide(claim, records)
     except ValueError as error:
-        return Finding(claim, profiles, NOT_RUN, tuple(records), text=str(error))
+        return Finding(claim, _profiles(records), NOT_RUN, tuple(records), text=str(error))
+    except (KeyError, TypeError, IndexError) as error:
+        text = f"a record does not hold what the rule reads ({type(error).__name__}: {error})"
+        return Finding(claim, _profiles(records), NOT_RUN, tuple(records), text=text)
+    if isinstance(decided, tuple):
+        answer, own, text = decided
+        return Finding(claim, _profiles(own), answer, tuple(own), text=text)
     held, failed = (
-        sum(p < LEVEL for p in holm([getattr(c, side) for c in comparisons]))
+        sum(p < LEVEL for p in holm([getattr(c, side) for c in decided]))
         for side in ("p_holds", "p_fails")
     )
-    text = f"{held} of {len(comparisons)} comparisons hold, {failed} fail"
-    return Finding(claim, profiles, verdict(comparisons), tuple(records), comparisons, text)
+    ratios = [comparison.ratio for comparison in decided]
+    span = f"{min(ratios):.3g}" + (f" to {max(ratios):.3g}" if len(ratios) > 1 else "")
+    text = f"{held} of {len(decided)} comparisons hold, {failed} fail; median error ratio {span}"
+    answer = verdict(decided)
+    return Finding(claim, _profiles(records), answer, tuple(records), tuple(decided), text)
+
+
+def _needed(needed: Sequence[Settings], records: Sequence[Record]) -> list[Record]:
+    there = {identity(record.settings): record for record in records}
+    missing = sum(identity(settings) not in there for settings in needed)
+    if missing or not needed:
+        raise ValueError(f"{missing} of the {len(needed)} records that it needs are missing")
+    return [there[identity(settings)] for settings in needed]
 
 
 def _profiles(records: Iterable[Record]) -> str:
@@ -210,15 +240,16 @@ def _profiles(records: Iterable[Record]) -> str:
 
 
 def best(candidates: Iterable[Finding]) -> Finding:
-    """The first finding that has a verdict, else the first: put the most telling records first.
+    """The first finding with a verdict, else the first that has records.
 
     Parameters
     ----------
     candidates
-        At least one.
+        Findings about one claim, the most telling records first.
     """
     ordered = list(candidates)
-    return next((finding for finding in ordered if finding.verdict != NOT_RUN), ordered[0])
+    with_verdict = (finding for finding in ordered if finding.verdict != NOT_RUN)
+    return next(with_verdict, next((f for f in ordered if f.records), ordered[0]))
 
 
 def corrected(found: Sequence[Finding]) -> list[float | None]:
@@ -232,134 +263,3 @@ def corrected(found: Sequence[Finding]) -> list[float | None]:
     values = [finding.p_value for finding in found]
     adjusted = iter(holm([p for p in values if p is not None]))
     return [None if p is None else next(adjusted) for p in values]
-
-
-def rule_text(claim: Claim) -> str:
-    """When a claim counts as confirmed, in a sentence.
-
-    Parameters
-    ----------
-    claim
-        One of `load_claims`.
-    """
-    rule = TESTS.get(claim.rule) or FACTS[claim.rule]
-    text = " ".join(inspect.getdoc(rule).split())
-    if claim.checks:
-        text += f" Checks: {', '.join(claim.checks)}."
-    if claim.tolerance:
-        text += f" Tolerance: {claim.tolerance:g}."
-    return text + (f" Margin: {claim.margin:g}." if claim.margin != 1 else "")
-
-
-def _checks(claim: Claim, records: Sequence[Record]) -> tuple[str, list[Record], str]:
-    """Every figure of the named checks lies within its limits."""
-    from lipsplines.experiments.theory import held
-
-    own = [record for record in records if record.settings["check"] in claim.checks]
-    missing = set(claim.checks) - {record.settings["check"] for record in own}
-    if missing:
-        return NOT_RUN, own, f"no record of {', '.join(sorted(missing))}"
-    passed = [record for record in own if held(record)]
-    return ANSWERS[passed == own], own, f"{len(passed)} of {len(own)} checks held"
-
-
-def _certificates(claim: Claim, records: Sequence[Record]) -> tuple[str, list[Record], str]:
-    """No bound exceeds 1 by more than the tolerance, which single precision needs."""
-    own = [record for record in records if record.lipschitz and _is_constrained(record.settings)]
-    if not own:
-        return NOT_RUN, [], "no record of a constrained network"
-    excess = max(record.lipschitz["upper"] for record in own) - 1
-    text = f"largest bound of {len(own)} records: 1 {'+' if excess >= 0 else '−'} {abs(excess):.1e}"
-    return ANSWERS[excess <= claim.tolerance], own, text
-
-
-def _step_times(claim: Claim, records: Sequence[Record]) -> tuple[str, list[Record], str]:
-    """The least time of a step is at most the margin times that with ReLU, in every size."""
-    steps = [
-        (batch["rows"]["after"]["step_min_ms"], batch["rows"]["relu"]["step_min_ms"])
-        for batch in benchmark("denoiser_step")["batches"]
-    ]
-    rows = {
-        (row["activation"], row["constraint"]): row["batched_min_ms"]
-        for row in benchmark("batched_training")["rows"]
-    }
-    steps += [
-        (rows["spline-relu", constraint], rows["relu", constraint])
-        for constraint in ("orthogonal", "spectral")
-    ]
-    ratios = [ours / theirs for ours, theirs in steps]
-    text = f"from {min(ratios):.2f} to {max(ratios):.2f} times the step with ReLU"
-    return ANSWERS[max(ratios) <= claim.margin], [], text
-
-
-def _is_constrained(settings: Mapping[str, Any]) -> bool:
-    """Whether the network of a run is meant to be 1-Lipschitz."""
-    return settings.get("constraint") != "none" and settings.get("convolution") != "reshaped"
-
-
-def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the models, Holm's correction over the targets."""
-    from lipsplines.experiments.fitting1d_tables import variants
-
-    found = []
-    for target, errors in variants(records).items():
-        for name in (claim.choice, *claim.rivals):
-            if name not in errors:
-                raise ValueError(f"There is no record of {name} for {target}.")
-        pairs = [(rival, errors[claim.choice], errors[rival]) for rival in claim.rivals]
-        found += [
-            compare(f"{r}, {target}", ours, theirs, claim.margin) for r, ours, theirs in pairs
-        ]
-    return found
-
-
-def _fitting1d(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the models of each target, constraint and rival; Holm."""
-    from lipsplines.experiments import fitting1d_tables
-
-    return fitting1d_tables.claims(records, names=[claim.choice])[claim.choice]
-
-
-def _wasserstein(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the runs for each rival; Holm's correction."""
-    from lipsplines.experiments import wasserstein_tables
-
-    return wasserstein_tables.claims(records)[claim.choice]
-
-
-def _wgan(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Exact test of the ranks over the runs for each score; Holm's correction."""
-    from lipsplines.experiments import wgan_tables
-
-    return wgan_tables.comparisons(records, claim.rivals)
-
-
-def _denoising(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the test images for each noise level and rival, in
-    each of at least two trainings; Holm's correction."""
-    from lipsplines.experiments import denoising_tables
-
-    return denoising_tables.comparisons(records, rivals=claim.rivals)
-
-
-def _reconstruction(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the test images for each rival; Holm's correction."""
-    from lipsplines.experiments import reconstruction_tables
-
-    return reconstruction_tables.comparisons(records, claim.rivals)
-
-
-# Rules that give statistical tests, and rules that give an answer.
-TESTS: dict[str, Callable[[Claim, Sequence[Record]], list[Comparison]]] = {
-    "variants": _variants,
-    "fitting1d": _fitting1d,
-    "wasserstein": _wasserstein,
-    "wgan": _wgan,
-    "denoising": _denoising,
-    "reconstruction": _reconstruction,
-}
-FACTS: dict[str, Callable[[Claim, Sequence[Record]], tuple[str, list[Record], str]]] = {
-    "checks": _checks,
-    "certificates": _certificates,
-    "step times": _step_times,
-}

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lipsplines.claims import LEVEL
 from lipsplines.experiments.base import LONG_PROFILES, Experiment
-from lipsplines.experiments.evidence import NOT_RUN, Finding, best, corrected, rule_text
+from lipsplines.experiments.evidence import Finding, best, corrected
+from lipsplines.experiments.evidence_rules import NOT_RUN, rule_text
 from lipsplines.experiments.references import reference_records
 from lipsplines.records import Record, Store
 from lipsplines.tables import comparison_table, markdown_table

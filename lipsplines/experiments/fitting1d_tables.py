@@ -38,6 +38,12 @@ BETTER = ("relu",)
 NOT_WORSE = ("groupsort-2", "groupsort-5", "householder")
 NOT_WORSE_MARGIN = 1.1
 
+# Ablation -> what it is called among the ways to bound and scale a spline.
+VARIANTS = {
+    None: "projection, scale",
+    "no scaling": "projection, no scale",
+    "normalized": "normalisation, scale",
+}
 
 CLAIMS = {
     "better": "Linear splines fit 1-Lipschitz functions better than ReLU",
@@ -176,17 +182,12 @@ def sweep(records: Sequence[Record]) -> dict[str, list[tuple[float, Record]]]:
 
 def variants(records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
     """For each target, the errors of the spline as it is, without scale, and normalized."""
-    names = {
-        None: "projection, scale",
-        "no scaling": "projection, no scale",
-        "normalized": "normalisation, scale",
-    }
     found: dict[str, dict[str, list[float]]] = {f"$f_{t[1]}$": {} for t in TARGETS_1D}
     for record in _ablation_records(records):
         kind = ablation(record.settings)
-        if kind in names:
+        if kind in VARIANTS:
             panel = found[f"$f_{record.settings['target'][1]}$"]
-            panel[names[kind]] = record.metrics["test_mse"]
+            panel[VARIANTS[kind]] = record.metrics["test_mse"]
     return found
 
 
