@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from lipsplines.figures import SOURCE_TYPE
+from tools import contents, times
 from tools.check import check
-from tools.contents import complete
 from tools.launch import launch_buttons, repository_address
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
 
@@ -136,7 +136,9 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         runs.append((name, title(executed), run))
     chapters = [source / "notebooks" / f"{name}.ipynb" for name, _, _ in runs]
     if (source / "book" / "map.md").exists():
-        complete(source / "book" / "map.md", chapters)
+        contents.complete(source / "book" / "map.md", chapters)
+    if (source / "book" / "rerun.md").exists():
+        times.complete(source / "book" / "rerun.md", root, [run for _, _, run in runs])
     (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
     config = (root / "_config.yml").read_text(encoding="utf-8")
     config = configuration(config, repository, repository_address(root))
