@@ -42,8 +42,8 @@ def stored_runs(root: Path, name: str, profile: str) -> list[dict[str, Any]]:
 def table(root: Path) -> str:
     """Return the table: a row for each experiment and profile with committed records."""
     lines = [
-        "| `python -m lipsplines` ... | Records | Laptop, one core | Cluster, longest task | GPU |",
-        "|---|--:|--:|--:|---|",
+        "| Experiment | Records | Laptop: one core | GPU | Cluster: longest task |",
+        "|---|--:|--:|:-:|--:|",
     ]
     processors, total, on_gpu = set(), 0, 0
     for name in EXPERIMENTS:
@@ -58,16 +58,17 @@ def table(root: Path) -> str:
             processors |= {f"{run['device']}, {run['threads']} threads" for run in runs}
             total, on_gpu = total + len(runs), on_gpu + unknown
             row = [
-                f"`run {name} --profile {profile}`",
+                f"`{name}` at {profile}",
                 str(len(runs)),
                 duration(seconds),
+                "?" if unknown else "–",
                 duration(longest),
-                "not told by the records" if unknown else "not timed",
             ]
             lines.append(f"| {' | '.join(row)} |")
     where = "; ".join(sorted(processors)).replace(", 1 threads", ", 1 thread")
-    text = f"\n\nTimes of the {total} committed records ({where})."
-    return "\n".join(lines) + text + ("" if on_gpu else " No GPU was timed.")
+    text = f"Times of the {total} committed records ({where}). "
+    text += f"{on_gpu} of them may have used a GPU." if on_gpu else "No GPU was timed."
+    return "\n".join([*lines, "", text])
 
 
 def estimates() -> str:
