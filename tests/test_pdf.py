@@ -24,7 +24,7 @@ SPEC.loader.exec_module(print_tables)
 def printed(rows: int, head: str = "") -> nodes.document:
     """A document with a table of two columns, as the extension leaves it for LaTeX."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
-    for first, second in [(head, head), *[("short", "a longer cell " * 3)] * rows]:
+    for first, second in [(head, head), *[("short", "a longer cell " * 2)] * rows]:
         lines += [f"   * - {first}".rstrip(), f"     - {second}".rstrip()]
     document = publish_doctree("\n".join(lines))
     print_tables.PrintTables(document).run()
@@ -33,7 +33,7 @@ def printed(rows: int, head: str = "") -> nodes.document:
 
 def test_columns_of_long_tables_share_the_line() -> None:
     (spec,) = printed(40).findall(tabular_col_spec)
-    narrow, wide = print_tables.NARROWEST, len("a longer cell " * 3) - 1
+    narrow, wide = print_tables.NARROWEST, len("a longer cell " * 2) - 1
     column = r">{\raggedright\arraybackslash}\X{%d}{%d}"
     total = narrow + wide
     assert spec["spec"] == column % (narrow, total) + column % (wide, total)

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 LONG = 30  # rows from which on Sphinx lets a table go over pages
-NARROWEST, WIDEST = 12, 60  # letters that count
+NARROWEST, WIDEST = 15, 40
 
 
 def column_widths(table: nodes.table) -> list[int]:
