@@ -11,7 +11,7 @@ ifneq ($(words $(PROFILE))$(filter $(PROFILE),smoke quick paper),1$(PROFILE))
 $(error PROFILE is "$(PROFILE)", but must be smoke, quick or paper)
 endif
 
-.PHONY: book test browse lint notebooks install clean help zip
+.PHONY: book test browse lint notebooks install clean help zip pdf
 
 book: notebooks ## execute the notebooks at PROFILE and build the book
 	@$(PY) -m tools.stage --profile $(PROFILE)
@@ -37,6 +37,9 @@ install: ## make .venv from requirements.lock, if it is missing or out of date
 
 zip: book ## pack the built book into dist/, for reading without a network
 	@$(PY) -m tools.archive
+
+pdf: notebooks ## build the book as one PDF into dist/ (needs TeX)
+	@$(PY) -m tools.pdf --profile $(PROFILE)
 
 clean: ## delete the environment and everything that the build made
 	rm -rf .venv _build _executed build dist .pytest_cache .ruff_cache *.egg-info

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import pytest
 
 from lipsplines.checks import CHECKS
+from tools.launch import install_cell, repository_address
 from tools.notebooks import notebook_names
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,8 @@ def cells(name: str) -> list[dict[str, Any]]:
 
 
 def code_cells(name: str) -> list[dict[str, Any]]:
-    return [cell for cell in cells(name) if cell["cell_type"] == "code"]
+    """The code of a chapter: what follows the cell that installs the library."""
+    return [cell for cell in cells(name) if cell["cell_type"] == "code"][1:]
 
 
 def text(name: str) -> str:
@@ -32,6 +34,13 @@ def text(name: str) -> str:
 
 def test_every_notebook_is_in_the_book() -> None:
     assert sorted(NAMES) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_notebook_installs_the_library_where_it_is_missing(name: str) -> None:
+    expected = install_cell(repository_address(ROOT))
+    first = next(cell for cell in cells(name) if cell["cell_type"] == "code")
+    assert first == {**expected, "source": "".join(expected["source"])}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,8 +18,9 @@ from typing import Any
 import yaml
 
 from lipsplines.figures import SOURCE_TYPE
+from tools import contents, times
 from tools.check import check
-from tools.contents import complete
+from tools.launch import launch_buttons, repository_address
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
 
 
@@ -93,13 +94,25 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def configuration(text: str, repository: str | None) -> str:
-    """Return ``_config.yml``, with links to the repository where its address is known."""
+def configuration(text: str, repository: str | None, origin: str = "") -> str:
+    """Return ``_config.yml``, with links to the repository and buttons where its name is known.
+
+    Parameters
+    ----------
+    text
+        Of the file.
+    repository
+        Name of the repository for which the book is built, such as ``someone/lipsplines``.
+    origin
+        Address of the repository that the notebooks name; see `tools.launch.launch_buttons`.
+    """
     if not repository:
         return text
     config = yaml.safe_load(text)
-    config["repository"] = {"url": f"https://github.com/{repository}", "branch": "main"}
+    address = f"https://github.com/{repository}"
+    config["repository"] = {"url": address, "branch": "main"}
     config["html"].update(use_repository_button=True, use_issues_button=True)
+    config["launch_buttons"] = launch_buttons(address, origin)
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
@@ -123,35 +136,40 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         runs.append((name, title(executed), run))
     chapters = [source / "notebooks" / f"{name}.ipynb" for name, _, _ in runs]
     if (source / "book" / "map.md").exists():
-        complete(source / "book" / "map.md", chapters)
+        contents.complete(source / "book" / "map.md", chapters)
+    if (source / "book" / "rerun.md").exists():
+        times.complete(source / "book" / "rerun.md", root, [run for _, _, run in runs])
     (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
-    config = configuration((root / "_config.yml").read_text(encoding="utf-8"), repository)
+    config = (root / "_config.yml").read_text(encoding="utf-8")
+    config = configuration(config, repository, repository_address(root))
     (source / "_config.yml").write_text(config, encoding="utf-8")
     return source
 
 
-def build(root: Path, source: Path) -> Path:
-    """Build the HTML with warnings as errors; return its folder."""
-    html = root / "_build" / "html"
-    shutil.rmtree(html, ignore_errors=True)  # a page that left the toc must not stay
-    log = root / "_build" / "build.log"
+def build(root: Path, source: Path, builder: str = "html") -> Path:
+    """Build the HTML, or the PDF with ``pdflatex``, with warnings as errors; return its folder."""
+    folder = root / "_build" / {"html": "html", "pdflatex": "latex"}[builder]
+    shutil.rmtree(folder, ignore_errors=True)  # a page that left the toc must not stay
+    log = root / "_build" / ("build.log" if builder == "html" else "pdf.log")
     script = Path(sys.executable).with_name("jupyter-book")
     options = ["--path-output", str(root), "-W", "-n", "--keep-going", "--all"]
     done = subprocess.run(
-        [str(script), "build", str(source), *options],
+        [str(script), "build", str(source), "--builder", builder, *options],
+        stdin=subprocess.DEVNULL,  # TeX asks what to do about an error
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # TeX breaks lines within letters
         check=False,
     )
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(f"{root}{os.sep}", "")
     log.write_text(text, encoding="utf-8")
     if done.returncode:
         lines = text.splitlines()
-        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
+        told = [line for line in lines if re.search("WARNING|ERROR|^!", line)] or lines[-15:]
         told = ["the book was not built:", *told, f"all output: {log.relative_to(root)}"]
         raise BuildError("\n    ".join(told))
-    return html
+    return folder
 
 
 def main() -> int:
