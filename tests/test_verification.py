@@ -105,6 +105,15 @@ def test_tensors_count_as_bits(experiment, store: Store) -> None:
     assert sorted((item.difference, item.same_bits) for item in found) == [(0, False), (0, True)]
 
 
+def test_a_forged_certificate_differs_at_any_tolerance(experiment, store: Store) -> None:
+    target = store.select("stub", "smoke", part=1)[0]
+    forged = dataclasses.replace(target, lipschitz={"lower": 0.5, "upper": 0.9995})
+    store.put(forged, store.tensors(target))
+    found = verify(experiment, [store.select("stub", "smoke", part=1)], jobs=1, progress=False)
+    assert sorted(item.difference for item in found) == [0, math.inf]
+    assert "although nothing else has changed" in verify_text(found, 0.01)
+
+
 def test_a_run_that_fails_differs(experiment, store: Store, monkeypatch) -> None:
     def fail(group):
         raise TrainingError("The loss became NaN.")

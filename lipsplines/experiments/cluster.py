@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import json
 import logging
+import re
 import secrets
 import tempfile
 import time
@@ -153,6 +154,8 @@ def _connection(address: str) -> Iterator[Client]:
 def _resolved(address: str) -> str:
     """The address itself, or what the scheduler wrote, perhaps a moment later, into ``file:``."""
     if not address.startswith("file:"):
+        if not re.fullmatch(r"(\w+://)?[\w.\-\[\]:]+:\d+", address):
+            raise ValueError("it is no address")
         return address
     path, deadline = Path(address.removeprefix("file:")), time.monotonic() + CONNECTING
     while not path.exists() and time.monotonic() < deadline:

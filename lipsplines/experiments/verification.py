@@ -18,6 +18,8 @@ __all__ = ["Verification", "known_records", "sample_groups", "verify", "verify_t
 
 # What decides the last digits of a result beside its settings.
 CIRCUMSTANCES = ("code", "python", "torch", "numpy", "device", "threads", "together")
+# How far apart bounds of a network that one of two runs certifies as 1-Lipschitz may lie.
+CERTIFIED = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +126,11 @@ def _compared(record: Record, again: Record | None, failure: str | None) -> Veri
     if again is None:
         return Verification(record, math.inf, False, (), failure or "no record was made")
     now = again.provenance
+    bounds = [r.lipschitz.get("upper", 0.0) for r in (record, again)]
+    is_forged = min(bounds) <= 1 + CERTIFIED and abs(bounds[0] - bounds[1]) > CERTIFIED
     return Verification(
         record,
-        largest_difference(results(record), results(again)),
+        math.inf if is_forged else largest_difference(results(record), results(again)),
         same_results(record, again),
         tuple(key for key in CIRCUMSTANCES if record.provenance.get(key) != now.get(key)),
     )
@@ -141,6 +145,8 @@ def verify_text(found: Sequence[Verification], tolerance: float) -> str:
         bits = "same bits" if item.same_bits else f"difference {item.difference:.1e}"
         place = f"{item.record.settings['experiment']} ({item.record.settings['profile']})"
         lines.append(f"{verdict:7}  {bits:18}  {place}: {name}")
+        if not item.changed and not item.same_bits and item.failure is None:
+            lines.append(f"{'':29}although nothing else has changed since then")
         if item.changed:
             lines.append(f"{'':29}since then other: {', '.join(item.changed)}")
         if item.failure is not None:
