@@ -22,7 +22,7 @@ test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomp
 	@$(PY) -m tools.recompute --profile smoke
 
 browse: install ## test the built book in a browser (skipped where there is none)
-	$(PY) -m pytest tests/browser
+	$(PY) -m pytest tests/browser --numprocesses auto --maxprocesses 4
 
 lint: install ## style of the code; notebooks must hold no outputs
 	$(PY) -m ruff check .

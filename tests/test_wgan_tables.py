@@ -67,6 +67,16 @@ def test_spans_that_meet_are_a_tie() -> None:
     assert not span.overlaps(tables.Span(3.0, 2.1, 4.0))
 
 
+def test_rivals_can_be_picked() -> None:
+    """Two activations alone have the rank 1 with probability one half in each run."""
+    records = [r for r in grid("reduced") if r.settings["activation"] in (tables.OURS, "relu")]
+    found = tables.comparisons(records, ["relu"])
+    assert [c.p_holds for c in found] == [pytest.approx(2**-3)] * 2
+    assert tables.comparisons(grid("reduced"), ["relu"]) == found
+    with pytest.raises(ValueError, match="the same runs"):
+        tables.comparisons(records, ["absolute"])
+
+
 def test_the_verdict_follows_the_ranks() -> None:
     first, last = grid("reduced"), grid("reduced", LAST)
     assert [c.p_holds for c in tables.comparisons(first)] == [pytest.approx(6**-3)] * 2

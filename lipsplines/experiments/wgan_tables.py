@@ -176,16 +176,13 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
     """
     from lipsplines.experiments.wgan import ACTIVATIONS
 
+    names = ACTIVATIONS if rivals is None else (OURS, *rivals)
     table = of_convolution(records)
-    runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in ACTIVATIONS}
+    runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in names}
     if not runs[OURS] or any(own != runs[OURS] for own in runs.values()):
         counts = ", ".join(f"{name}: {len(own)}" for name, own in runs.items())
         raise ValueError(f"The verdict needs the same runs of every activation, got {counts}.")
-    chosen = [
-        record
-        for record in records
-        if rivals is None or record.settings["activation"] in (OURS, *rivals)
-    ]
+    chosen = [record for record in records if record.settings["activation"] in names]
     return [compare_ranks(SCORES[score][0], *errors(chosen, score)) for score in SCORES]
 
 
