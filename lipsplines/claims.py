@@ -1,4 +1,4 @@
-"""From paired results to a verdict on a claim, by a rule stated beforehand."""
+"""From paired results to a verdict on a claim, by a stated rule."""
 
 from __future__ import annotations
 

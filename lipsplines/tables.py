@@ -166,8 +166,7 @@ def provenance_text(records: Sequence[Record]) -> str:
     def values(key: str) -> str:
         return ", ".join(sorted({str(entry[key]) for entry in origin}))
 
-    profiles = sorted({record.settings["profile"] for record in records})
-    seeds = sorted({str(record.settings["seed"]) for record in records})
+    profiles, seeds = (_settings(records, key) for key in ("profile", "seed"))
     started = sorted(entry["started"] for entry in origin)
     rows = [
         ["profile", ", ".join(profiles)],
@@ -229,8 +228,7 @@ def source_text(records: Sequence[Record]) -> str:
     """
     if not records:
         return "No records."
-    profiles = sorted({record.settings["profile"] for record in records})
-    seeds = sorted({str(record.settings["seed"]) for record in records})
+    profiles, seeds = (_settings(records, key) for key in ("profile", "seed"))
     text = f"{runs_text(records)}; profile {' and '.join(profiles)}, seed {', '.join(seeds)}; "
     if not set(profiles) & {"reduced", "paper"}:
         return text + "computed by this build."
@@ -241,6 +239,11 @@ def source_text(records: Sequence[Record]) -> str:
     text += f"stored records of {span}, {named}"
     is_stale = any(record.provenance.get("code") != code_fingerprint() for record in records)
     return text + ("; the library has changed since." if is_stale else ".")
+
+
+def _settings(records: Iterable[Record], key: str) -> list[str]:
+    """The values of one setting, each once."""
+    return sorted({str(record.settings[key]) for record in records})
 
 
 def _commit(entry: dict[str, Any]) -> str:

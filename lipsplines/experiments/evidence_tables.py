@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lipsplines.claims import LEVEL
@@ -12,7 +13,14 @@ from lipsplines.experiments.references import reference_records
 from lipsplines.records import Record, Store
 from lipsplines.tables import comparison_table, markdown_table
 
-__all__ = ["card", "correction_text", "headline", "standing", "verdict_table"]
+__all__ = [
+    "card",
+    "correction_text",
+    "effort_table",
+    "headline",
+    "standing",
+    "verdict_table",
+]
 
 PARTS = {"theory": "Theory", "method": "Method", "experiments": "Experiments"}
 SOURCES = {
@@ -34,12 +42,10 @@ def standing(reference: Iterable[Finding], build: Iterable[Finding]) -> list[Fin
 def headline(found: Sequence[Finding]) -> str:
     """How many claims are confirmed, by what records, and what became of the others."""
     confirmed = [finding for finding in found if finding.verdict == "confirmed"]
-    profiles = list(dict.fromkeys(finding.profile for finding in confirmed))
+    number = Counter(finding.profile for finding in confirmed)
     counts = [
-        f"{sum(f.profile == profile for f in confirmed)} at *{profile}*"
-        if profile != "benchmarks"
-        else f"{sum(f.profile == profile for f in confirmed)} by stored *benchmarks*"
-        for profile in sorted(profiles, key=_place)
+        f"{number[profile]} {'by stored' if profile == 'benchmarks' else 'at'} *{profile}*"
+        for profile in sorted(number, key=_place)
     ]
     rest = [
         f"{sum(f.verdict == verdict for f in found)} {verdict}"
