@@ -36,6 +36,9 @@ class Film:
         What each picture shows, such as ``"step 10"``.
     alt
         Text in place of the pictures.
+    photograph
+        Whether the pictures must keep their grey levels on a dark page, where drawings are
+        inverted.
 
     Raises
     ------
@@ -43,18 +46,26 @@ class Film:
         If there is no frame, or labels and frames differ in number.
     """
 
-    def __init__(self, frames: Sequence[bytes], labels: Sequence[str], alt: str) -> None:
+    def __init__(
+        self,
+        frames: Sequence[bytes],
+        labels: Sequence[str],
+        alt: str,
+        photograph: bool = False,
+    ) -> None:
         if not frames or len(frames) != len(labels):
             raise ValueError(
                 f"A film needs as many labels as frames, at least one; got {len(frames)} frames "
                 f"and {len(labels)} labels."
             )
         self.frames, self.labels, self.alt = list(frames), list(labels), alt
+        self.photograph = photograph
 
     def _repr_html_(self) -> str:
         last = len(self.frames) - 1
+        kind = 'class="photograph" ' if self.photograph else ""
         pictures = "".join(
-            f'<img src="{_address(frame)}" alt="{escape(self.alt)} ({escape(label)})" '
+            f'<img {kind}src="{_address(frame)}" alt="{escape(self.alt)} ({escape(label)})" '
             f'data-label="{escape(label)}"{"" if index == last else " hidden"}>'
             for index, (frame, label) in enumerate(zip(self.frames, self.labels, strict=True))
         )
@@ -82,6 +93,7 @@ def film(
     labels: Sequence[str],
     alt: str,
     height: float = 3.4,
+    photograph: bool = False,
 ) -> Film:
     """A `Film` of drawings.
 
@@ -95,6 +107,8 @@ def film(
         Text in place of the pictures.
     height
         Of a frame, in inches.
+    photograph
+        Whether the frames show photographs; see `Film`.
     """
     frames = []
     for index in range(len(labels)):
@@ -104,7 +118,7 @@ def film(
         figure.savefig(content, format="png")
         plt.close(figure)
         frames.append(_small(content))
-    return Film(frames, labels, alt)
+    return Film(frames, labels, alt, photograph)
 
 
 def _small(content: io.BytesIO) -> bytes:

@@ -46,6 +46,11 @@ def test_a_film_shows_its_last_frame_and_holds_all() -> None:
     assert film._repr_png_() == film.frames[-1]
 
 
+def test_photographs_are_told_from_drawings() -> None:
+    kinds = [interactive.film(draw, ["one"], "a", photograph=kind) for kind in (True, False)]
+    assert ["photograph" in film._repr_html_() for film in kinds] == [True, False]
+
+
 def test_frames_are_small() -> None:
     film = interactive.film(draw, ["one"], "a line")
     assert len(film.frames[0]) < 20_000
