@@ -82,7 +82,7 @@ def test_grid(profile: str) -> None:
 
 def test_paper_profile_has_the_published_settings() -> None:
     cells = [c for c in EXPERIMENT.cells("paper", 0) if c["pair"] == "digits" and "run" in c]
-    assert {c["run"] for c in cells} == set(range(5))
+    assert {c["run"] for c in cells} == set(range(8))
     for cell in cells:
         assert (cell["hidden"], cell["batch_size"], cell["lr"]) == ([1024, 1024], 4096, 2e-3)
         assert cell["steps"] == 1600 * (54_000 // 4096)
