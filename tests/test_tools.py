@@ -26,7 +26,13 @@ from tools.execute import execute_all
 from tools.notebooks import executed_path, fingerprint, notebook_names, provenance, toc_files
 from tools.progress import Progress
 from tools.recompute import fresh_results
-from tools.stage import BuildError, configuration, stage, with_sources
+from tools.stage import (
+    BuildError,
+    configuration,
+    hide_repeated_parameters,
+    stage,
+    with_sources,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,6 +108,19 @@ def test_captions_end_with_the_source_of_the_figure() -> None:
     start = "Notebook good.ipynb, commit abc with changes. "
     assert captions[0] == f"A.\n\n{start}5 runs."
     assert captions[1] == f"B.\n\n{start}Profile smoke; computed by this build."
+
+
+@pytest.mark.parametrize(("set_to", "hidden"), [("quick", True), ("smoke", False)])
+def test_parameters_are_shown_once_unless_they_differ(set_to: str, hidden: bool) -> None:
+    source = ["# sizes\n", 'profile = "quick"\n', "seed = 0"]
+    own = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source}
+    injected = {
+        "cell_type": "code",
+        "metadata": {"tags": ["injected-parameters"]},
+        "source": ["# Parameters\n", f'profile = "{set_to}"\n'],
+    }
+    cells = hide_repeated_parameters({"cells": [own, injected]})["cells"]
+    assert ["remove-cell" in cell["metadata"]["tags"] for cell in cells] == [False, hidden]
 
 
 def test_the_map_lists_statements_and_figures(tmp_path: Path) -> None:

@@ -58,6 +58,19 @@ def with_sources(notebook: dict[str, Any], name: str, run: dict[str, Any]) -> di
     return notebook
 
 
+def hide_repeated_parameters(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Hide the cell that the execution put in, where it repeats what the notebook says itself."""
+    said: set[str] = set()
+    for cell in notebook["cells"]:
+        lines = set("".join(cell["source"]).splitlines())
+        tags = cell["metadata"].get("tags", [])
+        if "parameters" in tags:
+            said |= lines
+        elif "injected-parameters" in tags and lines - {"# Parameters", ""} <= said:
+            cell["metadata"]["tags"] = [*tags, "remove-cell"]
+    return notebook
+
+
 def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
     """Return the page that says how each notebook of this book was executed.
 
@@ -130,7 +143,8 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         run = provenance(executed)
         if not run:
             raise BuildError(f"{name} is not executed at {profile}; run make PROFILE={profile}")
-        notebook = with_sources(json.loads(executed.read_text(encoding="utf-8")), name, run)
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+        notebook = hide_repeated_parameters(with_sources(notebook, name, run))
         staged = source / "notebooks" / executed.name
         staged.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
         runs.append((name, title(executed), run))

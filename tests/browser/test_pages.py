@@ -111,3 +111,18 @@ def test_a_film_and_a_wipe_move(visit: Callable) -> None:
     wipe.locator("input").focus()
     page.keyboard.press("End")
     assert wipe.evaluate("(e) => e.style.getPropertyValue('--wipe')") == "100%"
+
+
+def test_drawings_follow_a_dark_page_and_photographs_do_not(visit: Callable) -> None:
+    page = visit("notebooks/wasserstein.html").page
+    look = "(images) => images.map((image) => getComputedStyle(image).filter)"
+    looks = {}
+    for scheme in ("light", "dark"):
+        show(page, "desktop", scheme)
+        for kind, which in (("photographs", ".photograph"), ("drawings", ":not(.photograph)")):
+            found = set(page.eval_on_selector_all(f"figure img{which}", look))
+            looks[kind, scheme] = found
+    assert looks["drawings", "light"] == looks["photographs", "light"] == {"none"}
+    assert all("invert(1)" in filters for filters in looks["drawings", "dark"])
+    assert not any("invert" in filters for filters in looks["photographs", "dark"])
+    assert looks["photographs", "dark"]
