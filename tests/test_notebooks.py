@@ -52,6 +52,14 @@ def test_first_code_cell_holds_the_parameters(name: str) -> None:
     assert (values["profile"], values["seed"]) == ("quick", 0)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_code_that_is_not_folded_fits_beside_the_sidebars(name: str) -> None:
+    folded = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+    shown = [c for c in code_cells(name) if not folded.intersection(c["metadata"].get("tags", []))]
+    lines = [line for cell in shown for line in cell["source"].splitlines()]
+    assert [line for line in lines if len(line) > 86] == []
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
