@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -155,3 +156,25 @@ def test_denormal_matrices() -> None:
     bound = matrix_norm_bound(torch.tensor([[1.0, 2.0], [0.0, 0.0]]).double() * tiny)
     assert Fraction(bound) ** 2 >= 5 * Fraction(tiny) ** 2
     assert bound <= 4 * tiny
+
+
+def exact_norm(matrix: torch.Tensor) -> Decimal:
+    """Largest singular value of a 2 x 2 matrix, to fifty digits."""
+    (a, b), (c, d) = ([Fraction(entry) for entry in row] for row in matrix.tolist())
+    squares, determinant = a * a + b * b + c * c + d * d, a * d - b * c
+    with localcontext(prec=50):
+        total, root = (
+            Decimal(value.numerator) / Decimal(value.denominator)
+            for value in (squares, squares * squares - 4 * determinant * determinant)
+        )
+        return ((total + root.sqrt()) / 2).sqrt()
+
+
+def test_rounding_is_counted() -> None:
+    """Computed norms lie below the exact ones half of the time; bounds never do."""
+    matrices = [draw(seed, 2, 2, 1, 1)[:, :, 0, 0] for seed in range(100)]
+    norms_ = [exact_norm(matrix) for matrix in matrices]
+    computed = [Decimal(torch.linalg.matrix_norm(m, 2).item()) for m in matrices]
+    assert any(value < exact for value, exact in zip(computed, norms_, strict=True))
+    for matrix, exact in zip(matrices, norms_, strict=True):
+        assert exact <= Decimal(matrix_norm_bound(matrix)) <= exact * (1 + Decimal("1e-11"))
