@@ -38,6 +38,8 @@ class Comparison:
         One-sided p-values for "our error is below `margin` times theirs" and "above".
     margin
         The factor.
+    least
+        The smallest p-value that so many runs can give.
 
     Examples
     --------
@@ -52,6 +54,7 @@ class Comparison:
     p_holds: float
     p_fails: float
     margin: float = 1.0
+    least: float = 0.0
 
 
 def compare(
@@ -88,11 +91,13 @@ def compare(
     if not (np.all(a > 0) and np.all(b > 0) and np.all(np.isfinite(a + b))):
         raise ValueError("Errors must be positive and finite.")
     difference = np.log(a) - np.log(margin * b)
+    least = 0.5**a.size
     if not difference.any():
-        return Comparison(label, 1.0, 1.0, 1.0, margin)
+        return Comparison(label, 1.0, 1.0, 1.0, margin, least)
     below = wilcoxon(difference, alternative="less").pvalue
     above = wilcoxon(difference, alternative="greater").pvalue
-    return Comparison(label, float(np.median(a / b)), float(below), float(above), margin)
+    ratio = float(np.median(a / b))
+    return Comparison(label, ratio, float(below), float(above), margin, least)
 
 
 def ranks(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[int]:
@@ -159,7 +164,8 @@ def compare_ranks(
     least = sum(rival[run] < own for rival in theirs for run, own in enumerate(ours))
     ratio = float(np.median(np.asarray(ours) / np.median(theirs, axis=0)))
     holds, fails = law[: most + 1].sum(), law[least:].sum()
-    return Comparison(label, ratio, min(1.0, float(holds)), min(1.0, float(fails)))
+    p_values = min(1.0, float(holds)), min(1.0, float(fails))
+    return Comparison(label, ratio, *p_values, least=sides**-runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +284,8 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
     """``"confirmed"``, ``"not confirmed"`` or ``"inconclusive"``.
 
     Confirmed if every comparison holds at the level after Holm's correction; not confirmed if at
-    least one fails at the level after the same correction; else inconclusive.
+    least one fails at the level after the same correction; else inconclusive. Where every one has
+    to hold, the verdict would keep the level without a correction; with it, it is stricter.
 
     Parameters
     ----------

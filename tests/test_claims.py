@@ -30,7 +30,15 @@ def test_compare_finds_the_better_one() -> None:
     assert better.p_holds < 1e-4 < 0.99 < better.p_fails
     worse = compare("a", theirs, 0.8 * theirs)
     assert worse.p_fails == pytest.approx(better.p_holds)
-    assert compare("a", theirs, theirs) == Comparison("a", 1.0, 1.0, 1.0)
+    assert compare("a", theirs, theirs) == Comparison("a", 1.0, 1.0, 1.0, least=2**-25)
+
+
+def test_fewest_runs_give_the_least_p_value() -> None:
+    """Of each test the smallest value that can come out, attained where ours is always ahead."""
+    paired = compare("a", [1.0, 1.1, 1.2, 1.3], [2.0, 2.2, 2.1, 2.3])
+    assert paired.p_holds == paired.least == 1 / 16
+    ranked = compare_ranks("a", [1.0] * 3, [[2.0] * 3, [3.0] * 3])
+    assert ranked.p_holds == pytest.approx(ranked.least) == 1 / 27
 
 
 def test_margin_allows_a_slightly_larger_error() -> None:

@@ -217,6 +217,7 @@ def comparisons(
                     float(np.median([test.ratio for test in tests])),
                     1.0 if is_open else max(test.p_holds for test in tests),
                     1.0 if is_open else max(test.p_fails for test in tests),
+                    least=1.0 if is_open else max(test.least for test in tests),
                 )
             )
     if not found:

@@ -63,6 +63,11 @@ class Finding:
             return None
         return max(holm([comparison.p_holds for comparison in self.comparisons]))
 
+    @property
+    def least(self) -> float:
+        """The smallest `p_value` that so many runs can give; 0 without tests."""
+        return max(holm([comparison.least for comparison in self.comparisons]), default=0.0)
+
 
 @functools.cache
 def load_claims() -> tuple[Claim, ...]:

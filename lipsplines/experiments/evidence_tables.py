@@ -114,6 +114,11 @@ def card(finding: Finding, build: Finding) -> str:
     parts = [f"**{claim.id}.** {claim.statement}", markdown_table(["", ""], rows, names=2)]
     if finding.comparisons:
         parts.append(comparison_table(finding.comparisons))
+        reach = "" if finding.least < LEVEL else ": too few to confirm the claim, whatever they say"
+        parts.append(
+            f"The smallest corrected p-value that so many runs can give is {finding.least:.1g}"
+            f"{reach}."
+        )
     return "\n\n".join(parts)
 
 

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 OURS = "spline-absolute"
-CLAIM = "A critic with linear splines trains a better generator than one with another activation"
+CLAIM = "Critics with linear splines train better generators than the others taken together"
 # Score -> its name, and whether a smaller value is the better one.
 SCORES = {"frechet": ("Fréchet distance", True), "inception": ("Inception Score", False)}
 # All numbers of a generator and its critic, as axes name them.
