@@ -158,7 +158,7 @@ def _validation(runs: Iterable[Record]) -> float:
 def exact_table(records: Sequence[Record]) -> str:
     """Exact distances of samples, by their size, beside the known distance and an estimate.
 
-    The estimate is the median of the kind of critic with the largest validation values: test
+    The estimate is the mean of the kind of critic with the largest validation values: test
     samples that picked it would not bound the distance.
     """
     sizes = sorted({n for pair in PAIRS for n in _exact(records, pair)})
@@ -170,7 +170,7 @@ def exact_table(records: Sequence[Record]) -> str:
         rows.append(
             [
                 name,
-                f"{np.median(values(chosen)):.3f}" if chosen else "–",
+                f"{np.mean(values(chosen)):.3f}" if chosen else "–",
                 "unknown" if not known or known[0] is None else f"{known[0]:g}",
                 *(f"{exact[n]:.3f}" if n in exact else "not run" for n in sizes),
             ]
