@@ -22,6 +22,7 @@ from lipsplines.training import build_models, fit_regression
 __all__ = [
     "ABLATIONS",
     "EXPERIMENT",
+    "KNOT_CHANGE",
     "PROFILE_SIZES",
     "Sizes",
     "build",
@@ -52,6 +53,7 @@ SPLINE = {
     "scaling": True,
     "tv2_weight": 1e-7,
 }
+KNOT_CHANGE = 0.01  # knots count if the slope changes there by more than this
 # One change each to the spline of the main table, at the first width, orthogonal weights.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "lambda=0": {"tv2_weight": 0.0},
@@ -247,13 +249,13 @@ def _evaluate(settings: Settings, models: list[MLP], history: torch.Tensor) -> O
     return Outcome(metrics, lipschitz, tensors)
 
 
-def _count_knots(model: MLP, threshold: float = 0.01) -> float:
-    """Mean number of knots of an activation at which the slope changes by more than `threshold`."""
+def _count_knots(model: MLP) -> float:
+    """Mean number of knots of an activation, of those with a change above `KNOT_CHANGE`."""
     counts = []
     for module in model.modules():
         if isinstance(module, LinearSpline):
             slopes = splines.slopes(module.projected_coefficients, module.spacing)
-            counts.append((slopes.diff(dim=-1).abs() > threshold).sum(-1))
+            counts.append((slopes.diff(dim=-1).abs() > KNOT_CHANGE).sum(-1))
     return torch.cat(counts).double().mean().item()
 
 
