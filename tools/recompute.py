@@ -31,6 +31,8 @@ def recompute(root: Path, profile: str) -> int:
         return 0
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]
     command += ["--nbval-current-env", "--nbval-sanitize-with", str(root / "tests/nbval.cfg")]
+    # Two notebooks side by side, each whole: much of their time is start-up and waiting.
+    command += ["--numprocesses", "auto", "--maxprocesses", "2", "--dist", "loadfile"]
     with tempfile.TemporaryDirectory(prefix="lipsplines-") as folder:
         fresh_results(root, Path(folder))
         environment = {**os.environ, "LIPSPLINES_RESULTS": folder}
