@@ -39,7 +39,7 @@ class Comparison:
     margin
         The factor.
     least
-        The smallest p-value that so many runs can give.
+        The smallest p-value that so many pairs or runs can give.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def compare(
     if not (np.all(a > 0) and np.all(b > 0) and np.all(np.isfinite(a + b))):
         raise ValueError("Errors must be positive and finite.")
     difference = np.log(a) - np.log(margin * b)
-    least = 0.5**a.size
+    least = float(wilcoxon(-1.0 - np.arange(a.size), alternative="less").pvalue)
     if not difference.any():
         return Comparison(label, 1.0, 1.0, 1.0, margin, least)
     below = wilcoxon(difference, alternative="less").pvalue

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lipsplines.claims import Ranking
-from lipsplines.records import Record
+from lipsplines.records import Record, benchmark
 from lipsplines.tables import source_text
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "SOURCE_TYPE",
     "WIDTH",
     "activation_label",
+    "benchmark_note",
     "error_strips",
     "mean_ranks",
     "note",
@@ -83,10 +84,32 @@ def note(records: Sequence[Record], text: str = "") -> None:
     text
         A sentence to put first.
     """
+    _say(f"{text} {source_text(records)}".strip())
+
+
+def _say(line: str) -> None:
     from IPython.display import display
 
-    line = f"{text} {source_text(records)}".strip()
     display({"text/plain": line, SOURCE_TYPE: line}, raw=True)
+
+
+def benchmark_note(*names: str) -> None:
+    """As `note`, for a figure of stored tables of benchmarks.
+
+    Parameters
+    ----------
+    names
+        Of the tables, as for `records.benchmark`.
+    """
+    lines = []
+    for name in names:
+        table = benchmark(name)
+        versions = table["versions"]
+        lines.append(
+            f"Stored table benchmarks/results/{name}.json, measured on {table['processor']}, torch "
+            f"{versions['torch']}; not measured by this build."
+        )
+    _say(" ".join(lines))
 
 
 def activation_label(name: str) -> str:

@@ -127,7 +127,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     rows = []
     for comparison, p, q in zip(comparisons, holds, fails, strict=True):
         outcome = "holds" if p < LEVEL else "fails" if q < LEVEL else "open"
-        rows.append([comparison.label, f"{comparison.ratio:.2f}", f"{p:.2g}", outcome])
+        rows.append([comparison.label, f"{comparison.ratio:.3g}", f"{p:.2g}", outcome])
     return markdown_table(["rival", "error ratio", "corrected p", f"at {LEVEL:.0%}"], rows)
 
 

@@ -30,7 +30,9 @@ def test_compare_finds_the_better_one() -> None:
     assert better.p_holds < 1e-4 < 0.99 < better.p_fails
     worse = compare("a", theirs, 0.8 * theirs)
     assert worse.p_fails == pytest.approx(better.p_holds)
-    assert compare("a", theirs, theirs) == Comparison("a", 1.0, 1.0, 1.0, least=2**-25)
+    assert compare("a", theirs, theirs) == Comparison(
+        "a", 1.0, 1.0, 1.0, least=pytest.approx(2**-25)
+    )
 
 
 def test_fewest_runs_give_the_least_p_value() -> None:

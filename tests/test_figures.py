@@ -75,3 +75,12 @@ def test_mean_ranks_stand_in_order_with_bars_of_the_critical_difference() -> Non
     bars = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2]
     assert [low for low, _ in bars] == pytest.approx([k - ranking.distance / 2 for k in (1, 2, 3)])
     assert [high - low for low, high in bars] == pytest.approx([ranking.distance] * 3)
+
+
+def test_figures_of_stored_times_name_their_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    figures.benchmark_note("startup", "layers")
+    (text,) = (data[figures.SOURCE_TYPE] for data in shown)
+    assert all(f"benchmarks/results/{name}.json" in text for name in ("startup", "layers"))
+    assert "not measured by this build" in text

@@ -13,17 +13,26 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 from nbformat import v4
 
 import lipsplines
 from lipsplines.checks import CHECKS
 from lipsplines.figures import SOURCE_TYPE
+from lipsplines.records import Record, Store
 from tools.archive import pack
 from tools.check import check
 from tools.contents import MARK, complete
 from tools.execute import execute_all
-from tools.notebooks import executed_path, fingerprint, notebook_names, provenance, toc_files
+from tools.notebooks import (
+    damaged_records,
+    executed_path,
+    fingerprint,
+    notebook_names,
+    provenance,
+    toc_files,
+)
 from tools.progress import Progress
 from tools.recompute import fresh_results
 from tools.stage import (
@@ -32,6 +41,7 @@ from tools.stage import (
     hide_repeated_parameters,
     stage,
     with_sources,
+    without_progress,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +118,41 @@ def test_captions_end_with_the_source_of_the_figure() -> None:
     start = "Notebook good.ipynb, commit abc with changes. "
     assert captions[0] == f"A.\n\n{start}5 runs."
     assert captions[1] == f"B.\n\n{start}Profile smoke; computed by this build."
+    parameters = {"tags": ["parameters"]}
+    notebook = {
+        "cells": [
+            {"cell_type": "code", "metadata": parameters, "source": ["a = 1\n", "seed = 3"]},
+            cell(picture, caption="C."),
+        ]
+    }
+    caption = with_sources(notebook, "good", run)["cells"][1]["metadata"]["mystnb"]["figure"]
+    assert caption["caption"].endswith("Profile smoke, seed 3; computed by this build.")
+
+
+def test_progress_bars_are_not_part_of_a_download() -> None:
+    bar, text = {"name": "stderr", "text": "50%"}, {"name": "stdout", "text": "done"}
+    quiet = {"cell_type": "code", "metadata": {"tags": ["remove-stderr"]}, "outputs": [bar, text]}
+    loud = {"cell_type": "code", "metadata": {}, "outputs": [bar, text]}
+    cells = without_progress({"cells": [quiet, loud]})["cells"]
+    assert [cell["outputs"] for cell in cells] == [[text], [bar, text]]
+
+
+def test_damaged_reference_records_are_named(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for number, profile in enumerate(("reduced", "reduced", "paper", "smoke")):
+        settings = {"experiment": "test", "profile": profile, "run": number}
+        store.put(Record(settings, {}, {}, {}), {"x": torch.ones(3)})
+    assert damaged_records(tmp_path) == []
+    first, second, _third = sorted(p for p in store.files() if p.parent.name != "smoke")
+    first.write_text(first.read_text()[:-30], encoding="utf-8")
+    second.with_suffix(".safetensors").write_bytes(b"")
+    for path in store.files():
+        if path.parent.name == "smoke":
+            path.write_text("{}", encoding="utf-8")
+    named = damaged_records(tmp_path)
+    assert [line.split(":")[0] for line in named] == [
+        str(path.relative_to(tmp_path)) for path in (first, second)
+    ]
 
 
 @pytest.mark.parametrize(("set_to", "hidden"), [("quick", True), ("smoke", False)])

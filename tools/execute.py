@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.notebooks import PROFILES, executed_path, fingerprint, notebook_names, provenance
+from tools.notebooks import (
+    PROFILES,
+    damaged_records,
+    executed_path,
+    fingerprint,
+    notebook_names,
+    provenance,
+)
 from tools.progress import Progress
 
 
@@ -145,16 +152,23 @@ def execute(root: Path, profile: str, name: str) -> None:
 
 
 def execute_all(root: Path, profile: str, force: bool = False) -> list[str]:
-    """Execute what is out of date; return one message for each notebook that failed."""
-    failures = []
+    """Execute what is out of date; return one message for each notebook that failed.
+
+    If a reference record is damaged nothing is executed, and the messages name the records.
+    """
+    failures, are_checked = [], False
     for name in notebook_names(root):
         try:
             known = provenance(executed_path(root, profile, name)).get("fingerprint")
             source = root / "notebooks" / f"{name}.ipynb"
             if not force and source.exists() and known == fingerprint(root, profile, name):
                 print(f"{name}: unchanged, not executed again ({profile})", flush=True)
-            else:
-                execute(root, profile, name)
+                continue
+            if not are_checked and (damaged := damaged_records(root)):
+                advice = "restore it (git checkout, if it was committed) or delete it"
+                return [f"damaged record {text}\n    {advice}" for text in damaged]
+            are_checked = True
+            execute(root, profile, name)
         except NotebookError as error:
             failures.append(str(error))
     return failures
@@ -172,6 +186,12 @@ def main() -> int:
             os.environ[variable] = str(Path(os.environ[variable]).resolve())
     try:
         failures = execute_all(Path.cwd(), options.profile, options.force)
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the environment lacks {error.name}; make it anew: make clean && make book",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; finished notebooks are kept", file=sys.stderr)
         return 130

@@ -66,6 +66,24 @@ def fingerprint(root: Path, profile: str, name: str) -> str:
     return digest.hexdigest()
 
 
+def damaged_records(root: Path) -> list[str]:
+    """Return the reference records that cannot be read, each with the reason.
+
+    Pages would count them as missing, and say less than they should.
+    """
+    from lipsplines.experiments.base import LONG_PROFILES
+    from lipsplines.records import Store
+
+    store, damaged = Store(root / "results"), []
+    for path in store.files():
+        if path.parent.name in LONG_PROFILES:
+            try:
+                store.tensors(store.read(path))
+            except (OSError, ValueError) as error:
+                damaged.append(f"{path.relative_to(root)}: {error}")
+    return damaged
+
+
 def provenance(executed: Path) -> dict[str, Any]:
     """Return what `tools.execute` wrote about its run into an executed notebook.
 

@@ -46,6 +46,9 @@ def with_sources(notebook: dict[str, Any], name: str, run: dict[str, Any]) -> di
     """
     commit = f"commit {run['commit']}" if run["commit"] else "outside git"
     place = f"Notebook {name}.ipynb, {commit}{' with changes' if run['modified'] else ''}"
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if _has(cell, "parameters")]
+    seeds = re.findall(r"^seed = (\d+)", "\n".join(sources), re.MULTILINE)
+    seed = f", seed {seeds[0]}" if seeds else ""
     for cell in notebook["cells"]:
         figure = cell["metadata"].get("mystnb", {}).get("figure")
         outputs = cell.get("outputs", [])
@@ -53,8 +56,20 @@ def with_sources(notebook: dict[str, Any], name: str, run: dict[str, Any]) -> di
         if "outputs" in cell:
             cell["outputs"] = [o for o in outputs if SOURCE_TYPE not in o.get("data", {})]
         if figure is not None:
-            source = " ".join(notes) or f"Profile {run['profile']}; computed by this build."
+            source = " ".join(notes) or f"Profile {run['profile']}{seed}; computed by this build."
             figure["caption"] = f"{figure['caption']}\n\n{place}. {source}"
+    return notebook
+
+
+def _has(cell: dict[str, Any], tag: str) -> bool:
+    return tag in cell["metadata"].get("tags", [])
+
+
+def without_progress(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Drop what cells tagged ``remove-stderr`` wrote there: progress bars, for a download too."""
+    for cell in notebook["cells"]:
+        if _has(cell, "remove-stderr"):
+            cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
     return notebook
 
 
@@ -63,11 +78,10 @@ def hide_repeated_parameters(notebook: dict[str, Any]) -> dict[str, Any]:
     said: set[str] = set()
     for cell in notebook["cells"]:
         lines = set("".join(cell["source"]).splitlines())
-        tags = cell["metadata"].get("tags", [])
-        if "parameters" in tags:
+        if _has(cell, "parameters"):
             said |= lines
-        elif "injected-parameters" in tags and lines - {"# Parameters", ""} <= said:
-            cell["metadata"]["tags"] = [*tags, "remove-cell"]
+        elif _has(cell, "injected-parameters") and lines - {"# Parameters", ""} <= said:
+            cell["metadata"]["tags"].append("remove-cell")
     return notebook
 
 
@@ -144,7 +158,7 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         if not run:
             raise BuildError(f"{name} is not executed at {profile}; run make PROFILE={profile}")
         notebook = json.loads(executed.read_text(encoding="utf-8"))
-        notebook = hide_repeated_parameters(with_sources(notebook, name, run))
+        notebook = hide_repeated_parameters(with_sources(without_progress(notebook), name, run))
         staged = source / "notebooks" / executed.name
         staged.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
         runs.append((name, title(executed), run))

@@ -213,7 +213,7 @@ def judge(
             settings = [record.settings for record in records]
             records = _needed(rule.needs(settings if planned is None else planned, claim), records)
         decided = rule.decide(claim, records)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         return Finding(claim, _profiles(records), NOT_RUN, tuple(records), text=str(error))
     except (KeyError, TypeError, IndexError) as error:
         text = f"a record does not hold what the rule reads ({type(error).__name__}: {error})"

@@ -116,7 +116,8 @@ def card(finding: Finding, build: Finding) -> str:
         parts.append(comparison_table(finding.comparisons))
         reach = "" if finding.least < LEVEL else ": too few to confirm the claim, whatever they say"
         parts.append(
-            f"The smallest corrected p-value that so many runs can give is {finding.least:.1g}"
+            "The smallest corrected p-value that so many models, runs or images can give is "
+            f"{finding.least:.1g}"
             f"{reach}."
         )
     return "\n\n".join(parts)

@@ -88,7 +88,9 @@ def unreadable(page: Page, rules: Sequence[str] | None = None) -> list[str]:
 def test_search_finds_the_projection(visit: Callable) -> None:
     visited = visit("search.html?q=projection")
     page = visited.page
-    page.wait_for_selector("ul.search li a")
+    page.wait_for_function(  # results come one by one
+        "() => document.querySelector('.search-summary')?.textContent.includes('found')"
+    )
     titles = page.locator("ul.search li a").all_inner_texts()
     assert any("Learning splines" in title for title in titles), titles
     if page.url.startswith("file:"):  # where a page may not read others to quote from them
