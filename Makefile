@@ -18,7 +18,7 @@ book: notebooks ## execute the notebooks at PROFILE and build the book
 
 test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomputation
 	$(PY) -m pytest tests --numprocesses auto --maxprocesses 8 --dist worksteal
-	@$(PY) -m tools.execute --profile smoke $(FORCED)
+	@$(PY) -m tools.execute --profile smoke --jobs 2 $(FORCED)
 	@$(PY) -m tools.recompute --profile smoke
 
 browse: install ## test the built book in a browser (skipped where there is none)

@@ -255,8 +255,9 @@ def test_execution_is_incremental(book: Path, capsys: pytest.CaptureFixture[str]
     assert executed.stat().st_mtime_ns > changed
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_failure_names_notebook_and_cell_and_others_still_run(
-    book: Path, capsys: pytest.CaptureFixture[str]
+    book: Path, capsys: pytest.CaptureFixture[str], jobs: int
 ) -> None:
     write_notebook(book, "bad", "x = 1", "\n# divide\nx / 0", "never = True")
     (book / "notebooks" / "broken.ipynb").write_text("{")
@@ -265,7 +266,7 @@ def test_failure_names_notebook_and_cell_and_others_still_run(
     earlier.parent.mkdir(parents=True)
     earlier.write_text("an earlier result")
 
-    bad, missing, broken = execute_all(book, "smoke")
+    bad, missing, broken = execute_all(book, "smoke", jobs=jobs)
 
     assert bad.splitlines() == [
         "bad failed in code cell 3 of 4: # divide",

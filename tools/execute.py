@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -151,27 +152,58 @@ def execute(root: Path, profile: str, name: str) -> None:
     progress.close(f"done in {run['seconds']} s")
 
 
-def execute_all(root: Path, profile: str, force: bool = False) -> list[str]:
+def execute_all(root: Path, profile: str, force: bool = False, jobs: int = 1) -> list[str]:
     """Execute what is out of date; return one message for each notebook that failed.
 
-    If a reference record is damaged nothing is executed, and the messages name the records.
+    If a reference record is damaged nothing is executed, and the messages name the records. With
+    more than one job, so many notebooks are executed side by side, each by a process of its own.
     """
-    failures, are_checked = [], False
+    failures, outdated = [], []
     for name in notebook_names(root):
+        known = provenance(executed_path(root, profile, name)).get("fingerprint")
+        source = root / "notebooks" / f"{name}.ipynb"
+        if not force and source.exists() and known == fingerprint(root, profile, name):
+            print(f"{name}: unchanged, not executed again ({profile})", flush=True)
+        else:
+            outdated.append(name)
+    if outdated and (damaged := damaged_records(root)):
+        advice = "restore it (git checkout, if it was committed) or delete it"
+        return [f"damaged record {text}\n    {advice}" for text in damaged]
+    if jobs > 1 and len(outdated) > 1:
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(filter(None, pool.map(lambda name: _apart(root, profile, name), outdated)))
+    for name in outdated:
         try:
-            known = provenance(executed_path(root, profile, name)).get("fingerprint")
-            source = root / "notebooks" / f"{name}.ipynb"
-            if not force and source.exists() and known == fingerprint(root, profile, name):
-                print(f"{name}: unchanged, not executed again ({profile})", flush=True)
-                continue
-            if not are_checked and (damaged := damaged_records(root)):
-                advice = "restore it (git checkout, if it was committed) or delete it"
-                return [f"damaged record {text}\n    {advice}" for text in damaged]
-            are_checked = True
             execute(root, profile, name)
         except NotebookError as error:
             failures.append(str(error))
     return failures
+
+
+def _apart(root: Path, profile: str, name: str) -> str:
+    """Execute a notebook in a process of its own; return the message of its failure, or nothing."""
+    command = [sys.executable, "-m", "tools.execute", "--profile", profile, "--only", name]
+    here = str(Path(__file__).parents[1])
+    paths = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    message: list[str] = []
+    with subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if message or line.startswith("error: "):
+                message.append(line)
+            else:
+                print(line, end="", flush=True)
+    if process.returncode == 0:
+        return ""
+    text = "".join(message).strip().removeprefix("error: ")
+    return text or f"{name} ended with status {process.returncode}"
 
 
 def main() -> int:
@@ -179,13 +211,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.execute", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--force", action="store_true", help="execute unchanged notebooks too")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks side by side (default 1)")
+    parser.add_argument("--only", metavar="NAME", help="execute this notebook, whatever its state")
     options = parser.parse_args()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning, not ours
     for variable in ("LIPSPLINES_RESULTS", "LIPSPLINES_DATA"):  # kernels run in notebooks/
         if os.environ.get(variable):
             os.environ[variable] = str(Path(os.environ[variable]).resolve())
     try:
-        failures = execute_all(Path.cwd(), options.profile, options.force)
+        if options.only:
+            execute(Path.cwd(), options.profile, options.only)
+            return 0
+        failures = execute_all(Path.cwd(), options.profile, options.force, options.jobs)
+    except NotebookError as error:
+        failures = [str(error)]
     except ModuleNotFoundError as error:
         print(
             f"error: the environment lacks {error.name}; make it anew: make clean && make book",
