@@ -34,8 +34,8 @@ def test_a_task_is_what_was_computed_together(tmp_path: Path) -> None:
     store(tmp_path, "wgan", *[{"seconds": 20.0, "together": 2}] * 4)
     store(tmp_path, "denoising", {"seconds": 50.0})
     text = table(tmp_path)
-    assert "| `wgan` at reduced | 4 | 1 min | – | 40 s |" in text
-    assert "| `denoising` at reduced | 1 | 50 s | – | 50 s |" in text
+    assert "| `wgan` at reduced | 4 of 21 | 1 min | – | 40 s |" in text
+    assert "| `denoising` at reduced | 1 of 39 | 50 s | – | 50 s |" in text
     assert text.endswith("5 committed records (A processor, 1 thread). No GPU was timed.")
 
 
@@ -50,7 +50,7 @@ def test_every_long_run_of_the_repository_has_a_row() -> None:
     text = table(ROOT)
     for name in EXPERIMENTS:
         for profile in ("reduced", "paper"):
-            row = f"| `{name}` at {profile} | {len(stored_runs(ROOT, name, profile))} |"
+            row = f"| `{name}` at {profile} | {len(stored_runs(ROOT, name, profile))} of "
             assert (row in text) == bool(stored_runs(ROOT, name, profile))
 
 

@@ -59,7 +59,7 @@ def table(root: Path) -> str:
             total, on_gpu = total + len(runs), on_gpu + unknown
             row = [
                 f"`{name}` at {profile}",
-                str(len(runs)),
+                f"{len(runs)} of {len(EXPERIMENTS[name].cells(profile, 0))}",
                 duration(seconds),
                 "?" if unknown else "–",
                 duration(longest),
