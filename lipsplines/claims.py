@@ -17,6 +17,7 @@ __all__ = [
     "median_interval",
     "rank_methods",
     "ranks",
+    "smallest_p",
     "verdict",
 ]
 
@@ -278,6 +279,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(steps, 1.0)
     return adjusted.tolist()
+
+
+def smallest_p(comparisons: Sequence[Comparison]) -> float:
+    """The smallest p-value of a whole claim, after Holm's correction, that can come out.
+
+    Parameters
+    ----------
+    comparisons
+        The tests behind a claim.
+
+    Examples
+    --------
+    >>> from lipsplines.claims import compare, smallest_p
+    >>> five = compare("ours", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])
+    >>> smallest_p([five, five])  # 2 / 2^5
+    0.0625
+    """
+    return max(holm([comparison.least for comparison in comparisons]), default=0.0)
 
 
 def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from handmade import ORIGIN
 
+from lipsplines.claims import smallest_p
 from lipsplines.experiments import wgan
 from lipsplines.experiments import wgan_tables as tables
 from lipsplines.experiments.references import reference_records
@@ -91,7 +92,7 @@ def test_the_verdict_follows_the_ranks() -> None:
 
 def test_one_run_decides_nothing_and_says_so() -> None:
     one = grid("quick")
-    assert tables.smallest_p(one) == pytest.approx(2 / 6)
+    assert smallest_p(tables.comparisons(one)) == pytest.approx(2 / 6)
     sentence = tables.verdict_text(one)
     assert "**inconclusive**" in sentence
     assert "0.33, too large to decide anything" in sentence

@@ -232,7 +232,8 @@ def main() -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; finished notebooks are kept", file=sys.stderr)
+        if not options.only:
+            print("\ninterrupted; finished notebooks are kept", file=sys.stderr)
         return 130
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

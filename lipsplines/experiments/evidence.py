@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lipsplines.claims import LEVEL, Comparison, holm, verdict
+from lipsplines.claims import LEVEL, Comparison, holm, smallest_p, verdict
 from lipsplines.experiments.base import LONG_PROFILES, Experiment, Settings, status
 from lipsplines.experiments.evidence_rules import NOT_RUN, RULES, Claim
 from lipsplines.records import Record, Store, identity
@@ -66,7 +66,7 @@ class Finding:
     @property
     def least(self) -> float:
         """The smallest `p_value` that so many runs can give; 0 without tests."""
-        return max(holm([comparison.least for comparison in self.comparisons]), default=0.0)
+        return smallest_p(self.comparisons)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, compare
+from lipsplines.claims import LEVEL, Comparison, compare, smallest_p
 from lipsplines.records import Record
 from lipsplines.tables import comparison_table, markdown_table, provenance_text, verdict_line
 
@@ -196,7 +196,7 @@ def verdict_text(records: Sequence[Record]) -> str:
     """The verdict in a sentence, with what this number of images could show at best."""
     found = comparisons(records)
     names = {name for own in by_problem(records).values() for name in own[OURS]}
-    least = min(1.0, len(found) * 0.5 ** len(names))
+    least = smallest_p(found)
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
         f"{verdict_line(CLAIM, found)} Test images: {len(names)}; the smallest p-value that they "

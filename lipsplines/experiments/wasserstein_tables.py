@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, compare, holm
+from lipsplines.claims import LEVEL, Comparison, compare, holm, smallest_p
 from lipsplines.records import Record
 from lipsplines.tables import markdown_table, provenance_text, verdict_line
 
@@ -252,13 +252,6 @@ def learning_table(records: Sequence[Record]) -> str:
     return markdown_table(["weights", "spline over its start", "runs in which it is larger"], rows)
 
 
-def smallest_p(records: Sequence[Record], claim: str) -> float:
-    """Corrected p-value of a claim if all runs speak for it: no smaller one can come."""
-    found = critics(records, "digits")
-    runs = {r.settings["run"] for (_, a), own in found.items() if a == OURS for r in own}
-    return min(1.0, len(RIVALS[claim]) * 0.5 ** len(runs))
-
-
 def claims_table(records: Sequence[Record], comparisons: dict[str, list[Comparison]]) -> str:
     """All comparisons behind the two claims."""
     parts = []
@@ -277,7 +270,7 @@ def claims_table(records: Sequence[Record], comparisons: dict[str, list[Comparis
         table = markdown_table(
             ["rival", "our bound over theirs", "corrected p", f"at {LEVEL:.0%}"], rows
         )
-        least = f"The smallest p-value that could come out is {smallest_p(records, claim):.2g}."
+        least = f"The smallest p-value that could come out is {smallest_p(found):.2g}."
         parts.append(f"**{CLAIMS[claim]}.** {least}\n\n{table}")
     return "\n\n".join(parts)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, verdict
+from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, smallest_p, verdict
 from lipsplines.records import Record
 from lipsplines.tables import markdown_table, provenance_text, rounded_down, rounded_up
 
@@ -27,7 +27,6 @@ __all__ = [
     "reference_text",
     "reshaped_table",
     "score_table",
-    "smallest_p",
     "span",
     "verdict_text",
 ]
@@ -186,12 +185,6 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
     return [compare_ranks(SCORES[score][0], *errors(chosen, score)) for score in SCORES]
 
 
-def smallest_p(records: Sequence[Record]) -> float:
-    """Least p-value that the test of `comparisons` can give with these runs, corrected."""
-    table = of_convolution(records)
-    return min(1.0, len(SCORES) * len(table) ** -len(table[OURS]))
-
-
 def ranks_table(records: Sequence[Record]) -> str:
     """The test behind the verdict."""
     found = comparisons(records)
@@ -239,10 +232,11 @@ def pairs_table(records: Sequence[Record]) -> str:
 
 def verdict_text(records: Sequence[Record]) -> str:
     """The verdict in a sentence, with what this number of runs could show at best."""
-    least = smallest_p(records)
+    found = comparisons(records)
+    least = smallest_p(found)
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
-        f"*{CLAIM}*: **{verdict(comparisons(records))}**. Runs of each activation: "
+        f"*{CLAIM}*: **{verdict(found)}**. Runs of each activation: "
         f"{len(of_convolution(records)[OURS])}; the smallest p-value that they can give is "
         f"{least:.2g}, {reach}."
     )
