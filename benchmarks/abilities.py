@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines import OrthogonalConv2d, OrthogonalLinear, SpectralLinear
-from lipsplines.folding import fold
+from lipsplines.export.fold import fold
 
 # How far a norm may exceed 1, and a singular value may lie from 1, to count as kept.
 NORM_TOLERANCE, ORTHOGONAL_TOLERANCE, FLOAT64_TOLERANCE = 1e-4, 1e-3, 1e-10

@@ -24,7 +24,7 @@ from timing import machine, package_versions, times_in_turn
 from torch import Tensor, nn
 
 from lipsplines import LinearSpline, OrthogonalConv2d, constrain_once, parameter_groups, tv2
-from lipsplines.block_orthogonal import BlockOrthogonal
+from lipsplines.nn.block_orthogonal import BlockOrthogonal
 
 RESULT = Path(__file__).parent / "results" / "denoiser_step.json"
 WIDTH, DEPTH, SIDE, LR, TV2_WEIGHT, NOISE = 64, 8, 40, 4e-5, 1e-6, 10 / 255

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from lipsplines.convolutions import convolution_singular_values
+from lipsplines.linear.convolutions import convolution_singular_values
 
 LR, TRAINING_STEPS, ZEROS_SIDE = 1e-3, 50, 6
 RESULT = Path(__file__).parent / "results" / "layers.json"

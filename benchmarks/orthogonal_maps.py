@@ -20,7 +20,8 @@ from timing import machine, times_in_turn
 from torch import Tensor
 from torch.nn import functional
 
-from lipsplines import __version__, orthogonal
+from lipsplines import __version__
+from lipsplines.linear import matrices
 
 SHAPES = [(64, 64), (4, 64, 32), (256, 128), (1024, 784)]
 # Kind of weight -> condition number (None: independent normal entries) and factor.
@@ -60,9 +61,9 @@ def polar(weight: Tensor) -> Tensor:
 
 
 MAPS: dict[str, Callable[[Tensor], Tensor]] = {
-    "Björck, 15 iterations": partial(orthogonal.bjorck, iterations=15),
-    "Björck, 25 iterations": partial(orthogonal.bjorck, iterations=25),
-    "Cayley": orthogonal.cayley,
+    "Björck, 15 iterations": partial(matrices.bjorck, iterations=15),
+    "Björck, 25 iterations": partial(matrices.bjorck, iterations=25),
+    "Cayley": matrices.cayley,
     "QR": qr,
     "Cholesky-QR": cholesky_qr,
     "matrix exponential": matrix_exponential,

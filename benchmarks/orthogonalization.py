@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines import Absolute, LinearSpline, OrthogonalLinear, __version__, constrain_once, fold
-from lipsplines.orthogonal import bjorck
-from lipsplines.polar import _by_products, polar_factor
+from lipsplines.linear.matrices import bjorck
+from lipsplines.linear.polar import _by_products, polar_factor
 
 SHAPES = [(25, 10, 10), (64, 576), (784, 1024), (1024, 1024), (1024, 6272)]
 WIDTHS, BATCH, ITERATIONS = (784, 1024, 1024, 1), 4096, 25

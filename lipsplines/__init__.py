@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from lipsplines._version import __version__
 
 if TYPE_CHECKING:
-    from lipsplines.activations import (
+    from lipsplines.certify.bounds import certified_radius, lipschitz_bounds
+    from lipsplines.certify.pruning import sparsify
+    from lipsplines.export.denoisers import load_denoiser
+    from lipsplines.export.fold import fold
+    from lipsplines.export.storage import load_model, save_model
+    from lipsplines.nn.activations import (
         Absolute,
         GroupSort,
         Householder,
@@ -22,15 +27,10 @@ if TYPE_CHECKING:
         LipschitzPReLU,
         tv2,
     )
-    from lipsplines.caching import constrain_once
-    from lipsplines.certify import certified_radius, lipschitz_bounds
-    from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
-    from lipsplines.denoisers import load_denoiser
-    from lipsplines.folding import fold
-    from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
-    from lipsplines.pruning import sparsify
-    from lipsplines.storage import load_model, save_model
-    from lipsplines.training import parameter_groups
+    from lipsplines.nn.caching import constrain_once
+    from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
+    from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
+    from lipsplines.training.regression import parameter_groups
 
 __all__ = [
     "Absolute",
@@ -59,7 +59,12 @@ __all__ = [
 
 # Module -> names that are also those of the package.
 _NAMES = {
-    "activations": (
+    "certify.bounds": ("certified_radius", "lipschitz_bounds"),
+    "certify.pruning": ("sparsify",),
+    "export.denoisers": ("load_denoiser",),
+    "export.fold": ("fold",),
+    "export.storage": ("load_model", "save_model"),
+    "nn.activations": (
         "Absolute",
         "GroupSort",
         "Householder",
@@ -67,15 +72,10 @@ _NAMES = {
         "LipschitzPReLU",
         "tv2",
     ),
-    "caching": ("constrain_once",),
-    "certify": ("certified_radius", "lipschitz_bounds"),
-    "convolution_layers": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
-    "denoisers": ("load_denoiser",),
-    "folding": ("fold",),
-    "layers": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
-    "pruning": ("sparsify",),
-    "storage": ("load_model", "save_model"),
-    "training": ("parameter_groups",),
+    "nn.caching": ("constrain_once",),
+    "nn.convolution": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
+    "nn.linear": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
+    "training.regression": ("parameter_groups",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

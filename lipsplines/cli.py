@@ -139,9 +139,9 @@ def _tolerance(text: str) -> float:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from lipsplines.evidence.records import Store
     from lipsplines.experiments import EXPERIMENTS, status
-    from lipsplines.experiments.progress import duration
-    from lipsplines.records import Store
+    from lipsplines.runner.progress import duration
 
     store = Store(options.results)
     print("Expected times are for two processor cores.")
@@ -156,9 +156,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from lipsplines.evidence.records import Store
     from lipsplines.experiments import run
-    from lipsplines.experiments.tasks import results_in
-    from lipsplines.records import Store
+    from lipsplines.runner.tasks import results_in
 
     experiment = _experiment(options.experiment)
     only = _settings(options.only)
@@ -183,9 +183,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(experiment: Experiment, options: argparse.Namespace, only: dict[str, str]) -> int:
-    from lipsplines.experiments.grid import processes
-    from lipsplines.experiments.progress import missing_text, progress
-    from lipsplines.records import Store
+    from lipsplines.evidence.records import Store
+    from lipsplines.runner.grid import processes
+    from lipsplines.runner.progress import missing_text, progress
 
     store = Store(options.results)
     state = progress(experiment, options.profile, store, options.seed, only)
@@ -196,8 +196,8 @@ def _dry_run(experiment: Experiment, options: argparse.Namespace, only: dict[str
 
 
 def _status(options: argparse.Namespace) -> int:
-    from lipsplines.experiments.progress import CORES, progress, status_table
-    from lipsplines.records import Store
+    from lipsplines.evidence.records import Store
+    from lipsplines.runner.progress import CORES, progress, status_table
 
     store = Store(options.results)
     rows = [
@@ -210,8 +210,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from lipsplines.experiments import merging
-    from lipsplines.records import Store
+    from lipsplines.evidence.records import Store
+    from lipsplines.runner import merging
 
     store = Store(options.results)
     merged = merging.merge([Store(source) for source in options.sources], store)
@@ -221,10 +221,10 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from lipsplines.experiments import verification
-    from lipsplines.experiments.progress import duration
-    from lipsplines.experiments.tasks import results_in
-    from lipsplines.records import Store
+    from lipsplines.evidence.records import Store
+    from lipsplines.runner import verification
+    from lipsplines.runner.progress import duration
+    from lipsplines.runner.tasks import results_in
 
     store, pools, drawn = Store(options.results), [], []
     for experiment, profile in _chosen(options.experiment, options.profile):

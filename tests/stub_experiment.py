@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lipsplines.experiments import EXPERIMENTS
-from lipsplines.experiments.base import Experiment, Outcome, Settings
+from lipsplines.runner.base import Experiment, Outcome, Settings
 
 GROUPS, TOGETHER = 6, 2
 

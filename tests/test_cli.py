@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lipsplines.cli import main
-from lipsplines.records import Store
+from lipsplines.evidence.records import Store
 
 
 def test_list_shows_every_profile(tmp_path: Path, capsys) -> None:
@@ -31,8 +31,9 @@ def test_run_prints_the_table_and_where_records_lie(tmp_path: Path, capsys) -> N
 def test_trained_networks_are_looked_for_beside_the_records(
     tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    from lipsplines.experiments import EXPERIMENTS, classifier
-    from lipsplines.records import Record, Store
+    from lipsplines.evidence.records import Record, Store
+    from lipsplines.experiments import EXPERIMENTS
+    from lipsplines.experiments.digits import classifier
 
     trained = Record(classifier.cells("paper")[0], {"mark": 1.0}, {}, {})
     Store(tmp_path).put(trained, dict(classifier.build(trained.settings).state_dict()))

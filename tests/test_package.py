@@ -69,7 +69,7 @@ FIRST_USES = [
     "import lipsplines; lipsplines.tv2",
     "import lipsplines; lipsplines.splines.evaluate",
     "from lipsplines import LinearSpline, splines; splines.spacing(3, 1.0)",
-    "import lipsplines.experiments; lipsplines.experiments.EXPERIMENTS; lipsplines.tables",
+    "import lipsplines.experiments; lipsplines.experiments.EXPERIMENTS; lipsplines.pages.tables",
 ]
 
 

@@ -71,8 +71,8 @@ def damaged_records(root: Path) -> list[str]:
 
     Pages would count them as missing, and say less than they should.
     """
-    from lipsplines.experiments.base import LONG_PROFILES
-    from lipsplines.records import Store
+    from lipsplines.evidence.records import Store
+    from lipsplines.runner.base import LONG_PROFILES
 
     store, damaged = Store(root / "results"), []
     for path in store.files():

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lipsplines.experiments.base import LONG_PROFILES
+from lipsplines.runner.base import LONG_PROFILES
 from tools.notebooks import PROFILES, executed_path, notebook_names
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from lipsplines.figures import SOURCE_TYPE
+from lipsplines.pages.figures import SOURCE_TYPE
 from tools import contents, times
 from tools.check import check
 from tools.launch import launch_buttons, repository_address
@@ -41,8 +41,8 @@ def title(notebook: Path) -> str:
 def with_sources(notebook: dict[str, Any], name: str, run: dict[str, Any]) -> dict[str, Any]:
     """Let the caption of each figure of an executed notebook end with where it comes from.
 
-    What `lipsplines.figures.note` said under a figure moves into its caption. A figure without
-    such a note was computed by the notebook itself.
+    What `lipsplines.pages.figures.note` said under a figure moves into its caption. A figure
+    without such a note was computed by the notebook itself.
     """
     commit = f"commit {run['commit']}" if run["commit"] else "outside git"
     place = f"Notebook {name}.ipynb, {commit}{' with changes' if run['modified'] else ''}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lipsplines.experiments import EXPERIMENTS
-from lipsplines.experiments.base import LONG_PROFILES
-from lipsplines.experiments.progress import duration
+from lipsplines.runner.base import LONG_PROFILES
+from lipsplines.runner.progress import duration
 
 MARK = "<!-- measured times -->"
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from lipsplines import splines
-from lipsplines.checks.projections import least_squares_projection
+from lipsplines.theory.checks.projections import least_squares_projection
 
 PATH = Path("tests") / "vectors" / "splines.json"
 BOUNDS = [(-1.0, 1.0), (0.0, 1.0), (-0.25, 2.0)]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lipsplines.denoisers import INDEX, NAMES
-from lipsplines.experiments import denoising
-from lipsplines.experiments.references import reference_records
-from lipsplines.records import Store
-from lipsplines.storage import save_model
+from lipsplines.evidence.records import Store
+from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.export.denoisers import INDEX, NAMES
+from lipsplines.export.storage import save_model
+from lipsplines.runner.references import reference_records
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batch_size", "profile")

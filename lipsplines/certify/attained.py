@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lipsplines.activations import LinearSpline
-from lipsplines.layer_bounds import linear_parts
-from lipsplines.layers import Averaged, Residual
-from lipsplines.norms import UNIT_ROUNDOFF
+from lipsplines.certify.layer_bounds import linear_parts
+from lipsplines.linear.norms import UNIT_ROUNDOFF
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear import Averaged, Residual
 
 __all__ = ["steepest_pair"]
 

@@ -14,11 +14,11 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from lipsplines.attained import steepest_pair
-from lipsplines.folding import fold
-from lipsplines.layer_bounds import BOUNDS, linear_parts
-from lipsplines.layers import Averaged, Residual
-from lipsplines.norms import UNIT_ROUNDOFF, matrix_norm_bound
+from lipsplines.certify.attained import steepest_pair
+from lipsplines.certify.layer_bounds import BOUNDS, linear_parts
+from lipsplines.export.fold import fold
+from lipsplines.linear.norms import UNIT_ROUNDOFF, matrix_norm_bound
+from lipsplines.nn.linear import Averaged, Residual
 
 __all__ = [
     "LipschitzBounds",
@@ -92,7 +92,7 @@ def lipschitz_bounds(
     Parameters
     ----------
     model
-        Built of ``nn.Sequential``, `layers.Residual` (``x + g(x)``) and `layers.Averaged`
+        Built of ``nn.Sequential``, `nn.linear.Residual` (``x + g(x)``) and `nn.linear.Averaged`
         (``(1 - w) x + w D(x)``), nested as you like, from layers of this library, their plain
         torch counterparts (linear, convolutions with zero or circular padding, strides, groups,
         dilation, transposed), pooling, ``nn.Flatten``, ``nn.PixelUnshuffle`` and activations: all
@@ -170,7 +170,7 @@ def layer_constants(
     --------
     >>> from torch import nn
     >>> from lipsplines import OrthogonalLinear
-    >>> from lipsplines.certify import layer_constants
+    >>> from lipsplines.certify.bounds import layer_constants
     >>> model = nn.Sequential(OrthogonalLinear(4, 2), nn.ReLU())
     >>> frozen, constants, point = layer_constants(model)
     >>> [round(constant, 4) for constant in constants.values()], point.shape
@@ -193,7 +193,7 @@ def unfold_chain(module: nn.Module, name: str = "model") -> Iterator[tuple[nn.Mo
     --------
     >>> from torch import nn
     >>> from lipsplines import Residual
-    >>> from lipsplines.certify import unfold_chain
+    >>> from lipsplines.certify.bounds import unfold_chain
     >>> model = nn.Sequential(nn.Linear(2, 2), Residual(nn.ReLU()))
     >>> [name for _, name in unfold_chain(model)]
     ['model.0', 'model.1.module']
@@ -222,7 +222,7 @@ def input_shapes(frozen: nn.Module, point: Tensor) -> dict[nn.Module, torch.Size
     Examples
     --------
     >>> from torch import nn
-    >>> from lipsplines.certify import input_shapes, layer_constants
+    >>> from lipsplines.certify.bounds import input_shapes, layer_constants
     >>> frozen, _, point = layer_constants(nn.Sequential(nn.Linear(4, 2), nn.ReLU()))
     >>> [tuple(shape) for shape in input_shapes(frozen, point).values()]
     [(4,), (2,)]
@@ -264,7 +264,7 @@ def gains_above(module: nn.Module, constants: dict[nn.Module, float]) -> dict[nn
     Examples
     --------
     >>> from torch import nn
-    >>> from lipsplines.certify import gains_above, layer_constants
+    >>> from lipsplines.certify.bounds import gains_above, layer_constants
     >>> model = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
     >>> frozen, constants, _ = layer_constants(model)
     >>> [round(gain, 4) for gain in gains_above(frozen, constants).values()]

@@ -2,7 +2,7 @@
 
 Each bound takes the module, as its forward pass uses it and in float64, and the shape of one of
 its inputs. A module is known by its exact class, so that a subclass is refused rather than mistaken
-for its parent, whatever it overrides; `folding.fold` turns mere constructors into their parents.
+for its parent, whatever it overrides; `fold.fold` turns mere constructors into their parents.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lipsplines import splines
-from lipsplines.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
-from lipsplines.convolution_layers import CircularConvTranspose2d
-from lipsplines.norms import UNIT_ROUNDOFF, kernel_norm_bound, matrix_norm_bound
+from lipsplines.linear.norms import UNIT_ROUNDOFF, kernel_norm_bound, matrix_norm_bound
+from lipsplines.nn.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
+from lipsplines.nn.convolution import CircularConvTranspose2d
 
 __all__ = ["BOUNDS", "linear_parts"]
 

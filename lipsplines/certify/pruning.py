@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsplines import certify
-from lipsplines.activations import LinearSpline
+from lipsplines.certify import bounds as certify
+from lipsplines.nn.activations import LinearSpline
 
 __all__ = ["Regions", "interpolate_nodes", "smallest_errors", "sparsify"]
 
@@ -72,7 +72,7 @@ def sparsify(
     Parameters
     ----------
     model
-        Layers that `certify.lipschitz_bounds` knows; changed in place.
+        Layers that `bounds.lipschitz_bounds` knows; changed in place.
     tolerance
         Largest movement of the output, in the 2-norm, over all inputs, the rounding of the forward
         pass aside. With 0 nothing changes, and the regions are counted.

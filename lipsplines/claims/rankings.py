@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import Ranking, rank_methods
-from lipsplines.records import Record
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import Ranking, rank_methods
 
 __all__ = ["BLOCKS", "ranking"]
 
@@ -42,7 +42,7 @@ def _geometric_means(cells: Cells) -> dict[str, np.ndarray]:
 
 
 def _fitting1d(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.fitting1d_tables import OURS, main_records
+    from lipsplines.experiments.fitting1d.tables import OURS, main_records
 
     found: Cells = {}
     for record in main_records(records):
@@ -54,8 +54,8 @@ def _fitting1d(records: Sequence[Record]) -> Cells:
 
 
 def _wasserstein(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.wasserstein import ACTIVATIONS
-    from lipsplines.experiments.wasserstein_tables import FLOOR, critics, values
+    from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
+    from lipsplines.experiments.wasserstein.tables import FLOOR, critics, values
 
     found: Cells = {}
     for (constraint, activation), runs in critics(records, "digits").items():
@@ -66,7 +66,7 @@ def _wasserstein(records: Sequence[Record]) -> Cells:
 
 
 def _wgan(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.wgan_tables import of_convolution
+    from lipsplines.experiments.wgan.tables import of_convolution
 
     found: Cells = {}
     for name, runs in of_convolution(records).items():
@@ -75,7 +75,7 @@ def _wgan(records: Sequence[Record]) -> Cells:
 
 
 def _denoising(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.denoising_tables import runs_of
+    from lipsplines.experiments.denoising.tables import runs_of
 
     found: Cells = {}
     for sigma, kinds in runs_of(records).items():
@@ -88,9 +88,9 @@ def _denoising(records: Sequence[Record]) -> Cells:
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    from lipsplines.denoisers import NAMES
-    from lipsplines.experiments.reconstruction import DENOISERS
-    from lipsplines.experiments.reconstruction_tables import by_image, squared_errors
+    from lipsplines.experiments.reconstruction.protocol import DENOISERS
+    from lipsplines.experiments.reconstruction.tables import by_image, squared_errors
+    from lipsplines.export.denoisers import NAMES
 
     errors = squared_errors(records)
     return {

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lipsplines.claims import Comparison, compare
-from lipsplines.records import Record, benchmark
+from lipsplines.evidence.records import Record, benchmark
+from lipsplines.evidence.statistics import Comparison, compare
 
 __all__ = ["NOT_RUN", "RULES", "Claim", "Rule", "rule_text"]
 
@@ -74,7 +74,7 @@ def rule_text(claim: Claim) -> str:
 
 def _checks(claim: Claim, records: Sequence[Record]) -> Answer:
     """Every figure of the named checks lies within its limits."""
-    from lipsplines.experiments.theory import held
+    from lipsplines.experiments.theory.protocol import held
 
     own = [record for record in records if record.settings["check"] in claim.checks]
     missing = set(claim.checks) - {record.settings["check"] for record in own}
@@ -133,7 +133,7 @@ def _is_constrained(settings: Mapping[str, Any]) -> bool:
 
 def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Wilcoxon's signed-rank test over the models, Holm's correction over the targets."""
-    from lipsplines.experiments.fitting1d_tables import variants
+    from lipsplines.experiments.fitting1d.tables import variants
 
     found = []
     for target, errors in variants(records).items():
@@ -149,21 +149,21 @@ def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
 
 def _fitting1d(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Wilcoxon's signed-rank test over the models of each target, constraint and rival; Holm."""
-    from lipsplines.experiments import fitting1d_tables
+    from lipsplines.experiments.fitting1d import tables as fitting1d_tables
 
     return fitting1d_tables.claims(records, names=[claim.choice])[claim.choice]
 
 
 def _wasserstein(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Wilcoxon's signed-rank test over the runs for each rival, constraints averaged; Holm."""
-    from lipsplines.experiments import wasserstein_tables
+    from lipsplines.experiments.wasserstein import tables as wasserstein_tables
 
     return wasserstein_tables.claims(records, [claim.choice])[claim.choice]
 
 
 def _wgan(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Exact test of the ranks over the runs for each score; Holm's correction."""
-    from lipsplines.experiments import wgan_tables
+    from lipsplines.experiments.wgan import tables as wgan_tables
 
     return wgan_tables.comparisons(records, claim.rivals)
 
@@ -171,14 +171,14 @@ def _wgan(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
 def _denoising(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Wilcoxon's signed-rank test over the test images for each noise level and rival, in
     each of at least two trainings; Holm's correction."""
-    from lipsplines.experiments import denoising_tables
+    from lipsplines.experiments.denoising import tables as denoising_tables
 
     return denoising_tables.comparisons(records, rivals=claim.rivals)
 
 
 def _reconstruction(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Wilcoxon's signed-rank test over the test images for each rival; Holm's correction."""
-    from lipsplines.experiments import reconstruction_tables
+    from lipsplines.experiments.reconstruction import tables as reconstruction_tables
 
     return reconstruction_tables.comparisons(records, claim.rivals)
 
@@ -192,7 +192,7 @@ def _taking_part(planned: Sequence[Settings], claim: Claim, key: str, ours: str)
 
 
 def _fits(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments import fitting1d_tables as tables
+    from lipsplines.experiments.fitting1d import tables
 
     rivals = tables.BETTER if claim.choice == "better" else tables.NOT_WORSE
     width = min(s["width"] for s in planned)
@@ -206,7 +206,7 @@ def _fits(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
 
 
 def _fitted_variants(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments import fitting1d_tables as tables
+    from lipsplines.experiments.fitting1d import tables
 
     names = {claim.choice, *claim.rivals}
     width = min(s["width"] for s in planned)
@@ -220,7 +220,7 @@ def _fitted_variants(planned: Sequence[Settings], claim: Claim) -> list[Settings
 
 
 def _critics(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments import wasserstein_tables as tables
+    from lipsplines.experiments.wasserstein import tables
 
     names = (tables.OURS, *tables.RIVALS[claim.choice])
     return [
@@ -231,22 +231,22 @@ def _critics(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
 
 
 def _gans(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.wgan_tables import OURS
+    from lipsplines.experiments.wgan.tables import OURS
 
     of_claim = [s for s in planned if s["convolution"] == "orthogonal"]
     return _taking_part(of_claim, claim, "activation", OURS)
 
 
 def _denoisers(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.denoising_tables import OURS
+    from lipsplines.experiments.denoising.tables import OURS
 
     of_claim = [s for s in planned if s["constraint"] != "none"]
     return _taking_part(of_claim, claim, "activation", OURS)
 
 
 def _reconstructions(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.reconstruction import DENOISERS
-    from lipsplines.experiments.reconstruction_tables import OURS
+    from lipsplines.experiments.reconstruction.protocol import DENOISERS
+    from lipsplines.experiments.reconstruction.tables import OURS
 
     of_claim = [s for s in planned if s["method"] in DENOISERS]
     return _taking_part(of_claim, claim, "method", OURS)

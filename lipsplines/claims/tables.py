@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lipsplines.claims import LEVEL
-from lipsplines.experiments.base import LONG_PROFILES, Experiment
-from lipsplines.experiments.evidence import Finding, best, corrected
-from lipsplines.experiments.evidence_rules import NOT_RUN, rule_text
-from lipsplines.experiments.references import reference_records
-from lipsplines.records import Record, Store
-from lipsplines.tables import comparison_table, markdown_table
+from lipsplines.claims.rules import NOT_RUN, rule_text
+from lipsplines.claims.verdicts import Finding, best, corrected
+from lipsplines.evidence.records import Record, Store
+from lipsplines.evidence.statistics import LEVEL
+from lipsplines.pages.tables import comparison_table, markdown_table
+from lipsplines.runner.base import LONG_PROFILES, Experiment
+from lipsplines.runner.references import reference_records
 
 __all__ = [
     "card",

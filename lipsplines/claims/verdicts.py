@@ -14,10 +14,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lipsplines.claims import LEVEL, Comparison, holm, smallest_p, verdict
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Settings, status
-from lipsplines.experiments.evidence_rules import NOT_RUN, RULES, Claim
-from lipsplines.records import Record, Store, identity
+from lipsplines.claims.rules import NOT_RUN, RULES, Claim
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.evidence.statistics import LEVEL, Comparison, holm, smallest_p, verdict
+from lipsplines.runner.base import LONG_PROFILES, Experiment, Settings, status
 
 __all__ = [
     "Finding",

@@ -1,7 +1,7 @@
 """States of a training in one file, from which a run that was killed goes on.
 
 A training consists of objects with a ``state_dict`` (modules, optimizers) and of plain values
-(the step, curves). Random numbers need no state: they come from `training.random_stream`, which
+(the step, curves). Random numbers need no state: they come from `regression.random_stream`, which
 depends on a seed and the number of a step alone. The file is safetensors, written to a temporary
 name and renamed; its header holds the structure as JSON, so nothing in it is ever run.
 """
@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lipsplines.provenance import code_fingerprint
-from lipsplines.records import CorruptRecordWarning, _write_atomically, identity
+from lipsplines.evidence.provenance import code_fingerprint
+from lipsplines.evidence.records import CorruptRecordWarning, _write_atomically, identity
 
 __all__ = ["Checkpoint"]
 

@@ -19,27 +19,24 @@ from lipsplines._version import __version__
 
 __all__ = ["code_fingerprint", "provenance"]
 
-# Modules that only show, store or judge numbers.
+# Rooms and modules that only show, store or judge numbers; so do all tables, and the files that
+# tie a room together.
 PRESENTATION = (
-    "__init__",
     "__main__",
-    "claims",
+    "claims/",
     "cli",
-    "cluster",
-    "comparison",
-    "descriptions",
-    "evidence",
-    "figures",
-    "interactive",
-    "merging",
-    "progress",
-    "provenance",
-    "rankings",
-    "records",
-    "running",
-    "storage",
-    "tables",
-    "verification",
+    "evidence/provenance",
+    "evidence/records",
+    "evidence/statistics",
+    "export/descriptions",
+    "export/storage",
+    "pages/",
+    "runner/cluster",
+    "runner/comparison",
+    "runner/merging",
+    "runner/progress",
+    "runner/running",
+    "runner/verification",
 )
 
 
@@ -57,7 +54,7 @@ def provenance(started: float, seconds: float, **extra: Any) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from lipsplines.provenance import provenance
+    >>> from lipsplines.evidence.provenance import provenance
     >>> entry = provenance(started=0.0, seconds=1.5, note="a test")
     >>> entry["seconds"], entry["note"], "commit" in entry
     (1.5, 'a test', True)
@@ -83,22 +80,23 @@ def code_fingerprint() -> str:
 
     Examples
     --------
-    >>> from lipsplines.provenance import code_fingerprint
+    >>> from lipsplines.evidence.provenance import code_fingerprint
     >>> len(code_fingerprint())
     16
     """
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        if path.stem not in PRESENTATION and not path.stem.endswith("_tables"):
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if path.stem not in ("__init__", "tables") and not name.startswith(PRESENTATION):
+            digest.update(name.encode() + b"\0")
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _commit() -> dict[str, Any]:
     """Git commit of the library's sources, and whether they differ from it; None outside git."""
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]

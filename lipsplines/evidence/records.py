@@ -58,7 +58,7 @@ class Record:
 
     Examples
     --------
-    >>> from lipsplines.records import Record
+    >>> from lipsplines.evidence.records import Record
     >>> record = Record({"experiment": "test", "profile": "smoke"}, {"error": 0.5}, {}, {})
     >>> record.metrics["error"], record.tensors is None
     (0.5, True)
@@ -81,7 +81,7 @@ def identity(settings: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> from lipsplines.records import identity
+    >>> from lipsplines.evidence.records import identity
     >>> len(identity({"width": 10})), identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1})
     (16, True)
     """
@@ -96,7 +96,7 @@ def default_results() -> Path:
     --------
     >>> import os
     >>> from unittest.mock import patch
-    >>> from lipsplines.records import default_results
+    >>> from lipsplines.evidence.records import default_results
     >>> with patch.dict(os.environ, LIPSPLINES_RESULTS="my_records"):
     ...     default_results().name
     'my_records'
@@ -120,7 +120,7 @@ def benchmark(name: str) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from lipsplines.records import benchmark
+    >>> from lipsplines.evidence.records import benchmark
     >>> isinstance(benchmark("startup"), dict)  # in a clone of the repository
     True
     """
@@ -153,7 +153,7 @@ class Store:
     Examples
     --------
     >>> import tempfile
-    >>> from lipsplines.records import Record, Store
+    >>> from lipsplines.evidence.records import Record, Store
     >>> settings = {"experiment": "test", "profile": "smoke", "label": "first"}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = Store(folder)

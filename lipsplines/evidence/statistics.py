@@ -44,7 +44,7 @@ class Comparison:
 
     Examples
     --------
-    >>> from lipsplines.claims import compare
+    >>> from lipsplines.evidence.statistics import compare
     >>> comparison = compare("ours", [1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
     >>> comparison.label, comparison.ratio, comparison.margin
     ('ours', 0.5, 1.0)
@@ -79,7 +79,7 @@ def compare(
 
     Examples
     --------
-    >>> from lipsplines.claims import compare
+    >>> from lipsplines.evidence.statistics import compare
     >>> comparison = compare("ours", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])
     >>> comparison.p_holds  # all of 5 pairs in favour: 1 / 2^5
     0.03125
@@ -113,7 +113,7 @@ def ranks(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[int]
 
     Examples
     --------
-    >>> from lipsplines.claims import ranks
+    >>> from lipsplines.evidence.statistics import ranks
     >>> ranks([1.0, 5.0], [[2.0, 4.0], [3.0, 3.0]])
     [1, 3]
     """
@@ -145,7 +145,7 @@ def compare_ranks(
 
     Examples
     --------
-    >>> from lipsplines.claims import compare_ranks
+    >>> from lipsplines.evidence.statistics import compare_ranks
     >>> comparison = compare_ranks("ours", [1.0, 1.0], [[2.0, 4.0], [3.0, 3.0]])
     >>> round(comparison.p_holds, 4)  # first of three, twice: 1 / 3^2
     0.1111
@@ -186,7 +186,7 @@ class Ranking:
 
     Examples
     --------
-    >>> from lipsplines.claims import rank_methods
+    >>> from lipsplines.evidence.statistics import rank_methods
     >>> ranking = rank_methods({"a": [1.0, 1.0], "b": [2.0, 3.0], "c": [3.0, 2.0]})
     >>> ranking.means, ranking.ties()
     ({'a': 1.0, 'b': 2.5, 'c': 2.5}, [('a', 'b', 'c')])
@@ -231,7 +231,7 @@ def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) ->
 
     Examples
     --------
-    >>> from lipsplines.claims import rank_methods
+    >>> from lipsplines.evidence.statistics import rank_methods
     >>> ranking = rank_methods({name: [rank] * 20 for rank, name in enumerate("abc")})
     >>> ranking.ties(), ranking.p_value < 0.001
     ([], True)
@@ -269,7 +269,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Examples
     --------
-    >>> from lipsplines.claims import holm
+    >>> from lipsplines.evidence.statistics import holm
     >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
@@ -291,7 +291,7 @@ def smallest_p(comparisons: Sequence[Comparison]) -> float:
 
     Examples
     --------
-    >>> from lipsplines.claims import compare, smallest_p
+    >>> from lipsplines.evidence.statistics import compare, smallest_p
     >>> five = compare("ours", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])
     >>> smallest_p([five, five])  # 2 / 2^5
     0.0625
@@ -320,7 +320,7 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
 
     Examples
     --------
-    >>> from lipsplines.claims import compare, verdict
+    >>> from lipsplines.evidence.statistics import compare, verdict
     >>> verdict([compare("ours", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])])
     'confirmed'
     """
@@ -354,7 +354,7 @@ def median_interval(
 
     Examples
     --------
-    >>> from lipsplines.claims import median_interval
+    >>> from lipsplines.evidence.statistics import median_interval
     >>> low, high = median_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     >>> 1 <= low <= 3 <= high <= 5
     True

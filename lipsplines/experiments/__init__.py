@@ -1,24 +1,23 @@
-"""The experiments, by name: one module for each table of the paper, its checks, what differs."""
+"""The experiments, by name: one folder for each table of the paper, its checks, what differs."""
 
 from lipsplines.experiments import (
-    classifier,
     denoising,
     differences,
     fitting1d,
-    generator,
     reconstruction,
     theory,
     wasserstein,
     wgan,
 )
-from lipsplines.experiments.base import (
+from lipsplines.experiments.digits import classifier, generator
+from lipsplines.runner.base import (
     PROFILES,
     Experiment,
     ExperimentError,
     check_parameters,
     status,
 )
-from lipsplines.experiments.grid import run
+from lipsplines.runner.grid import run
 
 __all__ = [
     "EXPERIMENTS",

@@ -15,20 +15,20 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from lipsplines.activations import (
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import (
     Absolute,
     GroupSort,
     Householder,
     LinearSpline,
     LipschitzPReLU,
 )
-from lipsplines.convolution_layers import (
+from lipsplines.nn.convolution import (
     CircularConvTranspose2d,
     OrthogonalConv2d,
     OrthogonalConvTranspose2d,
 )
-from lipsplines.layers import Averaged, OrthogonalLinear, Residual, SpectralLinear
-from lipsplines.models import MLP
+from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
 
 __all__ = ["build", "description"]
 

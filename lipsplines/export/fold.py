@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines.activations import LinearSpline, LipschitzPReLU
+from lipsplines.nn.activations import LinearSpline, LipschitzPReLU
 
 __all__ = ["fold"]
 

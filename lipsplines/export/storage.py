@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines._version import __version__
-from lipsplines.descriptions import build, description
-from lipsplines.records import _refuse_constant, _write_atomically
+from lipsplines.evidence.records import _refuse_constant, _write_atomically
+from lipsplines.export.descriptions import build, description
 
 __all__ = ["description", "load_model", "read_header", "save_model"]
 
@@ -65,7 +65,7 @@ def save_model(
     --------
     >>> import tempfile
     >>> from lipsplines import OrthogonalLinear, save_model
-    >>> from lipsplines.storage import read_header
+    >>> from lipsplines.export.storage import read_header
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = save_model(OrthogonalLinear(3, 2), f"{folder}/layer.safetensors", {"seed": 0})
     ...     read_header(path)["metadata"]

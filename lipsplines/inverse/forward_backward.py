@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lipsplines.caching import constrain_once
 from lipsplines.inverse.convergence import averaging_constant, residual_bound
 from lipsplines.inverse.iterations import Callback, Reconstruction, checked_start, iterate
+from lipsplines.nn.caching import constrain_once
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator

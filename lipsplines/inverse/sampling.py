@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from lipsplines.training import random_stream
+from lipsplines.training.regression import random_stream
 
 __all__ = ["add_noise", "cartesian_mask", "coil_sensitivities", "radial_mask", "random_mask"]
 

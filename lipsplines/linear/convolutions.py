@@ -58,7 +58,7 @@ def convolution_singular_values(
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.convolutions import convolution_singular_values
+    >>> from lipsplines.linear.convolutions import convolution_singular_values
     >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
     >>> values = convolution_singular_values(difference, size=4)
     >>> values.shape, round(values[0].item(), 4)
@@ -111,7 +111,7 @@ def convolution_norm_bound(
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.convolutions import convolution_norm_bound
+    >>> from lipsplines.linear.convolutions import convolution_norm_bound
     >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
     >>> round(convolution_norm_bound(difference, size=4, padding="circular").item(), 4)
     2.0
@@ -154,7 +154,7 @@ def patch_norm_bound(kernel: Tensor, stride: int = 1) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.convolutions import patch_norm_bound
+    >>> from lipsplines.linear.convolutions import patch_norm_bound
     >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
     >>> round(patch_norm_bound(difference).item(), 4)
     2.0
@@ -195,7 +195,7 @@ def convolution_matrix(
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.convolutions import convolution_matrix
+    >>> from lipsplines.linear.convolutions import convolution_matrix
     >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
     >>> convolution_matrix(difference, size=(1, 3)).tolist()
     [[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0], [1.0, 0.0, -1.0]]
@@ -240,7 +240,7 @@ def power_iteration(
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.convolutions import power_iteration
+    >>> from lipsplines.linear.convolutions import power_iteration
     >>> difference = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)
     >>> estimates = power_iteration(difference, 4, 5, torch.Generator().manual_seed(0))
     >>> estimates.shape, bool((estimates <= 2.0 + 1e-5).all())

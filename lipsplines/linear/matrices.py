@@ -48,7 +48,7 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.orthogonal import bjorck
+    >>> from lipsplines.linear.matrices import bjorck
     >>> bjorck(torch.tensor([[3.0, 0.0], [0.0, -2.0]])).round(decimals=4).tolist()
     [[1.0, 0.0], [0.0, -1.0]]
     """
@@ -98,7 +98,7 @@ def cayley(weight: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.orthogonal import cayley
+    >>> from lipsplines.linear.matrices import cayley
     >>> weight = cayley(torch.arange(6.0).view(3, 2))
     >>> torch.allclose(weight.mT @ weight, torch.eye(2), atol=1e-5)
     True
@@ -155,7 +155,7 @@ def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.orthogonal import spectral_norm_bound
+    >>> from lipsplines.linear.matrices import spectral_norm_bound
     >>> round(spectral_norm_bound(torch.tensor([[3.0, 0.0], [0.0, -2.0]])).item(), 4)
     3.0
     """
@@ -182,7 +182,7 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.orthogonal import spectral_normalize
+    >>> from lipsplines.linear.matrices import spectral_normalize
     >>> spectral_normalize(torch.tensor([[4.0, 0.0], [0.0, -2.0]])).round(decimals=4).tolist()
     [[1.0, 0.0], [0.0, -0.5]]
     """

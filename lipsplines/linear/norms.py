@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from lipsplines import kernels
-from lipsplines.convolutions import _pair
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.linear.convolutions import _pair
 
 __all__ = ["UNIT_ROUNDOFF", "kernel_norm_bound", "matrix_norm_bound"]
 
@@ -42,7 +42,7 @@ def matrix_norm_bound(weight: Tensor) -> float:
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.norms import matrix_norm_bound
+    >>> from lipsplines.linear.norms import matrix_norm_bound
     >>> round(matrix_norm_bound(torch.diag(torch.tensor([3.0, 1.0]))), 6)
     3.0
     """
@@ -97,11 +97,11 @@ def kernel_norm_bound(
     """Rigorous upper bound of the norm of a convolution, for images of all sizes.
 
     Space-to-depth makes it one of stride 1, of norm ``sup |K(w)|`` over all frequencies ``w``,
-    with zero padding at most that (`convolutions.convolution_singular_values`). The Gram matrix
-    ``G(w) = K(w) K(w)^*`` (or ``K^* K``, the smaller) is known on a grid of ``N`` frequencies along
-    each axis. For every unit vector ``v``, ``v^* (G(w) - m I) v`` is a real trigonometric
-    polynomial of degree ``d = k - 1`` along each axis; between the points of a grid with
-    ``N > 2 d`` it exceeds their largest magnitude at most ``1 / cos(pi d / N)`` times along each
+    with zero padding at most that (`linear.convolutions.convolution_singular_values`). The Gram
+    matrix ``G(w) = K(w) K(w)^*`` (or ``K^* K``, the smaller) is known on a grid of ``N``
+    frequencies along each axis. For every unit vector ``v``, ``v^* (G(w) - m I) v`` is a real
+    trigonometric polynomial of degree ``d = k - 1`` along each axis; between the points of a grid
+    with ``N > 2 d`` it exceeds their largest magnitude at most ``1 / cos(pi d / N)`` times along each
     (Ehlich and Zeller 1964). Hence, for every ``m >= 0``,
     ``|K|^2 <= m + max |G - m I| / prod cos(pi d / N)``: tight where ``G`` varies little, to
     rounding for an orthogonal convolution. The grid is refined until the factor costs less than

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lipsplines import orthogonal
-from lipsplines.convolutions import _check_kernel, _check_positive, _pair
+from lipsplines.linear import matrices
+from lipsplines.linear.convolutions import _check_kernel, _check_positive, _pair
 
 __all__ = [
     "block_orthogonal_kernel",
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def symmetric_projector(weight: Tensor, iterations: int = 15) -> Tensor:
-    """The projector ``R R^T`` onto the span of the columns, with ``R`` from `orthogonal.bjorck`.
+    """The projector ``R R^T`` onto the span of the columns, with ``R`` from `matrices.bjorck`.
 
     Short of convergence the eigenvalues lie in [0, 1] (up to rounding), which is all that
     `block_orthogonal_kernel` needs to be safe.
@@ -41,14 +41,14 @@ def symmetric_projector(weight: Tensor, iterations: int = 15) -> Tensor:
     Tensor
         Shape ``(..., c, c)``.
     """
-    basis = orthogonal.bjorck(weight, iterations)
+    basis = matrices.bjorck(weight, iterations)
     return basis @ basis.mT
 
 
 def block_orthogonal_kernel(base: Tensor, projectors: Tensor) -> Tensor:
     """Kernel of an orthogonal convolution: factors ``Q + (I - Q) S``, ``S`` a shift by one pixel.
 
-    If ``Q`` is a symmetric projector, each factor is orthogonal, for at every frequency
+    If ``Q`` is a symmetric projector, each factor is matrices, for at every frequency
     ``(Q + (I - Q) z)(Q + (I - Q) z)^* = I``, ``|z| = 1``. The factors shift along the two axes in
     turn, ``k - 1`` times each, and a matrix with orthonormal rows or columns is applied at one end
     (block convolutions, BCOP; Li et al. 2019). On every torus all singular values are 1. If only
@@ -57,7 +57,7 @@ def block_orthogonal_kernel(base: Tensor, projectors: Tensor) -> Tensor:
     Parameters
     ----------
     base
-        Shape ``(..., c_out, c_in)``: orthonormal rows or columns, say by `orthogonal.cayley`.
+        Shape ``(..., c_out, c_in)``: orthonormal rows or columns, say by `matrices.cayley`.
     projectors
         Shape ``(..., 2 (k - 1), c, c)`` with ``c = max(c_out, c_in)``, say by
         `symmetric_projector`; even positions shift along the first axis, odd ones along the second.

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lipsplines.orthogonal import (
+from lipsplines.linear.matrices import (
     _BjorckIterations,
     _differentiable_once,
     _or_one,

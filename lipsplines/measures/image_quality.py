@@ -45,7 +45,7 @@ def psnr(
     Examples
     --------
     >>> import numpy as np
-    >>> from lipsplines.image_quality import psnr
+    >>> from lipsplines.measures.image_quality import psnr
     >>> round(float(psnr(np.full((8, 8), 0.6), np.full((8, 8), 0.5))), 4)
     20.0
     """
@@ -74,7 +74,7 @@ def snr(image: Array | Tensor, reference: Array | Tensor) -> float | NDArray[np.
     Examples
     --------
     >>> import numpy as np
-    >>> from lipsplines.image_quality import snr
+    >>> from lipsplines.measures.image_quality import snr
     >>> round(float(snr(np.full((8, 8), 0.55), np.full((8, 8), 0.5))), 4)
     20.0
     """
@@ -110,7 +110,7 @@ def ssim(
     Examples
     --------
     >>> import numpy as np
-    >>> from lipsplines.image_quality import ssim
+    >>> from lipsplines.measures.image_quality import ssim
     >>> image = np.random.default_rng(0).random((16, 16))
     >>> round(float(ssim(image, image)), 4), bool(ssim(1 - image, image) < 0)
     (1.0, True)

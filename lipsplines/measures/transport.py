@@ -61,7 +61,7 @@ class OptimalTransport:
     Examples
     --------
     >>> import numpy as np
-    >>> from lipsplines.transport import optimal_transport
+    >>> from lipsplines.measures.transport import optimal_transport
     >>> plan = optimal_transport([[0.0], [1.0]], [[3.0], [4.0]])
     >>> float(round(plan.distance, 6))
     3.0
@@ -91,7 +91,7 @@ class KnownPair:
     Examples
     --------
     >>> import numpy as np
-    >>> from lipsplines.transport import translated_gaussians
+    >>> from lipsplines.measures.transport import translated_gaussians
     >>> pair = translated_gaussians([3.0, 4.0])
     >>> x, y = pair.sample(10, np.random.default_rng(0))
     >>> x.shape, y.shape, pair.potential(x).shape
@@ -118,7 +118,7 @@ class Estimate:
 
     Examples
     --------
-    >>> from lipsplines.transport import held_out_estimate
+    >>> from lipsplines.measures.transport import held_out_estimate
     >>> estimate = held_out_estimate([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
     >>> estimate.low < estimate.high, estimate.standard_error > 0
     (True, True)
@@ -152,7 +152,7 @@ def distances(x: ArrayLike, y: ArrayLike) -> Array:
 
     Examples
     --------
-    >>> from lipsplines.transport import distances
+    >>> from lipsplines.measures.transport import distances
     >>> distances([[0.0, 0.0]], [[3.0, 4.0], [0.0, 0.0]]).round(6).tolist()
     [[5.0, 0.0]]
     """
@@ -185,7 +185,7 @@ def wasserstein(x: ArrayLike, y: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from lipsplines.transport import wasserstein
+    >>> from lipsplines.measures.transport import wasserstein
     >>> round(wasserstein([[0.0, 0.0]], [[3.0, 4.0]]), 6)
     5.0
     """
@@ -216,7 +216,7 @@ def optimal_transport(x: ArrayLike, y: ArrayLike) -> OptimalTransport:
 
     Examples
     --------
-    >>> from lipsplines.transport import optimal_transport
+    >>> from lipsplines.measures.transport import optimal_transport
     >>> round(optimal_transport([[0.0], [1.0]], [[3.0], [4.0]]).distance, 6)
     3.0
     """
@@ -243,7 +243,7 @@ def wasserstein_1d(x: ArrayLike, y: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from lipsplines.transport import wasserstein_1d
+    >>> from lipsplines.measures.transport import wasserstein_1d
     >>> round(wasserstein_1d([1.0, 0.0], [3.0, 4.0]), 6)
     3.0
     """
@@ -279,7 +279,7 @@ def mcshane(points: ArrayLike, values: ArrayLike) -> Function:
 
     Examples
     --------
-    >>> from lipsplines.transport import mcshane
+    >>> from lipsplines.measures.transport import mcshane
     >>> extension = mcshane([[0.0], [2.0]], [0.0, 1.0])
     >>> extension([[0.0], [1.0], [4.0]]).tolist()
     [0.0, 1.0, 3.0]
@@ -310,7 +310,7 @@ def translated_gaussians(shift: ArrayLike, deviation: float = 1.0) -> KnownPair:
 
     Examples
     --------
-    >>> from lipsplines.transport import translated_gaussians
+    >>> from lipsplines.measures.transport import translated_gaussians
     >>> round(translated_gaussians([3.0, 4.0]).distance, 6)
     5.0
     """
@@ -354,7 +354,7 @@ def random_cones(
     Examples
     --------
     >>> import numpy as np
-    >>> from lipsplines.transport import random_cones
+    >>> from lipsplines.measures.transport import random_cones
     >>> pair = random_cones(4, 2, np.random.default_rng(0))
     >>> x, y = pair.sample(1000, np.random.default_rng(1))
     >>> bool(abs(pair.potential(x).mean() - pair.potential(y).mean() - pair.distance) < 0.1)
@@ -410,7 +410,7 @@ def dual_gap(
 
     Examples
     --------
-    >>> from lipsplines.transport import dual_gap
+    >>> from lipsplines.measures.transport import dual_gap
     >>> dual_gap([3.0, 4.0], [0.0, 1.0], distance=3.5)
     0.5
     """
@@ -451,7 +451,7 @@ def held_out_estimate(
 
     Examples
     --------
-    >>> from lipsplines.transport import held_out_estimate
+    >>> from lipsplines.measures.transport import held_out_estimate
     >>> estimate = held_out_estimate([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
     >>> round(estimate.value, 6), estimate.low <= estimate.value <= estimate.high
     (3.0, True)

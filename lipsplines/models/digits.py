@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lipsplines.convolution_layers import OrthogonalConv2d
-from lipsplines.layers import OrthogonalLinear
-from lipsplines.models import make_activation
+from lipsplines.models.mlp import make_activation
+from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.linear import OrthogonalLinear
 
 __all__ = ["SIDE", "Classifier", "ConvCritic", "Generator", "initialize"]
 
@@ -89,7 +89,7 @@ class ConvCritic(nn.Sequential):
     Parameters
     ----------
     activation, activation_options
-        For `models.make_activation`.
+        For `mlp.make_activation`.
     channels, hidden
         Channels of the 14 x 14 and of the 7 x 7 images, and the width of the hidden layer.
     convolution

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from lipsplines.activations import (
+from lipsplines.nn.activations import (
     Absolute,
     GroupSort,
     Householder,
     LinearSpline,
     LipschitzPReLU,
 )
-from lipsplines.layers import OrthogonalLinear, SpectralLinear
+from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
 
 __all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation", "spline_tensors"]
 
@@ -63,7 +63,7 @@ def make_activation(name: str, channels: int, **options) -> nn.Module:
 
     Examples
     --------
-    >>> from lipsplines.models import make_activation
+    >>> from lipsplines.models.mlp import make_activation
     >>> make_activation("spline-identity", 4, num_coefficients=21).num_coefficients
     21
     """
@@ -90,7 +90,7 @@ def spline_tensors(model: nn.Module, channels: int | None = None) -> dict[str, T
 
     Examples
     --------
-    >>> from lipsplines.models import MLP, spline_tensors
+    >>> from lipsplines.models.mlp import MLP, spline_tensors
     >>> {name: tuple(t.shape) for name, t in spline_tensors(MLP((1, 4, 1), "spline-relu")).items()}
     {'1.coefficients': (4, 51), '1.scale': (4,)}
     """
@@ -121,7 +121,7 @@ class MLP(nn.Sequential):
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.models import MLP
+    >>> from lipsplines.models.mlp import MLP
     >>> MLP((2, 8, 8, 1), "groupsort-2")(torch.zeros(5, 2)).shape
     torch.Size([5, 1])
     """

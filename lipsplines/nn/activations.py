@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines import splines
-from lipsplines.caching import once
+from lipsplines.nn.caching import once
+from lipsplines.splines.projections import checked_slope_bounds
 
 __all__ = [
     "Absolute",
@@ -67,7 +68,7 @@ class LinearSpline(nn.Module):
     -----
     Slopes are differences of coefficients. In float32, coefficients of a size far above the range,
     with a mean of 1000, say, leave slopes up to 1e-3 above the bound; a bias of the next layer does
-    better there. `certify.lipschitz_bounds` counts what the stored numbers give.
+    better there. `bounds.lipschitz_bounds` counts what the stored numbers give.
 
     Examples
     --------
@@ -98,7 +99,7 @@ class LinearSpline(nn.Module):
         self.spacing = splines.spacing(num_coefficients, range_)
         self.num_coefficients = int(num_coefficients)
         self.range_ = float(range_)
-        self.slope_bounds = splines._check_slope_bounds(slope_bounds)
+        self.slope_bounds = checked_slope_bounds(slope_bounds)
         if constraint not in SPLINE_CONSTRAINTS:
             raise ValueError(
                 f"Unknown constraint {constraint!r}; choose 'project', 'normalize' or None."

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lipsplines import kernels, orthogonal
-from lipsplines.caching import constrained
-from lipsplines.layers import without_autocast
+from lipsplines.linear import matrices
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.nn.caching import constrained
+from lipsplines.nn.linear import without_autocast
 
 __all__ = ["BlockOrthogonal"]
 
@@ -17,10 +18,10 @@ __all__ = ["BlockOrthogonal"]
 class BlockOrthogonal(nn.Module):
     """Parametrization of a kernel as an orthogonal convolution, for every value of its parameters.
 
-    With stride 1 the kernel is a block convolution (`kernels.block_orthogonal_kernel`), whose
-    matrices come from `orthogonal.cayley`. A stride ``s`` splits it: a block convolution of side
-    ``k - s + 1``, then one of side ``s``, whose windows do not overlap, so that its reshaped kernel
-    need only have orthonormal rows or columns (Boissin et al. 2025).
+    With stride 1 the kernel is a block convolution (`orthogonal_kernels.block_orthogonal_kernel`),
+    whose matrices come from `matrices.cayley`. A stride ``s`` splits it: a block convolution of
+    side ``k - s + 1``, then one of side ``s``, whose windows do not overlap, so that its reshaped
+    kernel need only have orthonormal rows or columns (Boissin et al. 2025).
 
     Half of the shifts move the span of a matrix and half its complement, so that the kernels are
     centred, and that of one channel to one is a centred pulse.
@@ -67,9 +68,9 @@ class BlockOrthogonal(nn.Module):
 
     def _kernel(self, *parameters: Tensor) -> Tensor:
         rest = list(parameters)
-        last = orthogonal.cayley(rest.pop(0)) if self.has_last else None
+        last = matrices.cayley(rest.pop(0)) if self.has_last else None
         if self.has_first:
-            base = orthogonal.cayley(rest.pop(0))
+            base = matrices.cayley(rest.pop(0))
         elif self.block == 1:
             base, last = last, None
         else:
@@ -87,7 +88,7 @@ class BlockOrthogonal(nn.Module):
         if weight is None:  # rank 0: a single channel, or no shift at all
             span = base.new_zeros(self.shifts, channels, channels)
         else:
-            basis = orthogonal.cayley(weight)
+            basis = matrices.cayley(weight)
             span = basis @ basis.mT
         identity = torch.eye(channels, dtype=base.dtype, device=base.device)
         # Positions 0, 1 are the first shifts along the two axes, 2, 3 the second ones.
@@ -99,7 +100,7 @@ class BlockOrthogonal(nn.Module):
 
 
 def _random(like: Tensor, *shape: int) -> Tensor:
-    """Random parameters for `orthogonal.cayley`: rotations by angles of all sizes."""
+    """Random parameters for `matrices.cayley`: rotations by angles of all sizes."""
     *batch, rows, columns = shape
     short, long = min(rows, columns), max(rows, columns)
     square = torch.randn(*batch, short, short, device=like.device, dtype=like.dtype)

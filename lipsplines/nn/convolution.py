@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from lipsplines.activations import _positive_integer
-from lipsplines.block_orthogonal import BlockOrthogonal
+from lipsplines.nn.activations import _positive_integer
+from lipsplines.nn.block_orthogonal import BlockOrthogonal
 
 __all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
 
@@ -28,7 +28,7 @@ class OrthogonalConv2d(nn.Conv2d):
     The guarantees hold for every value of the parameters and for images of every size, up to
     rounding: 1e-10 in float64, 1e-5 in float32 for random and trained parameters. Entries that are
     all alike round alike, and may add up to ``(2 k - 1) c u`` with ``c`` channels and unit roundoff
-    ``u`` (2.0e-4 for 256 channels, ``k = 7``, float32); `certify.lipschitz_bounds` counts it. With
+    ``u`` (2.0e-4 for 256 channels, ``k = 7``, float32); `bounds.lipschitz_bounds` counts it. With
     ``A`` the linear map without the bias, ``s`` the stride, ``k`` the side of the kernel and ``p``
     the padding:
 
@@ -159,7 +159,7 @@ class CircularConvTranspose2d(nn.ConvTranspose2d):
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.convolution_layers import CircularConvTranspose2d
+    >>> from lipsplines.nn.convolution import CircularConvTranspose2d
     >>> layer = CircularConvTranspose2d(2, 1, 3, stride=2, padding=1, output_padding=1)
     >>> layer(torch.zeros(1, 2, 4, 4)).shape
     torch.Size([1, 1, 8, 8])

@@ -1,6 +1,6 @@
 """1-Lipschitz linear layers, built with ``torch.nn.utils.parametrize``.
 
-Each layer is its plain torch counterpart with a constraint on ``weight``; `folding.fold` makes the
+Each layer is its plain torch counterpart with a constraint on ``weight``; `fold.fold` makes the
 ordinary layer of it. The constraint is computed in the precision of the parameters under
 ``torch.autocast`` too, and once for several passes within `caching.constrain_once`. In evaluation
 mode it is computed again only when its parameters have changed.
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines import orthogonal, polar
-from lipsplines.activations import _positive_integer
-from lipsplines.caching import constrained
+from lipsplines.linear import matrices, polar
+from lipsplines.nn.activations import _positive_integer
+from lipsplines.nn.caching import constrained
 
 __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
 
@@ -35,7 +35,7 @@ class Polar(nn.Module):
 
 
 class Bjorck(nn.Module):
-    """Parametrization of a weight by `orthogonal.bjorck`."""
+    """Parametrization of a weight by `matrices.bjorck`."""
 
     def __init__(self, iterations: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Bjorck(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            return constrained(self, orthogonal.bjorck, (weight,), self.iterations)
+            return constrained(self, matrices.bjorck, (weight,), self.iterations)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -53,7 +53,7 @@ class Bjorck(nn.Module):
 
 
 class SpectralNormalization(nn.Module):
-    """Parametrization of a weight by `orthogonal.spectral_normalize`."""
+    """Parametrization of a weight by `matrices.spectral_normalize`."""
 
     def __init__(self, squarings: int = 10) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SpectralNormalization(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
-            return constrained(self, orthogonal.spectral_normalize, (weight,), self.squarings)
+            return constrained(self, matrices.spectral_normalize, (weight,), self.squarings)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -144,7 +144,7 @@ class OrthogonalLinear(nn.Linear):
     Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-6 in float32,
     1e-12 in float64), and the nearest one with orthonormal rows or columns: see
     `polar.polar_factor`. With `iterations` it comes from as many steps of Björck's iteration, as
-    earlier work has it, and is as safe whether or not they converge: see `orthogonal.bjorck`.
+    earlier work has it, and is as safe whether or not they converge: see `matrices.bjorck`.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class SpectralLinear(nn.Linear):
 
     Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-5 in float32,
     1e-12 in float64). The bound comes from above, so no power iteration has to converge first: see
-    `orthogonal.spectral_norm_bound`. There is no state beside the weight.
+    `matrices.spectral_norm_bound`. There is no state beside the weight.
 
     Parameters
     ----------

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lipsplines.claims import Ranking
-from lipsplines.records import Record, benchmark
-from lipsplines.tables import source_text
+from lipsplines.evidence.records import Record, benchmark
+from lipsplines.evidence.statistics import Ranking
+from lipsplines.pages.tables import source_text
 
 __all__ = [
     "ACTIVATION_STYLES",

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lipsplines.figures import WIDTH
+from lipsplines.pages.figures import WIDTH
 
 __all__ = ["Film", "film", "wipe"]
 

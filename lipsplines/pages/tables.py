@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lipsplines.claims import LEVEL, Comparison, holm, verdict
-from lipsplines.provenance import code_fingerprint
-from lipsplines.records import Record
+from lipsplines.evidence.provenance import code_fingerprint
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import LEVEL, Comparison, holm, verdict
 
 __all__ = [
     "comparison_table",
@@ -38,7 +38,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], names: 
 
     Examples
     --------
-    >>> from lipsplines.tables import markdown_table
+    >>> from lipsplines.pages.tables import markdown_table
     >>> print(markdown_table(["activation", "error"], [["ReLU", "0.5"]]))
     | activation   |   error |
     |:-------------|--------:|
@@ -60,7 +60,7 @@ def scientific(value: float) -> str:
 
     Examples
     --------
-    >>> from lipsplines.tables import scientific
+    >>> from lipsplines.pages.tables import scientific
     >>> scientific(0.000123)
     '1.2e-4'
     """
@@ -80,7 +80,7 @@ def rounded_up(bound: float, digits: int) -> str:
 
     Examples
     --------
-    >>> from lipsplines.tables import rounded_up
+    >>> from lipsplines.pages.tables import rounded_up
     >>> rounded_up(1.0001, 3)
     '1.001'
     """
@@ -99,7 +99,7 @@ def rounded_down(bound: float, digits: int) -> str:
 
     Examples
     --------
-    >>> from lipsplines.tables import rounded_down
+    >>> from lipsplines.pages.tables import rounded_down
     >>> rounded_down(0.9999, 3)
     '0.999'
     """
@@ -116,8 +116,8 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
     Examples
     --------
-    >>> from lipsplines.claims import compare
-    >>> from lipsplines.tables import comparison_table
+    >>> from lipsplines.evidence.statistics import compare
+    >>> from lipsplines.pages.tables import comparison_table
     >>> table = comparison_table([compare("ours", [1.0, 2.0], [2.0, 4.0])])
     >>> len(table.splitlines())  # header, rule and one row
     3
@@ -139,7 +139,7 @@ def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
     claim
         Its statement.
     comparisons
-        The tests behind it, as for `claims.verdict`.
+        The tests behind it, as for `statistics.verdict`.
     """
     held = sum(p < LEVEL for p in holm([c.p_holds for c in comparisons]))
     failed = sum(p < LEVEL for p in holm([c.p_fails for c in comparisons]))

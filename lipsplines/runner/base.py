@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from lipsplines.provenance import code_fingerprint
-from lipsplines.records import Record, Store
+from lipsplines.evidence.provenance import code_fingerprint
+from lipsplines.evidence.records import Record, Store
 
 __all__ = [
     "LONG_PROFILES",

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipsplines._version import __version__
-from lipsplines.experiments.base import ExperimentError, Settings, is_long_training
-from lipsplines.experiments.tasks import compute_and_store, results_in
-from lipsplines.provenance import code_fingerprint
-from lipsplines.records import Store
+from lipsplines.evidence.provenance import code_fingerprint
+from lipsplines.evidence.records import Store
+from lipsplines.runner.base import ExperimentError, Settings, is_long_training
+from lipsplines.runner.tasks import compute_and_store, results_in
 
 if TYPE_CHECKING:
     from distributed import Client, Future

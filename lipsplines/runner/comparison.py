@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lipsplines.records import Record
+from lipsplines.evidence.records import Record
 
 __all__ = ["ROUNDING", "is_time", "largest_difference", "results", "same_results"]
 

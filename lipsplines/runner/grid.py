@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from lipsplines.experiments.base import (
+from lipsplines.evidence.records import Record, Store
+from lipsplines.runner.base import (
     Experiment,
     ExperimentError,
     Settings,
@@ -22,8 +23,7 @@ from lipsplines.experiments.base import (
     labels,
     select_cells,
 )
-from lipsplines.experiments.tasks import compute_and_store
-from lipsplines.records import Record, Store
+from lipsplines.runner.tasks import compute_and_store
 
 __all__ = ["compute_groups", "processes", "run"]
 
@@ -50,14 +50,14 @@ def run(
     Parameters
     ----------
     experiment, profile, seed, only
-        Which runs; see `experiments.base.select_cells`.
+        Which runs; see `base.select_cells`.
     store
         Where records are read and written.
     jobs
         Number of local processes; by default one for each processor core, and one at ``smoke``.
     cluster
         Address of a Dask scheduler, the workers of which take the place of local processes; see
-        `experiments.cluster.on_cluster`.
+        `cluster.on_cluster`.
     progress
         Show a progress bar with an estimate of the time left.
 
@@ -123,7 +123,7 @@ def compute_groups(
     if cluster is None:
         finished = _locally(experiment, groups, store, processes(profile, len(groups), jobs))
     else:
-        from lipsplines.experiments.cluster import on_cluster
+        from lipsplines.runner.cluster import on_cluster
 
         finished = on_cluster(cluster, experiment.name, groups, store)
     costs = [experiment.cost(group) for group in groups]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lipsplines.experiments.comparison import same_results
-from lipsplines.records import Record, Store
+from lipsplines.evidence.records import Record, Store
+from lipsplines.runner.comparison import same_results
 
 __all__ = ["Contradiction", "Merge", "merge"]
 

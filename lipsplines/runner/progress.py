@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lipsplines.experiments.base import (
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.runner.base import (
     Experiment,
     Settings,
     groups_of,
@@ -14,8 +15,7 @@ from lipsplines.experiments.base import (
     select_cells,
     status,
 )
-from lipsplines.experiments.running import running_identities
-from lipsplines.records import Record, Store, identity
+from lipsplines.runner.running import running_identities
 
 __all__ = ["CORES", "Progress", "duration", "missing_text", "progress", "status_table"]
 

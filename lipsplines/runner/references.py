@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Settings, status
-from lipsplines.records import Record, Store
+from lipsplines.evidence.records import Record, Store
+from lipsplines.runner.base import LONG_PROFILES, Experiment, Settings, status
 
 __all__ = ["reference", "reference_records"]
 

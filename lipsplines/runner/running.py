@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lipsplines.experiments.base import Settings
-from lipsplines.records import Store, _write_atomically, identity
+from lipsplines.evidence.records import Store, _write_atomically, identity
+from lipsplines.runner.base import Settings
 
 __all__ = ["INTERVAL", "STALE", "announced", "running_identities"]
 

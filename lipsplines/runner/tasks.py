@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from lipsplines.datasets import DataError
-from lipsplines.experiments.base import Experiment, Settings, current_record
-from lipsplines.experiments.running import announced
-from lipsplines.provenance import provenance
-from lipsplines.records import Record, Store
-from lipsplines.training import TrainingError
+from lipsplines.evidence.provenance import provenance
+from lipsplines.evidence.records import Record, Store
+from lipsplines.runner.base import Experiment, Settings, current_record
+from lipsplines.runner.running import announced
+from lipsplines.training.regression import TrainingError
 
 __all__ = ["compute_and_store", "results_in"]
 

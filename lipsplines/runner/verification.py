@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from lipsplines.experiments.base import Experiment, Settings, labels, select_cells
-from lipsplines.experiments.comparison import largest_difference, results, same_results
-from lipsplines.experiments.grid import compute_groups
-from lipsplines.records import Record, Store, identity
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.runner.base import Experiment, Settings, labels, select_cells
+from lipsplines.runner.comparison import largest_difference, results, same_results
+from lipsplines.runner.grid import compute_groups
 
 __all__ = ["Verification", "known_records", "sample_groups", "verify", "verify_text"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lipsplines.piecewise import PiecewiseLinear
+from lipsplines.splines.piecewise import PiecewiseLinear
 
 __all__ = ["compose", "decompose"]
 

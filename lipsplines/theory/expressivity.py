@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines.activations import LinearSpline
-from lipsplines.models import make_activation
-from lipsplines.piecewise import PiecewiseLinear
+from lipsplines.models.mlp import make_activation
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.splines.piecewise import PiecewiseLinear
 
 __all__ = [
     "best_approximation",
@@ -55,7 +55,7 @@ def sawtooth(legs: int) -> PiecewiseLinear:
 
     Examples
     --------
-    >>> from lipsplines.expressivity import sawtooth
+    >>> from lipsplines.theory.expressivity import sawtooth
     >>> sawtooth(4)([-1.0, -0.5, 0.0]).tolist()
     [0.5, 0.0, 0.5]
     """
@@ -249,8 +249,8 @@ def infinity_norm_mlp(sizes: Sequence[int], activation: str) -> nn.Sequential:
     sizes
         Widths, input and output included.
     activation
-        A key of `lipsplines.models.ACTIVATIONS`, but not ``"householder"``, which is 1-Lipschitz
-        for the 2-norm alone.
+        A key of `lipsplines.models.mlp.ACTIVATIONS`, but not ``"householder"``, which is
+        1-Lipschitz for the 2-norm alone.
     """
     if activation == "householder":
         raise ValueError("Householder is not 1-Lipschitz for the infinity norm; choose another.")

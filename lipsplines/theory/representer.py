@@ -16,8 +16,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from lipsplines.activations import Absolute, LinearSpline, LipschitzPReLU
-from lipsplines.piecewise import PiecewiseLinear, interpolant
+from lipsplines.nn.activations import Absolute, LinearSpline, LipschitzPReLU
+from lipsplines.splines.piecewise import PiecewiseLinear, interpolant
 
 __all__ = [
     "FreeForm",

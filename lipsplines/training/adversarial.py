@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lipsplines.activations import tv2
-from lipsplines.caching import constrain_once
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.digit_models import Generator
-from lipsplines.stepwise import Batches, Training
-from lipsplines.training import parameter_groups, random_stream
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.models.digits import Generator
+from lipsplines.nn.activations import tv2
+from lipsplines.nn.caching import constrain_once
+from lipsplines.training.regression import parameter_groups, random_stream
+from lipsplines.training.stepwise import Batches, Training
 
 __all__ = ["CriticTraining", "GanTraining", "dual_value", "raise_dual", "values_of"]
 
@@ -146,7 +146,7 @@ class CriticTraining(Training):
         Of the second law: from a number and a random stream to that many new samples.
     steps, batch_size, lr, tv2_weight
         Steps of Adam, samples of each law in one of them, and the settings of the loss; for the
-        rates of splines see `training.parameter_groups`.
+        rates of splines see `regression.parameter_groups`.
     seed
         Of all that is random.
     validation, every

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state
 
-from lipsplines.activations import LinearSpline
-from lipsplines.batching import BatchedLoss
-from lipsplines.tracing import trace
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.training.batching import BatchedLoss
+from lipsplines.training.tracing import trace
 
 __all__ = [
     "TrainingError",
@@ -97,7 +97,7 @@ def build_models(build: Callable[[], nn.Module], seeds: Iterable[int]) -> list[n
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.training import build_models
+    >>> from lipsplines.training.regression import build_models
     >>> first, second = build_models(lambda: torch.nn.Linear(2, 1), seeds=[3, 3])
     >>> torch.equal(first.weight, second.weight)
     True
@@ -166,8 +166,8 @@ def fit_regression(
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.models import MLP
-    >>> from lipsplines.training import build_models, fit_regression
+    >>> from lipsplines.models.mlp import MLP
+    >>> from lipsplines.training.regression import build_models, fit_regression
     >>> models = build_models(lambda: MLP((1, 4, 1), "spline-relu"), seeds=[0, 1])
     >>> x = torch.linspace(-1, 1, 32).view(1, 32, 1).repeat(2, 1, 1)  # the points of both models
     >>> losses = fit_regression(
@@ -267,7 +267,7 @@ def batches(samples: Tensor, size: int, generator: torch.Generator) -> Iterator[
     Examples
     --------
     >>> import torch
-    >>> from lipsplines.training import batches, random_stream
+    >>> from lipsplines.training.regression import batches, random_stream
     >>> parts = list(batches(torch.arange(7.0), 3, random_stream(0)))
     >>> [len(part) for part in parts]
     [3, 3]

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.training import TrainingError, batches, random_stream
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.training.regression import TrainingError, batches, random_stream
 
 __all__ = ["Batches", "Training"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lipsplines import splines
-from lipsplines.checks.projections import least_squares_projection
+from lipsplines.theory.checks.projections import least_squares_projection
 
 PAGE = "book/playground.html"
 REPAIRS = {

@@ -27,8 +27,8 @@ from lipsplines import (
     lipschitz_bounds,
     splines,
 )
-from lipsplines.certify import certified_radius, matrix_norm_bound
-from lipsplines.models import ACTIVATIONS, MLP, make_activation
+from lipsplines.certify.bounds import certified_radius, matrix_norm_bound
+from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
 
 seeds = st.integers(0, 2**31 - 1)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dense_convolutions import dense_layer, seeds
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
 from lipsplines import lipschitz_bounds
-from lipsplines.convolution_layers import CircularConvTranspose2d
+from lipsplines.nn.convolution import CircularConvTranspose2d
+from tests.dense_convolutions import dense_layer, seeds
 
 sides = st.integers(1, 4)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -20,11 +20,11 @@ from lipsplines import (
     OrthogonalLinear,
     Residual,
     lipschitz_bounds,
-    pruning,
     sparsify,
     tv2,
 )
-from lipsplines.models import MLP
+from lipsplines.certify import pruning
+from lipsplines.models.mlp import MLP
 
 
 def rough_model(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from lipsplines.claims.rankings import BLOCKS, CELLS, ranking
+from lipsplines.evidence.records import Store
 from lipsplines.experiments import EXPERIMENTS
-from lipsplines.experiments.rankings import BLOCKS, CELLS, ranking
-from lipsplines.experiments.references import reference_records
-from lipsplines.figures import ACTIVATION_STYLES
-from lipsplines.records import Store
+from lipsplines.pages.figures import ACTIVATION_STYLES
+from lipsplines.runner.references import reference_records
 
-STORE = Store(Path(__file__).parents[1] / "results")
+STORE = Store(Path(__file__).parents[2] / "results")
 
 
 @pytest.mark.parametrize("name", BLOCKS)

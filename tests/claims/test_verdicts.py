@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from lipsplines.checks import CHECKS
-from lipsplines.experiments import EXPERIMENTS, evidence, evidence_rules, evidence_tables
-from lipsplines.experiments.evidence import Finding, best, findings, judge, load_claims
-from lipsplines.experiments.references import reference_records
-from lipsplines.records import Record, Store
+from lipsplines.claims import rules, verdicts
+from lipsplines.claims import tables as evidence_tables
+from lipsplines.claims.verdicts import Finding, best, findings, judge, load_claims
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments import EXPERIMENTS
+from lipsplines.runner.references import reference_records
+from lipsplines.theory.checks import CHECKS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STORE = Store(ROOT / "results")
 CLAIMS = {claim.id: claim for claim in load_claims()}
 ENTRY = """
@@ -81,7 +83,7 @@ def test_every_experiment_of_the_paper_decides_a_claim() -> None:
 
 
 def test_claims_that_follow_the_schema_are_read() -> None:
-    (claim,) = evidence.parse_claims(ENTRY)
+    (claim,) = verdicts.parse_claims(ENTRY)
     assert (claim.id, claim.checks, claim.rivals) == ("a-claim", ("C1.1",), None)
 
 
@@ -103,18 +105,18 @@ def test_claims_that_follow_the_schema_are_read() -> None:
 def test_claims_that_do_not_follow_the_schema_are_refused(old, new, message) -> None:
     assert old in ENTRY
     with pytest.raises(ValueError, match=message):
-        evidence.parse_claims(ENTRY.replace(old, new))
+        verdicts.parse_claims(ENTRY.replace(old, new))
 
 
 @pytest.mark.parametrize("text", ["", "a: 1", "- 1", "[]"])
 def test_other_files_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not follow the schema"):
-        evidence.parse_claims(text)
+        verdicts.parse_claims(text)
 
 
 def test_two_claims_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="Two claims are called a-claim"):
-        evidence.parse_claims(ENTRY + ENTRY)
+        verdicts.parse_claims(ENTRY + ENTRY)
 
 
 def test_the_verdict_of_the_fits_recomputed_from_the_files(found: dict[str, Finding]) -> None:
@@ -281,8 +283,8 @@ def test_a_slow_step_turns_the_verdict_on_efficiency(monkeypatch: pytest.MonkeyP
     claim = CLAIMS["efficient"]
     monkeypatch.chdir(ROOT)
     names = ("denoiser_step", "batched_training")
-    tables = {name: copy.deepcopy(evidence_rules.benchmark(name)) for name in names}
-    monkeypatch.setattr(evidence_rules, "benchmark", tables.__getitem__)
+    tables = {name: copy.deepcopy(rules.benchmark(name)) for name in names}
+    monkeypatch.setattr(rules, "benchmark", tables.__getitem__)
     relu = {
         row["constraint"]: row["batched_min_ms"]
         for row in tables["batched_training"]["rows"]
@@ -340,7 +342,7 @@ def test_tables_show_every_claim(found: dict[str, Finding]) -> None:
         assert table.count(finding.claim.statement) == 1
         card = evidence_tables.card(finding, finding)
         assert f"{{numref}}`{finding.claim.target}`" in card
-        assert evidence_rules.rule_text(finding.claim) in card
+        assert rules.rule_text(finding.claim) in card
         assert card.count("holds") + card.count("open") + card.count("fails") >= len(
             finding.comparisons
         )
@@ -348,7 +350,7 @@ def test_tables_show_every_claim(found: dict[str, Finding]) -> None:
 
 def test_correction_over_all_claims(found: dict[str, Finding]) -> None:
     listed = list(found.values())
-    adjusted = evidence.corrected(listed)
+    adjusted = verdicts.corrected(listed)
     for finding, p in zip(listed, adjusted, strict=True):
         assert (p is None) == (not finding.comparisons)
         assert p is None or p >= finding.p_value

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.records import CorruptRecordWarning
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.evidence.records import CorruptRecordWarning
 
 SETTINGS = {"experiment": "test", "seed": 0}
 VALUES = st.recursive(

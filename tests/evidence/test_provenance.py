@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lipsplines.provenance import code_fingerprint, provenance
+from lipsplines.evidence.provenance import code_fingerprint, provenance
 
 
 def test_provenance_names_versions_and_code() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lipsplines import records
-from lipsplines.records import CorruptRecordWarning, Record, Store, identity
+from lipsplines.evidence import records
+from lipsplines.evidence.records import CorruptRecordWarning, Record, Store, identity
 
 SETTINGS = {"experiment": "toy", "profile": "smoke", "activation": "relu", "seed": 0, "lr": 0.1}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.claims import (
+from lipsplines.evidence.statistics import (
     Comparison,
     compare,
     compare_ranks,

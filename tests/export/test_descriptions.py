@@ -27,10 +27,10 @@ from lipsplines import (
     Residual,
     SpectralLinear,
 )
-from lipsplines.convolution_layers import CircularConvTranspose2d
-from lipsplines.descriptions import CONTAINERS, KNOWN, build, description
-from lipsplines.folding import fold
-from lipsplines.models import ACTIVATIONS, MLP, make_activation
+from lipsplines.export.descriptions import CONTAINERS, KNOWN, build, description
+from lipsplines.export.fold import fold
+from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
+from lipsplines.nn.convolution import CircularConvTranspose2d
 
 # At least one of each known type, with arguments that are not the defaults.
 EXAMPLES = [

@@ -21,8 +21,8 @@ from lipsplines import (
     SpectralLinear,
     splines,
 )
-from lipsplines.folding import fold
-from lipsplines.models import ACTIVATIONS, MLP, make_activation
+from lipsplines.export.fold import fold
+from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
 

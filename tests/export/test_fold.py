@@ -22,10 +22,10 @@ from lipsplines import (
     lipschitz_bounds,
     tv2,
 )
-from lipsplines.caching import constrain_once
-from lipsplines.convolution_layers import CircularConvTranspose2d
-from lipsplines.folding import fold
-from lipsplines.models import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
+from lipsplines.export.fold import fold
+from lipsplines.models.mlp import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
+from lipsplines.nn.caching import constrain_once
+from lipsplines.nn.convolution import CircularConvTranspose2d
 
 DTYPES = [torch.float32, torch.float64]
 

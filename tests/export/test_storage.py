@@ -27,12 +27,12 @@ from lipsplines import (
     SpectralLinear,
     __version__,
     lipschitz_bounds,
-    storage,
 )
-from lipsplines.descriptions import description
-from lipsplines.folding import fold
-from lipsplines.models import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
-from lipsplines.storage import load_model, read_header, save_model
+from lipsplines.export import storage
+from lipsplines.export.descriptions import description
+from lipsplines.export.fold import fold
+from lipsplines.export.storage import load_model, read_header, save_model
+from lipsplines.models.mlp import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
 
 in_a_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

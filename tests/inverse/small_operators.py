@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines import OrthogonalConv2d
-from lipsplines.models import make_activation
+from lipsplines.models.mlp import make_activation
 
 ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lipsplines import LinearSpline
-from lipsplines.block_orthogonal import BlockOrthogonal
-from lipsplines.certify import lipschitz_bounds
+from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.inverse.convergence import (
     contraction_factor,
     contraction_stability,
     stability_bound,
 )
 from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
+from lipsplines.nn.block_orthogonal import BlockOrthogonal
 
 from .small_operators import ACTIVATIONS, Dense, Fourier, network, random_operator
 

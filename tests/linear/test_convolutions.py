@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from dense_convolutions import (
+from hypothesis import given
+from torch import nn
+from torch.autograd import gradcheck
+
+from lipsplines.linear import convolutions
+from tests.dense_convolutions import (
     EXACT,
     channels,
     dense,
@@ -17,11 +22,6 @@ from dense_convolutions import (
     singular_values,
     strides,
 )
-from hypothesis import given
-from torch import nn
-from torch.autograd import gradcheck
-
-from lipsplines import convolutions
 
 # The dense matrix and the singular values --------------------------------------------------------
 

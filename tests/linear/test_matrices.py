@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.func import grad, vmap
 
-from lipsplines.orthogonal import bjorck, cayley, spectral_norm_bound, spectral_normalize
+from lipsplines.linear.matrices import bjorck, cayley, spectral_norm_bound, spectral_normalize
 
 EXACT = 1e-12
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the norm above 1, by rounding

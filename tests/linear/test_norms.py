@@ -10,13 +10,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from dense_convolutions import channels, dense, draw, kernel_sides, seeds, singular_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines import OrthogonalConv2d, norms
-from lipsplines.convolutions import convolution_singular_values
-from lipsplines.norms import kernel_norm_bound, matrix_norm_bound
+from lipsplines import OrthogonalConv2d
+from lipsplines.linear import norms
+from lipsplines.linear.convolutions import convolution_singular_values
+from lipsplines.linear.norms import kernel_norm_bound, matrix_norm_bound
+from tests.dense_convolutions import channels, dense, draw, kernel_sides, seeds, singular_values
 
 strides = st.integers(1, 3)
 

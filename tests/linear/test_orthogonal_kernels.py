@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dense_convolutions import (
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.func import vmap
+from torch.nn import functional
+
+from lipsplines.linear import convolutions, matrices
+from lipsplines.linear import orthogonal_kernels as kernels
+from tests.dense_convolutions import (
     EXACT,
     channels,
     dense,
@@ -14,14 +23,6 @@ from dense_convolutions import (
     seeds,
     singular_values,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
-from torch.autograd import gradcheck
-from torch.func import vmap
-from torch.nn import functional
-
-from lipsplines import convolutions, kernels, orthogonal
 
 
 @given(channels, channels, kernel_sides, seeds)
@@ -44,7 +45,7 @@ def test_unconverged_block_kernel_is_safe(out: int, into: int, iterations: int, 
     projectors = kernels.symmetric_projector(weights, iterations)
     eigenvalues = torch.linalg.eigvalsh(projectors)
     assert bool(((eigenvalues >= -EXACT) & (eigenvalues <= 1 + EXACT)).all())
-    base = orthogonal.bjorck(draw(seed + 1, out, into), iterations)
+    base = matrices.bjorck(draw(seed + 1, out, into), iterations)
     kernel = kernels.block_orthogonal_kernel(base, projectors)
     values = convolutions.convolution_singular_values(kernel, 4)
     assert values[0].item() <= 1 + EXACT

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import grad, vmap
 
-from lipsplines.polar import STRETCHES, _by_products, polar_factor
+from lipsplines.linear.polar import STRETCHES, _by_products, polar_factor
 
 DTYPES = [torch.float32, torch.float64]
 EPS = {dtype: torch.finfo(dtype).eps for dtype in DTYPES}

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.image_quality import psnr, snr, ssim
+from lipsplines.measures.image_quality import psnr, snr, ssim
 
 MEASURES = (psnr, snr, ssim)
 

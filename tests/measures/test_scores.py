@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import sqrtm
 
-from lipsplines.scores import bootstrap_score, frechet_distance, inception_score
+from lipsplines.measures.scores import bootstrap_score, frechet_distance, inception_score
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
-from lipsplines import transport
-from lipsplines.transport import (
+from lipsplines.measures import transport
+from lipsplines.measures.transport import (
     KnownPair,
     distances,
     dual_gap,

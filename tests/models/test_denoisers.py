@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import lipsplines
-from lipsplines import OrthogonalConv2d, denoisers, lipschitz_bounds, load_denoiser
-from lipsplines.denoisers import NAMES, WEIGHTS, build_denoiser, denoiser_facts
+from lipsplines import OrthogonalConv2d, lipschitz_bounds, load_denoiser
+from lipsplines.models import denoisers
+from lipsplines.models.denoisers import NAMES, WEIGHTS, build_denoiser, denoiser_facts
 
 FOLDER = Path(str(WEIGHTS))
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from lipsplines.certify import lipschitz_bounds
-from lipsplines.digit_models import SIDE, Classifier, ConvCritic, Generator, initialize
-from lipsplines.models import ACTIVATIONS
-from lipsplines.training import random_stream
+from lipsplines.certify.bounds import lipschitz_bounds
+from lipsplines.models.digits import SIDE, Classifier, ConvCritic, Generator, initialize
+from lipsplines.models.mlp import ACTIVATIONS
+from lipsplines.training.regression import random_stream
 
 SMALL = {"channels": (4, 8), "hidden": 16}
 

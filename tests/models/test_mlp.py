@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lipsplines import LinearSpline, OrthogonalLinear, SpectralLinear, tv2
-from lipsplines.models import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation, spline_tensors
+from lipsplines.models.mlp import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation, spline_tensors
 from lipsplines.splines import evaluate
 
 CONSTRAINTS = {"orthogonal": OrthogonalLinear, "spectral": SpectralLinear}

@@ -24,8 +24,8 @@ from lipsplines import (
     splines,
     tv2,
 )
-from lipsplines.caching import constrain_once
-from lipsplines.models import ACTIVATIONS, make_activation
+from lipsplines.models.mlp import ACTIVATIONS, make_activation
+from lipsplines.nn.caching import constrain_once
 
 EXACT = 1e-12
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}

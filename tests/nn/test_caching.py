@@ -17,15 +17,14 @@ from lipsplines import (
     OrthogonalConv2d,
     OrthogonalLinear,
     SpectralLinear,
-    caching,
     constrain_once,
     fold,
-    kernels,
-    orthogonal,
-    polar,
     splines,
     tv2,
 )
+from lipsplines.linear import matrices, polar
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.nn import caching
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "polar": lambda: OrthogonalLinear(4, 4),
@@ -51,8 +50,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(place, name, counted)
 
     count(polar, "polar_factor")
-    count(orthogonal, "bjorck")
-    count(orthogonal, "spectral_normalize")
+    count(matrices, "bjorck")
+    count(matrices, "spectral_normalize")
     count(kernels, "block_orthogonal_kernel")
     count(splines, "project_slopes")
     return found

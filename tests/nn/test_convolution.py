@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from dense_convolutions import dense_layer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -16,8 +15,9 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 
 from lipsplines import OrthogonalConv2d, OrthogonalConvTranspose2d
-from lipsplines.convolution_layers import CircularConvTranspose2d
-from lipsplines.convolutions import convolution_singular_values
+from lipsplines.linear.convolutions import convolution_singular_values
+from lipsplines.nn.convolution import CircularConvTranspose2d
+from tests.dense_convolutions import dense_layer
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines import OrthogonalLinear, SpectralLinear
-from lipsplines.orthogonal import bjorck, spectral_normalize
-from lipsplines.polar import polar_factor
+from lipsplines.linear.matrices import bjorck, spectral_normalize
+from lipsplines.linear.polar import polar_factor
 
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the norm above 1, by rounding
 LAYERS = [OrthogonalLinear, SpectralLinear]

@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lipsplines import figures
-from lipsplines.claims import rank_methods
-from lipsplines.models import ACTIVATIONS
+from lipsplines.evidence.statistics import rank_methods
+from lipsplines.models.mlp import ACTIVATIONS
+from lipsplines.pages import figures
 
 
 def test_every_activation_has_its_own_look() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lipsplines import interactive
+from lipsplines.pages import interactive
 
 
 def pictures(html: str) -> list[np.ndarray]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lipsplines.claims import Comparison
-from lipsplines.records import Record
-from lipsplines.tables import (
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import Comparison
+from lipsplines.pages.tables import (
     comparison_table,
     markdown_table,
     provenance_text,
@@ -102,7 +102,7 @@ def test_sources_say_whether_a_figure_is_live_or_stored(monkeypatch: pytest.Monk
         "5 models of each kind; profile reduced, seed 0; stored records of 2026-01-02, ccccccc; "
         "the library has changed since."
     )
-    monkeypatch.setattr("lipsplines.tables.code_fingerprint", lambda: "old")
+    monkeypatch.setattr("lipsplines.pages.tables.code_fingerprint", lambda: "old")
     assert source_text([kind(models=5)]).endswith("stored records of 2026-01-02, ccccccc.")
     live = record("2026-01-02T00:00:00Z", "a" * 40, False)
     assert source_text([live]) == "1 record; profile quick, seed 0; computed by this build."

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from lipsplines.experiments import ExperimentError, cluster, run
-from lipsplines.records import Store
+from lipsplines.evidence.records import Store
+from lipsplines.experiments import ExperimentError, run
+from lipsplines.runner import cluster
 
 pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
 
-from stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
+from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
 
 TESTS = Path(__file__).parent
 STUB = TESTS / "stub_experiment.py"

@@ -8,20 +8,20 @@ import math
 from pathlib import Path
 
 import pytest
-from handmade import ORIGIN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.experiments.comparison import (
+from lipsplines.evidence.records import Record
+from lipsplines.runner.comparison import (
     ROUNDING,
     is_time,
     largest_difference,
     results,
     same_results,
 )
-from lipsplines.records import Record
+from tests.handmade import ORIGIN
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NUMBERS = st.floats(-1e6, 1e6)
 VALUES = st.recursive(
     NUMBERS | st.integers() | st.booleans() | st.text(max_size=3) | st.none(),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from handmade import ORIGIN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.experiments.merging import merge, text
-from lipsplines.records import CorruptRecordWarning, Record, Store
+from lipsplines.evidence.records import CorruptRecordWarning, Record, Store
+from lipsplines.runner.merging import merge, text
+from tests.handmade import ORIGIN
 
 
 def make(seed: int, value: float = 1.5, **origin: object) -> Record:

@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from handmade import ORIGIN
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
 
-from lipsplines.experiments.progress import duration, missing_text, progress, status_table
-from lipsplines.experiments.running import announced
-from lipsplines.provenance import code_fingerprint
-from lipsplines.records import Record, Store
+from lipsplines.evidence.provenance import code_fingerprint
+from lipsplines.evidence.records import Record, Store
+from lipsplines.runner.progress import duration, missing_text, progress, status_table
+from lipsplines.runner.running import announced
+from tests.handmade import ORIGIN
+from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
 
 CELLS = cells("smoke", 0)
 # A group with part p costs 1 + p for each run.

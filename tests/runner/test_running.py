@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lipsplines.experiments import running
-from lipsplines.experiments.running import STALE, announced, running_identities
-from lipsplines.records import Store, identity
+from lipsplines.evidence.records import Store, identity
+from lipsplines.runner import running
+from lipsplines.runner.running import STALE, announced, running_identities
 
 GROUP = [{"experiment": "toy", "profile": "smoke", "run": run} for run in range(2)]
 RUNS = {identity(settings) for settings in GROUP}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from stub_experiment import EXPERIMENT, GROUPS, TOGETHER
 
+from lipsplines.evidence.records import Store
 from lipsplines.experiments import EXPERIMENTS, run
-from lipsplines.experiments.base import Outcome
-from lipsplines.experiments.verification import known_records, sample_groups, verify, verify_text
-from lipsplines.records import Store
-from lipsplines.training import TrainingError
+from lipsplines.runner.base import Outcome
+from lipsplines.runner.verification import known_records, sample_groups, verify, verify_text
+from lipsplines.training.regression import TrainingError
+from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER
 
 
 def compute(group: list[dict]) -> list[Outcome]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.decomposition import compose, decompose
-from lipsplines.piecewise import PiecewiseLinear
+from lipsplines.splines.decomposition import compose, decompose
+from lipsplines.splines.piecewise import PiecewiseLinear
 
 seeds = st.integers(0, 2**31 - 1)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.piecewise import (
+from lipsplines.splines.piecewise import (
     PiecewiseLinear,
     fewest_knots,
     interpolant,

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lipsplines import GroupSort, Householder, expressivity, lipschitz_bounds
-from lipsplines.expressivity import best_approximation, sawtooth, slope_variation
-from lipsplines.models import MLP
-from lipsplines.piecewise import PiecewiseLinear
+from lipsplines import GroupSort, Householder, lipschitz_bounds
+from lipsplines.models.mlp import MLP
+from lipsplines.splines.piecewise import PiecewiseLinear
+from lipsplines.theory import expressivity
+from lipsplines.theory.expressivity import best_approximation, sawtooth, slope_variation
 
 EXACT = 1e-12
 GRID = np.linspace(-1, 1, 41)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lipsplines import GroupSort, Householder, LinearSpline, LipschitzPReLU, OrthogonalLinear, tv2
-from lipsplines.activations import Absolute
-from lipsplines.piecewise import interpolant
-from lipsplines.representer import (
+from lipsplines.nn.activations import Absolute
+from lipsplines.splines.piecewise import interpolant
+from lipsplines.theory.representer import (
     activation_tv2,
     affine_weight,
     fit_free_form,

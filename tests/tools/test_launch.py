@@ -27,7 +27,7 @@ from tools.launch import (
 from tools.notebooks import notebook_names, toc_files
 from tools.stage import configuration
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "someone/something"
 ADDRESS = f"https://github.com/{REPOSITORY}"
 

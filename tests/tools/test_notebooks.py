@@ -10,11 +10,11 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from lipsplines.checks import CHECKS
+from lipsplines.theory.checks import CHECKS
 from tools.launch import install_cell, repository_address
 from tools.notebooks import notebook_names
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = notebook_names(ROOT)
 
 

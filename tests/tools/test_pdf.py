@@ -15,7 +15,7 @@ from sphinx.addnodes import tabular_col_spec
 from tools.pdf import NAME, PACKAGES, make_pdf, missing_letters
 from tools.stage import BuildError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("print_tables", ROOT / "book/_ext/print_tables.py")
 print_tables = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(print_tables)

@@ -15,7 +15,7 @@ import pytest
 
 from tools import vectors
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CASES = json.loads((ROOT / vectors.PATH).read_text(encoding="utf-8"))
 RUN = """
 const S = require(process.argv[1]);

@@ -11,7 +11,7 @@ import pytest
 from lipsplines.experiments import EXPERIMENTS
 from tools.times import MARK, complete, estimates, notebooks_text, stored_runs, table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RUN = {"profile": "smoke", "processors": 2, "system": "Linux x86_64", "seconds": 100.0}
 
 

@@ -18,9 +18,9 @@ import yaml
 from nbformat import v4
 
 import lipsplines
-from lipsplines.checks import CHECKS
-from lipsplines.figures import SOURCE_TYPE
-from lipsplines.records import Record, Store
+from lipsplines.evidence.records import Record, Store
+from lipsplines.pages.figures import SOURCE_TYPE
+from lipsplines.theory.checks import CHECKS
 from tools.archive import pack
 from tools.check import check
 from tools.contents import MARK, complete
@@ -44,7 +44,7 @@ from tools.stage import (
     without_progress,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def write_notebook(root: Path, name: str, *sources: str) -> None:
@@ -481,8 +481,8 @@ def test_make_refuses_an_unknown_profile(profile: str) -> None:
 
 
 def test_the_weights_of_the_package_are_those_of_the_records(tmp_path: Path) -> None:
-    from lipsplines.denoisers import WEIGHTS
-    from lipsplines.records import Store
+    from lipsplines.evidence.records import Store
+    from lipsplines.export.denoisers import WEIGHTS
     from tools.weights import export
 
     export(Store(ROOT / "results"), tmp_path)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from lipsplines import lipschitz_bounds, tv2
-from lipsplines.adversarial import CriticTraining, GanTraining, dual_value, values_of
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.digit_models import ConvCritic, Generator, initialize
-from lipsplines.models import MLP
-from lipsplines.training import TrainingError, build_models, random_stream
-from lipsplines.transport import translated_gaussians, wasserstein
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.measures.transport import translated_gaussians, wasserstein
+from lipsplines.models.digits import ConvCritic, Generator, initialize
+from lipsplines.models.mlp import MLP
+from lipsplines.training.adversarial import CriticTraining, GanTraining, dual_value, values_of
+from lipsplines.training.regression import TrainingError, build_models, random_stream
 
 SETTINGS = {"experiment": "test"}
 SPLINE = {"num_coefficients": 11, "range_": 0.3}
@@ -115,7 +115,7 @@ def test_a_training_that_is_killed_goes_on(tmp_path: Path) -> None:
 import os, signal, sys
 sys.path[:0] = [sys.argv[2]]
 from test_adversarial import SETTINGS, critic_training
-from lipsplines.checkpoints import Checkpoint
+from lipsplines.evidence.checkpoints import Checkpoint
 import torch
 torch.set_num_threads(1)
 training = critic_training(Checkpoint(sys.argv[1], SETTINGS, interval=0.0))

@@ -13,18 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines import (
-    LinearSpline,
-    OrthogonalLinear,
-    SpectralLinear,
-    orthogonal,
-    parameter_groups,
-    training,
-    tv2,
-)
-from lipsplines.models import MLP
-from lipsplines.orthogonal import bjorck
-from lipsplines.training import (
+from lipsplines import LinearSpline, OrthogonalLinear, SpectralLinear, parameter_groups, tv2
+from lipsplines.linear import matrices
+from lipsplines.linear.matrices import bjorck
+from lipsplines.models.mlp import MLP
+from lipsplines.training import regression as training
+from lipsplines.training.regression import (
     TrainingError,
     batches,
     build_models,
@@ -309,7 +303,7 @@ def test_equal_layers_are_constrained_in_one_call(monkeypatch: pytest.MonkeyPatc
 
     options = {"layer_options": {"iterations": 15}}
     models = build_models(lambda: MLP((1, 10, 10, 10, 1), "relu", **options).double(), SEEDS)
-    monkeypatch.setattr(orthogonal, "bjorck", counted)
+    monkeypatch.setattr(matrices, "bjorck", counted)
     x, y = data()
     fit_regression(models, x, y, seeds=SEEDS, epochs=1, batch_size=200, lr=1e-3)
     assert sorted(shapes) == [(4, 1, 1, 10), (4, 1, 10, 1), (4, 2, 10, 10)]

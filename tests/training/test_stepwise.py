@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from lipsplines import stepwise
-from lipsplines.stepwise import Batches, Training
-from lipsplines.training import random_stream
+from lipsplines.training import stepwise
+from lipsplines.training.regression import random_stream
+from lipsplines.training.stepwise import Batches, Training
 
 
 class Counting(Training):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.func import grad, vmap
 
-from lipsplines.tracing import _simplify, trace
+from lipsplines.training.tracing import _simplify, trace
 
 
 def transformed(x: Tensor, weight: Tensor) -> list[Tensor | None]:

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lipsplines.activations import LinearSpline, tv2
-from lipsplines.caching import constrain_once
-from lipsplines.certify import lipschitz_bounds
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.denoisers import build_denoiser
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.experiments.denoising_tables import quality_table
-from lipsplines.experiments.patches import IMAGES, DenoisingImages, Patches, load_images
-from lipsplines.image_quality import psnr, ssim
+from lipsplines.certify.bounds import lipschitz_bounds
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.experiments.denoising.patches import IMAGES, DenoisingImages, Patches, load_images
+from lipsplines.experiments.denoising.tables import quality_table
+from lipsplines.measures.image_quality import psnr, ssim
+from lipsplines.models.denoisers import build_denoiser
+from lipsplines.nn.activations import LinearSpline, tv2
+from lipsplines.nn.caching import constrain_once
+from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
 from lipsplines.splines import effective_regions
-from lipsplines.stepwise import Batches, Training
-from lipsplines.training import build_models, parameter_groups, random_stream
+from lipsplines.training.regression import build_models, parameter_groups, random_stream
+from lipsplines.training.stepwise import Batches, Training
 
 __all__ = ["ACTIVATIONS", "EXPERIMENT", "PROFILE_SIZES", "Sizes", "build", "cells", "train"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lipsplines.claims import LEVEL, Comparison, compare, holm
-from lipsplines.records import Record
-from lipsplines.tables import (
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm
+from lipsplines.pages.tables import (
     markdown_table,
     provenance_text,
     rounded_down,
@@ -88,7 +88,7 @@ def runs_of(records: Iterable[Record]) -> dict[int, dict[Kind, list[Record]]]:
 
 def label(kind: Kind) -> str:
     """Name of a kind of network."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     activation, constraint = kind
     name = activation_label(activation)
@@ -294,7 +294,7 @@ def anchor_table(records: Sequence[Record], mode: str) -> str:
 
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
-    from lipsplines.experiments.denoising import PROFILE_SIZES, cells
+    from lipsplines.experiments.denoising.protocol import PROFILE_SIZES, cells
 
     if not records:
         return "No record of a reference run has been committed yet."

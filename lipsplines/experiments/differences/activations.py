@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lipsplines import splines
-from lipsplines.activations import Householder, LinearSpline, LipschitzPReLU
 from lipsplines.datasets import TARGETS_1D
-from lipsplines.differences.base import Effect, Found, difference
-from lipsplines.differences.fits import median_error
+from lipsplines.experiments.differences.cases import Effect, Found, difference
+from lipsplines.experiments.differences.fits import median_error
+from lipsplines.nn.activations import Householder, LinearSpline, LipschitzPReLU
+from lipsplines.splines.plain import evaluate_plainly
 
 __all__ = ["evaluate_by_clamped_input", "evaluate_here", "scaled_spline"]
 
@@ -47,7 +48,7 @@ def _as_image(x: Tensor) -> Tensor:
 
 def scaled_spline(x: Tensor, module: LinearSpline, scale: Tensor) -> Tensor:
     """``s(alpha x) / alpha`` with a free scale, by plain operations."""
-    inner = splines._evaluate_plainly(scale * x, module.projected_coefficients, None, module.range_)
+    inner = evaluate_plainly(scale * x, module.projected_coefficients, None, module.range_)
     return inner / scale
 
 

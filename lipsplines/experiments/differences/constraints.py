@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lipsplines import orthogonal
-from lipsplines.convolution_layers import OrthogonalConv2d
-from lipsplines.convolutions import convolution_singular_values
-from lipsplines.differences.base import Effect, Found, difference
-from lipsplines.digit_models import initialize
-from lipsplines.polar import polar_factor
+from lipsplines.experiments.differences.cases import Effect, Found, difference
+from lipsplines.linear import matrices
+from lipsplines.linear.convolutions import convolution_singular_values
+from lipsplines.linear.polar import polar_factor
+from lipsplines.models.digits import initialize
+from lipsplines.nn.convolution import OrthogonalConv2d
 
 __all__ = ["bjorck_values", "bjorck_with_fixed_start", "dense_start", "reshaped_norm"]
 
@@ -129,7 +129,7 @@ def bjorck(profile: str, seed: int) -> Found:
             effects.append(Effect(f"largest {phrase}", values.max().item(), ours.max().item()))
     for entry in (2.3, 1.8):
         row = torch.full((1, 10), entry)
-        pair = [f(row, 15)[0, 0].item() for f in (bjorck_with_fixed_start, orthogonal.bjorck)]
+        pair = [f(row, 15)[0, 0].item() for f in (bjorck_with_fixed_start, matrices.bjorck)]
         effects.append(Effect(f"row of ten entries {entry}: an entry of the result", *pair))
     small = 3 * torch.eye(3, dtype=torch.float64)
     norm = _singular_values(bjorck_with_fixed_start(small, 15, goal=0.5)).max().item()
@@ -146,12 +146,12 @@ def bjorck(profile: str, seed: int) -> Found:
 def gram_side(profile: str, seed: int) -> Found:
     """Multiplications and additions of 15 iterations for the widest layer of a critic, counted.
 
-    Counted by PyTorch while the iteration runs on tensors without content. `orthogonal.bjorck`
+    Counted by PyTorch while the iteration runs on tensors without content. `matrices.bjorck`
     forms the Gram matrix on the shorter side.
     """
     shape = SHAPES[profile][-1]
     counts = []
-    for iterate in (bjorck_with_fixed_start, orthogonal.bjorck):
+    for iterate in (bjorck_with_fixed_start, matrices.bjorck):
         with FlopCounterMode(display=False) as counter:
             iterate(torch.empty(shape, device="meta"), 15)
         counts.append(counter.get_total_flops() / 1e9)
@@ -216,7 +216,7 @@ def initialisation(profile: str, seed: int) -> Found:
 
 
 def _accepts_unknown() -> float:
-    from lipsplines.activations import LinearSpline
+    from lipsplines.nn.activations import LinearSpline
 
     try:
         LinearSpline(1, init="no such start")

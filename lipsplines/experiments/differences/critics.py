@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lipsplines.adversarial import CriticTraining, values_of
-from lipsplines.differences.base import Effect, Found, difference
-from lipsplines.digit_models import ConvCritic, Generator
-from lipsplines.experiments.generator import load_generator
-from lipsplines.experiments.sample_pairs import Samples, load_samples
-from lipsplines.models import MLP
-from lipsplines.training import build_models, random_stream
+from lipsplines.experiments.differences.cases import Effect, Found, difference
+from lipsplines.experiments.digits.generator import load_generator
+from lipsplines.experiments.digits.sample_pairs import Samples, load_samples
+from lipsplines.models.digits import ConvCritic, Generator
+from lipsplines.models.mlp import MLP
+from lipsplines.training.adversarial import CriticTraining, values_of
+from lipsplines.training.regression import build_models, random_stream
 
 __all__ = ["validate_in_training_mode"]
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.datasets import phantom, photographs, target_1d
-from lipsplines.denoisers import NAMES, denoiser_facts, load_denoiser
-from lipsplines.differences.base import Effect, Found, difference
-from lipsplines.differences.fits import main_cells
-from lipsplines.experiments import fitting1d
-from lipsplines.experiments.denoising import denoise, noisy_pairs
-from lipsplines.experiments.references import reference
-from lipsplines.image_quality import psnr, snr
-from lipsplines.training import build_models, random_stream
+from lipsplines.experiments.denoising.protocol import denoise, noisy_pairs
+from lipsplines.experiments.differences.cases import Effect, Found, difference
+from lipsplines.experiments.differences.fits import main_cells
+from lipsplines.experiments.fitting1d import protocol as fitting1d
+from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
+from lipsplines.measures.image_quality import psnr, snr
+from lipsplines.runner.references import reference
+from lipsplines.training.regression import build_models, random_stream
 
 __all__ = ["build_then_seed", "knots_and_points_from_one_seed"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipsplines.experiments import fitting1d
-from lipsplines.experiments.base import Settings
-from lipsplines.experiments.references import reference
+from lipsplines.experiments.fitting1d import protocol as fitting1d
+from lipsplines.runner.base import Settings
+from lipsplines.runner.references import reference
 
 __all__ = ["main_cells", "median_error"]
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from lipsplines import kernels, orthogonal, splines
-from lipsplines.activations import LinearSpline
-from lipsplines.convolution_layers import OrthogonalConv2d
-from lipsplines.convolutions import convolution_singular_values
-from lipsplines.differences.base import Effect, Found, difference
-from lipsplines.differences.constraints import SHAPES, bjorck_values, dense_start
-from lipsplines.experiments import denoising, wasserstein, wgan
-from lipsplines.polar import polar_factor
+from lipsplines import splines
+from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.experiments.differences.cases import Effect, Found, difference
+from lipsplines.experiments.differences.constraints import SHAPES, bjorck_values, dense_start
+from lipsplines.experiments.wasserstein import protocol as wasserstein
+from lipsplines.experiments.wgan import protocol as wgan
+from lipsplines.linear import matrices
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.linear.convolutions import convolution_singular_values
+from lipsplines.linear.polar import polar_factor
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.convolution import OrthogonalConv2d
 
 __all__: list[str] = []
 
@@ -67,7 +71,7 @@ def convolutions(profile: str, seed: int) -> Found:
     base = torch.randn(16, 16, generator=generator, dtype=torch.float64)
     spans = torch.randn(4, 16, 8, generator=generator, dtype=torch.float64)
     projectors = kernels.symmetric_projector(spans, 15)
-    iterated = kernels.block_orthogonal_kernel(orthogonal.bjorck(base, 15), projectors)
+    iterated = kernels.block_orthogonal_kernel(matrices.bjorck(base, 15), projectors)
     options = {"padding": 1, "padding_mode": "circular", "dtype": torch.float64}
     ours = OrthogonalConv2d(16, 16, 3, **options).weight.detach()
     values = [convolution_singular_values(kernel, 16) for kernel in (iterated, ours)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from lipsplines.experiments.base import Experiment, Outcome, Settings
-from lipsplines.records import Record
+from lipsplines.evidence.records import Record
+from lipsplines.runner.base import Experiment, Outcome, Settings
 
 __all__ = ["EXPERIMENT", "effects"]
 
@@ -37,7 +37,7 @@ def compute(group: list[Settings]) -> list[Outcome]:
 
 def effects(record: Record) -> list:
     """The figures of a record, as `differences.Effect`."""
-    from lipsplines.differences import Effect
+    from lipsplines.experiments.differences.cases import Effect
 
     return [
         Effect(row["what"], *(_number(row[key]) for key in ("there", "here")))
@@ -56,13 +56,13 @@ def _written(value: float | None) -> Any:
 
 def _registered() -> dict:
     # Differences are measured with other experiments, which are there only later.
-    from lipsplines.differences import DIFFERENCES
+    from lipsplines.experiments.differences.cases import DIFFERENCES
 
     return DIFFERENCES
 
 
 def _table(records: list[Record]) -> str:
-    from lipsplines.experiments.differences_tables import summary_table
+    from lipsplines.experiments.differences.tables import summary_table
 
     return summary_table(records)
 

@@ -6,12 +6,13 @@ import inspect
 import math
 from collections import Counter
 
-from lipsplines.differences import CARRIED, CHANGES, COMMIT, DIFFERENCES, ORIGINS, Difference
-from lipsplines.experiments.differences import EXPERIMENT, effects
-from lipsplines.experiments.grid import run
-from lipsplines.experiments.theory_tables import cell_text, plain_text, source_code
-from lipsplines.records import Record, Store
-from lipsplines.tables import markdown_table
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments.differences.carried import CARRIED, COMMIT
+from lipsplines.experiments.differences.cases import CHANGES, DIFFERENCES, ORIGINS, Difference
+from lipsplines.experiments.differences.protocol import EXPERIMENT, effects
+from lipsplines.experiments.theory.tables import cell_text, plain_text, source_code
+from lipsplines.pages.tables import markdown_table
+from lipsplines.runner.grid import run
 
 __all__ = ["carried_table", "figure", "report", "summary_table", "verdict_text"]
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.digit_models import Classifier
-from lipsplines.experiments.base import Experiment, Outcome, Settings
-from lipsplines.experiments.digit_images import DIGITS, load_digits
-from lipsplines.experiments.references import reference
-from lipsplines.records import Record, Store
-from lipsplines.stepwise import Batches, Training
-from lipsplines.training import build_models
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments.digits.digit_images import DIGITS, load_digits
+from lipsplines.models.digits import Classifier
+from lipsplines.runner.base import Experiment, Outcome, Settings
+from lipsplines.runner.references import reference
+from lipsplines.training.regression import build_models
+from lipsplines.training.stepwise import Batches, Training
 
 __all__ = ["EXPERIMENT", "PROFILE_SIZES", "load_classifier"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lipsplines.adversarial import CriticTraining
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.experiments.base import Settings, device_of
-from lipsplines.experiments.sample_pairs import Samples
-from lipsplines.models import MLP
-from lipsplines.stepwise import Training
-from lipsplines.training import build_models
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.experiments.digits.sample_pairs import Samples
+from lipsplines.models.mlp import MLP
+from lipsplines.runner.base import Settings, device_of
+from lipsplines.training.adversarial import CriticTraining
+from lipsplines.training.regression import build_models
+from lipsplines.training.stepwise import Training
 
 __all__ = ["Critics", "build_critic"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lipsplines.digit_models import Generator
-from lipsplines.experiments import wgan
-from lipsplines.experiments.base import Experiment, Outcome, Settings
-from lipsplines.experiments.classifier import load_classifier
-from lipsplines.experiments.digit_images import load_digits
-from lipsplines.experiments.references import reference
-from lipsplines.records import Record, Store
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments.digits.classifier import load_classifier
+from lipsplines.experiments.digits.digit_images import load_digits
+from lipsplines.experiments.wgan import protocol as wgan
+from lipsplines.models.digits import Generator
+from lipsplines.runner.base import Experiment, Outcome, Settings
+from lipsplines.runner.references import reference
 
 __all__ = ["EXPERIMENT", "NETWORK", "STEPS", "generated_digits", "load_generator"]
 

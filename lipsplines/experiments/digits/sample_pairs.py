@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipsplines.experiments.base import Settings
-from lipsplines.experiments.digit_images import load_digits
-from lipsplines.experiments.generator import generated_digits, load_generator
-from lipsplines.training import random_stream
-from lipsplines.transport import KnownPair, random_cones, translated_gaussians
+from lipsplines.experiments.digits.digit_images import load_digits
+from lipsplines.experiments.digits.generator import generated_digits, load_generator
+from lipsplines.measures.transport import KnownPair, random_cones, translated_gaussians
+from lipsplines.runner.base import Settings
+from lipsplines.training.regression import random_stream
 
 __all__ = ["KNOWN", "Samples", "known_pair", "load_samples"]
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from lipsplines import splines
-from lipsplines.activations import LinearSpline, tv2
-from lipsplines.certify import lipschitz_bounds
+from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.datasets import TARGETS_1D, target_1d
-from lipsplines.experiments.base import Experiment, Outcome, Settings
-from lipsplines.experiments.fitting1d_tables import text
-from lipsplines.models import MLP
-from lipsplines.records import Record, Store
-from lipsplines.training import build_models, fit_regression
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments.fitting1d.tables import text
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import LinearSpline, tv2
+from lipsplines.runner.base import Experiment, Outcome, Settings
+from lipsplines.training.regression import build_models, fit_regression
 
 __all__ = [
     "ABLATIONS",

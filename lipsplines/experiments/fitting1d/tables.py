@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lipsplines.claims import Comparison, compare, median_interval
 from lipsplines.datasets import TARGETS_1D
-from lipsplines.records import Record
-from lipsplines.tables import (
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import Comparison, compare, median_interval
+from lipsplines.pages.tables import (
     comparison_table,
     markdown_table,
     provenance_text,
@@ -63,7 +63,7 @@ def main_records(records: Sequence[Record], width: int | None = None) -> list[Re
 
 def ablation(settings: dict[str, Any]) -> str | None:
     """Name of the ablation that these settings belong to, or None."""
-    from lipsplines.experiments.fitting1d import ABLATIONS, SPLINE
+    from lipsplines.experiments.fitting1d.protocol import ABLATIONS, SPLINE
 
     if settings["spline"] is None or settings["spline"] == SPLINE:
         return None
@@ -126,7 +126,7 @@ def claims(
     ValueError
         If a record that a claim needs is missing.
     """
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     table = {
         (r.settings["target"], r.settings["constraint"], r.settings["activation"]): r
@@ -154,7 +154,7 @@ def claims(
 
 def error_table(records: Sequence[Record]) -> str:
     """Median test MSE with its 95 % bootstrap interval, by activation and constraint."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for record in records:
@@ -217,7 +217,7 @@ def _change(kind: str) -> str:
 
 def certificate_table(records: Sequence[Record]) -> str:
     """Certified interval of all models, by activation and constraint."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     constraints = list(dict.fromkeys(record.settings["constraint"] for record in records))
     rows = []
@@ -259,7 +259,7 @@ def reference_text(records: Sequence[Record]) -> str:
         ", ".join(sorted({f"{record.settings[key]:,}" for record in records}))
         for key in ("models", "epochs")
     )
-    from lipsplines.experiments.fitting1d import ACTIVATIONS, cells
+    from lipsplines.experiments.fitting1d.protocol import ACTIVATIONS, cells
 
     stored = {record.settings["width"] for record in records}
     parts = [

@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from lipsplines.datasets import Images, images, mask, phantom, photographs
-from lipsplines.experiments.base import Settings
-from lipsplines.image_quality import psnr
 from lipsplines.inverse import (
     CoilSampling,
     FourierSampling,
@@ -27,6 +25,8 @@ from lipsplines.inverse import (
     radial_mask,
     random_mask,
 )
+from lipsplines.measures.image_quality import psnr
+from lipsplines.runner.base import Settings
 
 __all__ = ["NOISE", "Problem", "load_problem"]
 

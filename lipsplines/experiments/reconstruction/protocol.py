@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipsplines.denoisers import NAMES, denoiser_facts, load_denoiser
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.experiments.inverse_problems import NOISE, Problem, load_problem
-from lipsplines.experiments.reconstruction_tables import quality_text
-from lipsplines.folding import fold
-from lipsplines.image_quality import psnr, snr, ssim
+from lipsplines.experiments.reconstruction.problems import NOISE, Problem, load_problem
+from lipsplines.experiments.reconstruction.tables import quality_text
+from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
+from lipsplines.export.fold import fold
 from lipsplines.inverse import Reconstruction, plug_and_play, total_variation_reconstruction
+from lipsplines.measures.image_quality import psnr, snr, ssim
+from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
 
 __all__ = [
     "AVERAGING",

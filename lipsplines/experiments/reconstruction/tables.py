@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, compare, smallest_p
-from lipsplines.records import Record
-from lipsplines.tables import comparison_table, markdown_table, provenance_text, verdict_line
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare, smallest_p
+from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
 
 __all__ = [
     "CLAIM",
@@ -157,7 +157,7 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
     ValueError
         If a rival lacks a reconstruction that the splines have, or there is no rival.
     """
-    from lipsplines.experiments.reconstruction import DENOISERS
+    from lipsplines.experiments.reconstruction.protocol import DENOISERS
 
     errors = squared_errors(records)
     rivals = [n for n in DENOISERS if n != OURS and n in errors and (not rivals or n in rivals)]
@@ -206,7 +206,7 @@ def verdict_text(records: Sequence[Record]) -> str:
 
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
-    from lipsplines.experiments.reconstruction import PROFILE_SIZES, cells
+    from lipsplines.experiments.reconstruction.protocol import PROFILE_SIZES, cells
 
     if not records:
         return "No record of a reference run has been committed yet."

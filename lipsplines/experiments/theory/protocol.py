@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lipsplines.checks import CHECKS, Measurement
-from lipsplines.experiments.base import Experiment, Outcome, Settings
-from lipsplines.records import Record
+from lipsplines.evidence.records import Record
+from lipsplines.runner.base import Experiment, Outcome, Settings
+from lipsplines.theory.checks import CHECKS, Measurement
 
 __all__ = ["EXPERIMENT", "held", "measurements"]
 
@@ -64,7 +64,7 @@ def _number(value: float | str | None) -> float | None:
 
 
 def _table(records: list[Record]) -> str:
-    from lipsplines.experiments.theory_tables import summary_table, verdict_text
+    from lipsplines.experiments.theory.tables import summary_table, verdict_text
 
     return f"{summary_table(records)}\n\n{verdict_text(records)}"
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 
-from lipsplines.checks import CHECKS, Check, Measurement
-from lipsplines.experiments.grid import run
-from lipsplines.experiments.theory import EXPERIMENT, held, measurements
-from lipsplines.records import Record, Store
-from lipsplines.tables import markdown_table, provenance_text
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments.theory.protocol import EXPERIMENT, held, measurements
+from lipsplines.pages.tables import markdown_table, provenance_text
+from lipsplines.runner.grid import run
+from lipsplines.theory.checks import CHECKS, Check, Measurement
 
 __all__ = [
     "allowance",

@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from lipsplines.activations import LinearSpline
-from lipsplines.adversarial import CriticTraining, values_of
-from lipsplines.certify import lipschitz_bounds
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.experiments.critics import Critics
-from lipsplines.experiments.digit_images import DIGITS
-from lipsplines.experiments.sample_pairs import KNOWN, Samples, known_pair, load_samples
-from lipsplines.experiments.wasserstein_tables import text
-from lipsplines.models import spline_tensors
-from lipsplines.records import Record, Store
-from lipsplines.transport import held_out_estimate, wasserstein
+from lipsplines.certify.bounds import lipschitz_bounds
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments.digits.critics import Critics
+from lipsplines.experiments.digits.digit_images import DIGITS
+from lipsplines.experiments.digits.sample_pairs import KNOWN, Samples, known_pair, load_samples
+from lipsplines.experiments.wasserstein.tables import text
+from lipsplines.measures.transport import held_out_estimate, wasserstein
+from lipsplines.models.mlp import spline_tensors
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
+from lipsplines.training.adversarial import CriticTraining, values_of
 
 __all__ = [
     "ACTIVATIONS",

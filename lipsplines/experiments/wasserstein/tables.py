@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, compare, holm, smallest_p
-from lipsplines.records import Record
-from lipsplines.tables import markdown_table, provenance_text, verdict_line
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm, smallest_p
+from lipsplines.pages.tables import markdown_table, provenance_text, verdict_line
 
 __all__ = [
     "CLAIMS",
@@ -61,7 +61,7 @@ def critics(records: Iterable[Record], pair: str) -> dict[tuple[str, str], list[
 
 def _places() -> list[tuple[str, str]]:
     """Constraint and activation in the order of the tables."""
-    from lipsplines.experiments.wasserstein import ACTIVATIONS, CONSTRAINTS, STARTS
+    from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS, CONSTRAINTS, STARTS
 
     return [(c, a) for c in CONSTRAINTS for a in (*ACTIVATIONS, *STARTS)]
 
@@ -97,7 +97,7 @@ def text(records: Sequence[Record]) -> str:
 
 def estimate_table(records: Sequence[Record]) -> str:
     """Estimates for digits: over the runs, and the interval of the run in the middle."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     rows = []
     for (constraint, activation), runs in critics(records, "digits").items():
@@ -115,7 +115,7 @@ def certificate_table(records: Sequence[Record]) -> str:
     The gap is that of the largest sample that was solved for: exact distance less the critic's
     value on the same points over its certified bound; the least over the runs. It is not negative.
     """
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     distance = _exact(records, "digits")
     rows = []
@@ -181,7 +181,7 @@ def exact_table(records: Sequence[Record]) -> str:
 
 def known_table(records: Sequence[Record]) -> str:
     """Part of the optimal critic's value that the critics of known pairs attain."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     found = {pair: critics(records, pair) for pair in ("gaussians", "cones")}
     places = list(dict.fromkeys(place for runs in found.values() for place in runs))
@@ -207,7 +207,7 @@ def claims(
     ValueError
         If a record that a claim needs is missing.
     """
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     table = {
         (*place, record.settings["run"]): max(record.metrics["estimate"]["value"], FLOOR)
@@ -235,7 +235,7 @@ def claims(
 
 def learning_table(records: Sequence[Record]) -> str:
     """What learning adds to the start: splines against the absolute value; part of no claim."""
-    from lipsplines.experiments.wasserstein import CONSTRAINTS
+    from lipsplines.experiments.wasserstein.protocol import CONSTRAINTS
 
     table = critics(records, "digits")
     rows = []
@@ -284,7 +284,7 @@ def reference_text(records: Sequence[Record]) -> str:
     """The committed records of a long profile: tables, verdicts and provenance, or what lacks."""
     if not records:
         return "No record of the profiles *paper* and *reduced* has been committed yet."
-    from lipsplines.experiments.wasserstein import cells
+    from lipsplines.experiments.wasserstein.protocol import cells
 
     profile = records[0].settings["profile"]
     parts = [

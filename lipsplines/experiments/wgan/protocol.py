@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lipsplines.adversarial import GanTraining, values_of
-from lipsplines.certify import lipschitz_bounds
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.convolution_layers import OrthogonalConv2d
-from lipsplines.digit_models import Classifier, ConvCritic, Generator, initialize
-from lipsplines.experiments.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.experiments.classifier import load_classifier
-from lipsplines.experiments.digit_images import DIGITS, DigitTensors, load_digits
-from lipsplines.experiments.wgan_tables import score_table
-from lipsplines.layers import Polar
-from lipsplines.models import spline_tensors
-from lipsplines.records import Record
-from lipsplines.scores import bootstrap_score, frechet_distance, inception_score
-from lipsplines.training import build_models, random_stream
-from lipsplines.transport import held_out_estimate
+from lipsplines.certify.bounds import lipschitz_bounds
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.evidence.records import Record
+from lipsplines.experiments.digits.classifier import load_classifier
+from lipsplines.experiments.digits.digit_images import DIGITS, DigitTensors, load_digits
+from lipsplines.experiments.wgan.tables import score_table
+from lipsplines.measures.scores import bootstrap_score, frechet_distance, inception_score
+from lipsplines.measures.transport import held_out_estimate
+from lipsplines.models.digits import Classifier, ConvCritic, Generator, initialize
+from lipsplines.models.mlp import spline_tensors
+from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.linear import Polar
+from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
+from lipsplines.training.adversarial import GanTraining, values_of
+from lipsplines.training.regression import build_models, random_stream
 
 __all__ = [
     "ACTIVATIONS",

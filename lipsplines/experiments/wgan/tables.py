@@ -7,9 +7,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsplines.claims import LEVEL, Comparison, compare_ranks, holm, ranks, smallest_p, verdict
-from lipsplines.records import Record
-from lipsplines.tables import markdown_table, provenance_text, rounded_down, rounded_up
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import (
+    LEVEL,
+    Comparison,
+    compare_ranks,
+    holm,
+    ranks,
+    smallest_p,
+    verdict,
+)
+from lipsplines.pages.tables import markdown_table, provenance_text, rounded_down, rounded_up
 
 __all__ = [
     "AXES",
@@ -87,7 +95,7 @@ def of_convolution(
 
 def label(record: Record) -> str:
     """Name of the critic of a record."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     name = activation_label(record.settings["activation"])
     return name if record.settings["convolution"] == "orthogonal" else f"{name}, reshaped"
@@ -121,7 +129,7 @@ def score_table(records: Sequence[Record]) -> str:
 
 def reading(records: Sequence[Record]) -> str:
     """Which 1-Lipschitz critics come first in each number, in a sentence or two."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     table = of_convolution(records)
     first, parts = {}, []
@@ -166,14 +174,14 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
     They are ranked among all activations, or among themselves and the named rivals.
 
     The runs with one number share the start of the generator, the order of the digits and the
-    latent vectors; see `claims.compare_ranks`. The Inception Score enters by its inverse.
+    latent vectors; see `statistics.compare_ranks`. The Inception Score enters by its inverse.
 
     Raises
     ------
     ValueError
         If a run is not there for every activation.
     """
-    from lipsplines.experiments.wgan import ACTIVATIONS
+    from lipsplines.experiments.wgan.protocol import ACTIVATIONS
 
     names = ACTIVATIONS if rivals is None else (OURS, *rivals)
     table = of_convolution(records)
@@ -216,7 +224,7 @@ def errors(records: Sequence[Record], score: str) -> tuple[list[float], list[lis
 
 def pairs_table(records: Sequence[Record]) -> str:
     """The splines against each rival: better, worse, or a tie where the intervals overlap."""
-    from lipsplines.figures import activation_label
+    from lipsplines.pages.figures import activation_label
 
     table = of_convolution(records)
     rows = []
@@ -244,7 +252,7 @@ def verdict_text(records: Sequence[Record]) -> str:
 
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, table, verdict, provenance."""
-    from lipsplines.experiments.wgan import PROFILE_SIZES, cells
+    from lipsplines.experiments.wgan.protocol import PROFILE_SIZES, cells
 
     if not records:
         return "No record of a reference run has been committed yet."

@@ -1,4 +1,4 @@
-"""The fused kernel of linear splines on the CPU: `fused_loops` for tensors, on several threads.
+"""The fused kernel of linear splines on the CPU: `loops` for tensors, on several threads.
 
 Work is cut into units whose number does not depend on the number of threads, and sums are added in
 the order of the units: results are equal bit for bit on any number of threads.
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipsplines import fused_lines, fused_loops
+from lipsplines.splines.kernel import lines, loops
 
 __all__ = ["backward", "forward"]
 
@@ -42,7 +42,7 @@ def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Te
     inputs, results = _planes(x, coefficients), _planes(out, coefficients)
     kernel, blocks, parts = _plan(inputs, own[0])
     arguments, units = (inputs, *own, range_, results, blocks, parts), len(inputs) * blocks * parts
-    _in_parallel(fused_loops.FORWARD[kernel], units, x.numel(), arguments)
+    _in_parallel(loops.FORWARD[kernel], units, x.numel(), arguments)
     return out
 
 
@@ -55,13 +55,13 @@ def backward(
     given, inputs, filled = (_planes(tensor, coefficients) for tensor in (gradient, x, out))
     kernel, blocks, parts = _plan(inputs, own[0])
     if kernel == "few":
-        fused_lines.few_backward(given, inputs, *own, range_, filled, *results)
+        lines.few_backward(given, inputs, *own, range_, filled, *results)
     elif x.numel():
         groups, channels, size = own[0].shape
         sums = np.zeros((parts, groups, channels, size - 1, 2))
         arguments = (given, inputs, *own, range_, filled, sums, blocks, parts)
-        _in_parallel(fused_loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
-        fused_lines.parameter_gradients(sums, *own, range_, *results)
+        _in_parallel(loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
+        lines.parameter_gradients(sums, *own, range_, *results)
     return out, *gradients
 
 
@@ -91,7 +91,7 @@ def _plan(x: np.ndarray, coefficients: np.ndarray) -> tuple[str, int, int]:
         return "few", 1, 1
     most = MOST_UNITS // max(groups, 1)
     if positions == 1:
-        blocks = -(-channels // fused_loops.WIDTH)
+        blocks = -(-channels // loops.WIDTH)
         return "rows", blocks, max(1, min(samples, x.size // PART, most // max(blocks, 1)))
     parts = max(1, min(samples, x.size // PART, most))
     return "planes", max(1, min(channels, most // parts)), parts

@@ -1,6 +1,6 @@
 """The fused kernel of linear splines on CUDA devices, compiled by Triton at the first call.
 
-The formulas are those of `fused_loops`. A program takes a tile of channels times numbers; the sums
+The formulas are those of `loops`. A program takes a tile of channels times numbers; the sums
 of each cell come from a comparison with all cells, not from atomic additions, whose order would
 change from run to run.
 """
@@ -90,7 +90,7 @@ def _backward(
 
 
 def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    """Values of the splines; see `fused_cpu.forward`."""
+    """Values of the splines; see `cpu.forward`."""
     out = torch.empty_like(x)
     if not x.numel():
         return out
@@ -108,7 +108,7 @@ def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Te
 def backward(
     gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients in ``x``, the coefficients and the scale; see `fused_cpu.backward`."""
+    """Gradients in ``x``, the coefficients and the scale; see `cpu.backward`."""
     out = torch.empty_like(x)
     if not x.numel():
         return out, torch.zeros_like(coefficients), torch.zeros_like(scale)

@@ -12,7 +12,7 @@ output. These small sums hold the gradients of all parameters:
 for ``alpha x s'(alpha x) - s(alpha x)`` is ``-alpha a_k``, constant in a cell.
 
 Compiled by Numba at the first call. Where there are fewer numbers than cells, few cells matter:
-`few_forward` and `few_backward` compute their lines as needed; `fused_loops` does all else.
+`few_forward` and `few_backward` compute their lines as needed; `loops` does all else.
 """
 
 from __future__ import annotations

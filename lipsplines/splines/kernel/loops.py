@@ -1,19 +1,25 @@
 """The loops of the fused kernel of linear splines on the CPU over many numbers.
 
 The forward pass looks up a line for each number, the backward pass adds to the sums of a cell, see
-`fused_lines`. Numbers are taken in the order of memory, as far as the tables of lines and sums stay
+`lines`. Numbers are taken in the order of memory, as far as the tables of lines and sums stay
 in the fastest cache.
 
 Arrays have shape ``(G, N, C, S)``: groups with coefficients of their own, samples, channels,
-positions. A loop does the units from ``first`` to ``end`` of its work, see `fused_cpu`.
+positions. A loop does the units from ``first`` to ``end`` of its work, see `cpu`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from lipsplines.fused_lines import cell_of, compiled, few_forward, fill_lines, fill_slopes
-from lipsplines.fused_vectors import add_eight, add_four, flush_eight, look_up_four, prefetch
+from lipsplines.splines.kernel.lines import cell_of, compiled, few_forward, fill_lines, fill_slopes
+from lipsplines.splines.kernel.vectors import (
+    add_eight,
+    add_four,
+    flush_eight,
+    look_up_four,
+    prefetch,
+)
 
 __all__ = ["BACKWARD", "FORWARD", "WIDTH"]
 

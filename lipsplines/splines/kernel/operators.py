@@ -1,6 +1,6 @@
 """Linear splines by one fused kernel, as operators of torch.
 
-`fused_cpu` and `fused_cuda` hold the kernels. Here they become operators that torch can trace and
+`cpu` and `cuda` hold the kernels. Here they become operators that torch can trace and
 compile, with derivatives of every order and a rule for ``torch.vmap``: what it maps over becomes a
 leading dimension of groups, ``x`` of shape ``(G, N, C, *spatial)`` with coefficients ``(G, C, K)``.
 """
@@ -57,7 +57,7 @@ def _works_on_cuda() -> bool:
 
     Drivers and compilers come in more combinations than anyone can test.
     """
-    from lipsplines.splines import _evaluate_plainly
+    from lipsplines.splines.plain import evaluate_plainly
 
     try:
         x = torch.linspace(-2, 2, 150, device="cuda").view(5, 3, 10)
@@ -65,7 +65,7 @@ def _works_on_cuda() -> bool:
         scale = torch.ones(3, device="cuda")
         found = _kernels("cuda").forward(x, coefficients, scale, 1.0)
         gradients = _kernels("cuda").backward(x, x, coefficients, scale, 1.0)
-        plain = functools.partial(_evaluate_plainly, range_=1.0)
+        plain = functools.partial(evaluate_plainly, range_=1.0)
         expected, pull = torch.func.vjp(plain, x, coefficients, scale)
         pairs = zip((found, *gradients), (expected, *pull(x)), strict=True)
         problem = "" if all(torch.allclose(a, b, atol=1e-4) for a, b in pairs) else "wrong results"
@@ -217,12 +217,12 @@ def _as_groups(
 @functools.cache
 def _kernels(device: str) -> Any:
     if device == "cpu":
-        from lipsplines import fused_cpu
+        from lipsplines.splines.kernel import cpu
 
-        return fused_cpu
-    from lipsplines import fused_cuda
+        return cpu
+    from lipsplines.splines.kernel import cuda
 
-    return fused_cuda
+    return cuda
 
 
 def _dense(x: Tensor, grouped: bool) -> Tensor:

@@ -1,6 +1,6 @@
 """The executable checks of the theory, by name. One module for each part of the theory."""
 
-from lipsplines.checks import (  # each registers its checks
+from lipsplines.theory.checks import (
     certificates,
     composition,
     convolutions,
@@ -12,9 +12,9 @@ from lipsplines.checks import (  # each registers its checks
     regions,
     representer,
     splines,
-    transport,
+    transport,  # each registers its checks
 )
-from lipsplines.checks.base import CHECKS, Check, Measurement
+from lipsplines.theory.checks.base import CHECKS, Check, Measurement
 
 __all__ = [
     "CHECKS",

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lipsplines import certify
-from lipsplines.activations import LinearSpline
-from lipsplines.checks.base import (
+from lipsplines.certify import bounds as certify
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear import OrthogonalLinear
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -20,10 +22,8 @@ from lipsplines.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.checks.layers import _norm, _randn
-from lipsplines.layers import OrthogonalLinear
-from lipsplines.models import MLP
-from lipsplines.training import build_models
+from lipsplines.theory.checks.layers import _norm, _randn
+from lipsplines.training.regression import build_models
 
 PAGE = "layers_and_training"
 

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines import splines
-from lipsplines.activations import LinearSpline
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, largest, observed
-from lipsplines.expressivity import infinity_norm_mlp
-from lipsplines.models import MLP
-from lipsplines.training import build_models
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.theory.checks.base import (
+    Measurement,
+    at_least,
+    at_most,
+    check,
+    close,
+    largest,
+    observed,
+)
+from lipsplines.theory.expressivity import infinity_norm_mlp
+from lipsplines.training.regression import build_models
 
 PAGE = "why_activations"
 

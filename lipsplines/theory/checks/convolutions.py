@@ -8,8 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lipsplines import convolutions, kernels, norms, orthogonal
-from lipsplines.checks.base import (
+from lipsplines.linear import convolutions, matrices, norms
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -19,8 +21,7 @@ from lipsplines.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.checks.layers import _norm, _randn
-from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.theory.checks.layers import _norm, _randn
 
 PAGE = "convolutions"
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -42,7 +43,7 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
     for m, n, power in itertools.product(sides, sides, range(-3, 9)):
         weight = 10.0**power * _randn(seed + 41 * m + n, m, n)
         for dtype, found in off.items():
-            values = torch.linalg.svdvals(orthogonal.cayley(weight.to(dtype)).double())
+            values = torch.linalg.svdvals(matrices.cayley(weight.to(dtype)).double())
             found.append((values - 1).abs().max())
         if m >= n and power <= 4:
             square, rest = weight[:n], weight[n:]
@@ -52,7 +53,7 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
     square = point[1:].square().sum()
     stereographic = torch.cat((1 - square.view(1, 1), -2 * point[1:])) / (1 + square)
     starts = torch.linspace(0, math.sqrt(3), 1001, dtype=torch.float64)
-    step = orthogonal._BjorckIterations.apply(starts[:, None, None], (1.0,))[0].flatten()
+    step = matrices._BjorckIterations.apply(starts[:, None, None], (1.0,))[0].flatten()
     return [
         *(
             at_most(f"distance of singular values from 1, {str(dtype)[6:]}", largest(found), limit)
@@ -61,7 +62,7 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
         at_most("norm of the inverse − 1, largest", largest(inverses) - 1, 1e-12),
         at_most(
             "one column − stereographic projection",
-            (orthogonal.cayley(point) - stereographic).abs().max(),
+            (matrices.cayley(point) - stereographic).abs().max(),
             1e-14,
         ),
         at_least("smallest result of the last step, starts 0 to √3", step.min(), -1e-15),

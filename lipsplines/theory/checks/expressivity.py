@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsplines import expressivity
-from lipsplines.checks.base import (
+from lipsplines.models.mlp import MLP
+from lipsplines.theory import expressivity
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -21,9 +22,8 @@ from lipsplines.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.expressivity import best_approximation, sawtooth, slope_variation
-from lipsplines.models import MLP
-from lipsplines.training import build_models, fit_regression
+from lipsplines.theory.expressivity import best_approximation, sawtooth, slope_variation
+from lipsplines.training.regression import build_models, fit_regression
 
 # Legs of the targets: the absolute value and a sawtooth.
 TARGETS = {2: "abs(x)", 4: "sawtooth"}

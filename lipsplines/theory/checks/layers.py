@@ -9,8 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lipsplines import convolutions, kernels, orthogonal
-from lipsplines.checks.base import (
+from lipsplines.linear import convolutions, matrices
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -28,11 +29,11 @@ PAGE = "layers_and_training"
 def bjorck_iteration(profile: str, seed: int) -> list[Measurement]:
     """A 30 x 50 matrix through 24 steps: its norm, and the recursion of its residuals.
 
-    `orthogonal.bjorck` gives each iterate; ``E = I - X X^T`` must obey ``E' = 3/4 E^2 + 1/4 E^3``.
+    `matrices.bjorck` gives each iterate; ``E = I - X X^T`` must obey ``E' = 3/4 E^2 + 1/4 E^3``.
     Then the steps alone, without the start that the library chooses, from norm 2 on.
     """
     weight = _randn(seed, 30, 50)
-    iterates = [orthogonal.bjorck(weight, k) for k in range(1, 25)]
+    iterates = [matrices.bjorck(weight, k) for k in range(1, 25)]
     residuals = [torch.eye(30, dtype=x.dtype) - x @ x.mT for x in iterates]
     errors = [
         (after - 0.75 * before @ before - 0.25 * before @ before @ before).abs().max()
@@ -53,9 +54,7 @@ def bjorck_iteration(profile: str, seed: int) -> list[Measurement]:
             largest(_norm(_steps(from_two.mT, k)) for k in range(1, steps)) - 1,
             1e-14,
         ),
-        at_most(
-            "norm − 1 for 2.5 in all entries, 8 x 8", _norm(orthogonal.bjorck(ones)) - 1, 1e-14
-        ),
+        at_most("norm − 1 for 2.5 in all entries, 8 x 8", _norm(matrices.bjorck(ones)) - 1, 1e-14),
         close(
             "finite entries there when started at W / √(mn)",
             _steps(ones / 8, 15).isfinite().sum().item(),
@@ -205,7 +204,7 @@ def block_orthogonal(profile: str, seed: int) -> list[Measurement]:
             width = max(out, into)
             weights = _randn(seed, 2 * (side - 1), width, width // 2)
             kernel = kernels.block_orthogonal_kernel(
-                orthogonal.bjorck(_randn(seed, out, into), 3),
+                matrices.bjorck(_randn(seed, out, into), 3),
                 kernels.symmetric_projector(weights, 3),
             )
             unconverged.append(_circular_norm(kernel))
@@ -253,8 +252,8 @@ def _norm(matrix: Tensor) -> float:
 
 
 def _steps(start: Tensor, iterations: int) -> Tensor:
-    """Björck's steps from a start of one's own, which `orthogonal.bjorck` would scale first."""
-    return orthogonal._BjorckIterations.apply(start, (1.0,) * iterations)[0]
+    """Björck's steps from a start of one's own, which `matrices.bjorck` would scale first."""
+    return matrices._BjorckIterations.apply(start, (1.0,) * iterations)[0]
 
 
 def _singular_value(start: float, iterations: int) -> float:
@@ -287,5 +286,5 @@ def _circular_norm(kernel: Tensor, stride: int = 1, size: int = 8) -> float:
 
 
 def _reshaped_orthonormal(seed: int, out: int, into: int, side: int) -> Tensor:
-    reshaped = orthogonal.bjorck(_randn(seed, out, into * side**2), 40)
+    reshaped = matrices.bjorck(_randn(seed, out, into * side**2), 40)
     return reshaped.reshape(out, into, side, side)

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines import certify, folding
-from lipsplines.activations import GroupSort, LinearSpline, LipschitzPReLU
-from lipsplines.checks.base import (
+from lipsplines.certify import bounds as certify
+from lipsplines.export import fold as folding
+from lipsplines.nn.activations import GroupSort, LinearSpline, LipschitzPReLU
+from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -18,10 +21,8 @@ from lipsplines.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.checks.convolutions import PAGE, TOLERANCES, _dense, _disturb
-from lipsplines.checks.layers import _norm, _randn
-from lipsplines.convolution_layers import OrthogonalConv2d, OrthogonalConvTranspose2d
-from lipsplines.layers import Averaged, OrthogonalLinear, Residual
+from lipsplines.theory.checks.convolutions import PAGE, TOLERANCES, _dense, _disturb
+from lipsplines.theory.checks.layers import _norm, _randn
 
 
 @check("C4.b", "Certificates of models with branches", page=PAGE, cost=0.5)

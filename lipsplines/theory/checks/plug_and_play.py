@@ -6,10 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines import orthogonal
-from lipsplines.activations import LinearSpline
-from lipsplines.certify import lipschitz_bounds, matrix_norm_bound
-from lipsplines.checks.base import (
+from lipsplines.certify.bounds import lipschitz_bounds, matrix_norm_bound
+from lipsplines.inverse import FourierSampling, ParallelBeam
+from lipsplines.inverse.convergence import (
+    averaging_constant,
+    composition_constant,
+    residual_bound,
+)
+from lipsplines.inverse.forward_backward import Map, averaged
+from lipsplines.linear import matrices as orthogonal
+from lipsplines.linear.convolutions import power_iteration
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear import OrthogonalLinear
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -18,17 +28,7 @@ from lipsplines.checks.base import (
     largest,
     observed,
 )
-from lipsplines.convolutions import power_iteration
-from lipsplines.inverse import FourierSampling, ParallelBeam
-from lipsplines.inverse.convergence import (
-    averaging_constant,
-    composition_constant,
-    residual_bound,
-)
-from lipsplines.inverse.forward_backward import Map, averaged
-from lipsplines.layers import OrthogonalLinear
-from lipsplines.models import MLP
-from lipsplines.training import build_models
+from lipsplines.training.regression import build_models
 
 ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 

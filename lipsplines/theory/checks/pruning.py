@@ -9,11 +9,12 @@ import math
 import numpy as np
 import torch
 
-from lipsplines import pruning, splines
-from lipsplines.activations import LinearSpline, tv2
-from lipsplines.checks.base import Measurement, at_least, at_most, check, largest, observed
-from lipsplines.models import MLP
-from lipsplines.training import build_models
+from lipsplines import splines
+from lipsplines.certify import pruning
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import LinearSpline, tv2
+from lipsplines.theory.checks.base import Measurement, at_least, at_most, check, largest, observed
+from lipsplines.training.regression import build_models
 
 
 @check("C2.s", "Removing knots", page="learning_splines", cost=2)

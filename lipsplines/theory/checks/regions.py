@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsplines import decomposition, expressivity
-from lipsplines.activations import GroupSort, Householder, LinearSpline
-from lipsplines.checks.base import (
+from lipsplines.models.mlp import MLP
+from lipsplines.nn.activations import GroupSort, Householder, LinearSpline
+from lipsplines.splines import decomposition
+from lipsplines.splines.piecewise import PiecewiseLinear
+from lipsplines.theory import expressivity
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -19,9 +22,7 @@ from lipsplines.checks.base import (
     largest,
     observed,
 )
-from lipsplines.models import MLP
-from lipsplines.piecewise import PiecewiseLinear
-from lipsplines.training import build_models
+from lipsplines.training.regression import build_models
 
 
 @check("C7.1", "Splines as compositions of 3-region splines", page="why_activations", cost=3)

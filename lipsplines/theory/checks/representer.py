@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lipsplines.checks.base import (
+from lipsplines.nn.linear import OrthogonalLinear
+from lipsplines.splines.piecewise import fewest_knots, interpolant, sparsest_interpolant
+from lipsplines.theory.checks.base import (
     Measurement,
     at_most,
     check,
@@ -17,9 +19,7 @@ from lipsplines.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.layers import OrthogonalLinear
-from lipsplines.piecewise import fewest_knots, interpolant, sparsest_interpolant
-from lipsplines.representer import (
+from lipsplines.theory.representer import (
     FreeForm,
     fit_free_form,
     interpolate_free_form,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lipsplines import splines
-from lipsplines.activations import LinearSpline
-from lipsplines.checks.base import (
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.splines.piecewise import interpolant
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,
@@ -19,14 +20,13 @@ from lipsplines.checks.base import (
     largest,
     observed,
 )
-from lipsplines.checks.projections import (
+from lipsplines.theory.checks.projections import (
     jacobians_of_patterns,
     least_squares_projection,
     masked_jacobians,
     random_walks,
     slope_norm_projection,
 )
-from lipsplines.piecewise import interpolant
 
 
 @check("C2.1", "Three formulas of a spline agree", page="learning_splines")

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines.certify import lipschitz_bounds
-from lipsplines.checks.base import Measurement, at_least, at_most, check, close, observed
-from lipsplines.models import MLP
-from lipsplines.training import build_models, parameter_groups
-from lipsplines.transport import distances, mcshane, wasserstein
+from lipsplines.certify.bounds import lipschitz_bounds
+from lipsplines.measures.transport import distances, mcshane, wasserstein
+from lipsplines.models.mlp import MLP
+from lipsplines.theory.checks.base import Measurement, at_least, at_most, check, close, observed
+from lipsplines.training.regression import build_models, parameter_groups
 
 Array = NDArray[np.float64]
 

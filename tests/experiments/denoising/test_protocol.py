@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.experiments import EXPERIMENTS, denoising, run, status
-from lipsplines.experiments.patches import Patches
-from lipsplines.image_quality import psnr
-from lipsplines.records import Record, Store, identity
-from lipsplines.training import TrainingError, build_models, random_stream
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.experiments import EXPERIMENTS, run, status
+from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.experiments.denoising.patches import Patches
+from lipsplines.measures.image_quality import psnr
+from lipsplines.training.regression import TrainingError, build_models, random_stream
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["denoising"]

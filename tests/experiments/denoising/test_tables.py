@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from handmade import ORIGIN
 
-from lipsplines.claims import LEVEL
-from lipsplines.experiments import denoising
-from lipsplines.experiments import denoising_tables as tables
-from lipsplines.records import Record
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import LEVEL
+from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.experiments.denoising import tables
+from tests.handmade import ORIGIN
 
 IMAGES = 20  # beyond a dozen, equal differences need no permutations for their p-value
 RIVALS = [(name, "orthogonal") for name in denoising.ACTIVATIONS if name != tables.OURS]

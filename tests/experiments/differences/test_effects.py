@@ -8,20 +8,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lipsplines import orthogonal
-from lipsplines.differences import CARRIED, DIFFERENCES, Effect
-from lipsplines.differences.activations import evaluate_by_clamped_input
-from lipsplines.differences.base import difference
-from lipsplines.differences.constraints import (
+from lipsplines.experiments.differences.activations import evaluate_by_clamped_input
+from lipsplines.experiments.differences.carried import CARRIED
+from lipsplines.experiments.differences.cases import DIFFERENCES, Effect, difference
+from lipsplines.experiments.differences.constraints import (
     bjorck_values,
     bjorck_with_fixed_start,
     dense_start,
     reshaped_norm,
 )
-from lipsplines.differences.critics import validate_in_training_mode
-from lipsplines.digit_models import Generator
+from lipsplines.experiments.differences.critics import validate_in_training_mode
+from lipsplines.linear import matrices
+from lipsplines.models.digits import Generator
 from lipsplines.splines import evaluate, knots
-from lipsplines.training import random_stream
+from lipsplines.training.regression import random_stream
 
 PAGE = "smoke"
 
@@ -139,7 +139,7 @@ def test_the_goal_is_ignored_and_the_start_differs_from_ours() -> None:
     weight = dense_start(6, 6, 1)
     same = bjorck_with_fixed_start(weight, 5, 0.5)
     assert torch.equal(same, bjorck_with_fixed_start(weight, 5, 1.0))
-    assert not torch.allclose(same, orthogonal.bjorck(weight, 5))
+    assert not torch.allclose(same, matrices.bjorck(weight, 5))
 
 
 def test_a_single_channel_with_orthonormal_columns_doubles_norms() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lipsplines.differences import CARRIED, DIFFERENCES, Difference, Effect, Found
-from lipsplines.experiments import differences_tables as tables
+from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import run, status
-from lipsplines.experiments.differences import EXPERIMENT, cells, effects
-from lipsplines.records import Record, Store
+from lipsplines.experiments.differences import tables
+from lipsplines.experiments.differences.carried import CARRIED
+from lipsplines.experiments.differences.cases import DIFFERENCES, Difference, Effect, Found
+from lipsplines.experiments.differences.protocol import EXPERIMENT, cells, effects
 
 ODD = [
     Effect("a|b", math.nan, None),

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from lipsplines.datasets import DataError
-from lipsplines.experiments import EXPERIMENTS, ExperimentError, fitting1d, run, status
-from lipsplines.experiments import fitting1d_tables as tables
-from lipsplines.experiments.base import PROFILES, Outcome, groups_of, labels, select_cells
-from lipsplines.experiments.tasks import compute_and_store
-from lipsplines.models import LINEAR_LAYERS
-from lipsplines.records import Store, identity
-from lipsplines.training import TrainingError
+from lipsplines.evidence.records import Store, identity
+from lipsplines.experiments import EXPERIMENTS, ExperimentError, run, status
+from lipsplines.experiments.fitting1d import protocol as fitting1d
+from lipsplines.experiments.fitting1d import tables
+from lipsplines.models.mlp import LINEAR_LAYERS
+from lipsplines.runner.base import PROFILES, Outcome, groups_of, labels, select_cells
+from lipsplines.runner.tasks import compute_and_store
+from lipsplines.training.regression import TrainingError
 
 EXPERIMENT = EXPERIMENTS["fitting1d"]
 FEW = {"constraint": "spectral", "activation": "spline-relu"}
@@ -160,7 +161,7 @@ def test_tables_and_claims(store: Store) -> None:
 
 
 def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:
-    from lipsplines.training import TrainingError
+    from lipsplines.training.regression import TrainingError
 
     def compute(group):
         if group[0]["activation"] == "relu":
@@ -317,7 +318,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, subprocess, sys, time\n"
-        "child = 'import os, time; from lipsplines.experiments.tasks import end_with_parent; '\n"
+        "child = 'import os, time; from lipsplines.runner.tasks import end_with_parent; '\n"
         "child += f'end_with_parent({os.getpid()}); print(os.getpid(), flush=True); '\n"
         "child += 'time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', child]).wait()\n"

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from lipsplines.experiments import EXPERIMENTS, reconstruction, run, status
-from lipsplines.experiments.inverse_problems import CENTRES, MASKS, NOISE, load_problem
-from lipsplines.experiments.reconstruction import AVERAGING, SIGMAS, WEIGHTS, climb
-from lipsplines.image_quality import psnr
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.experiments import EXPERIMENTS, run, status
+from lipsplines.experiments.reconstruction import protocol as reconstruction
+from lipsplines.experiments.reconstruction.problems import CENTRES, MASKS, NOISE, load_problem
+from lipsplines.experiments.reconstruction.protocol import AVERAGING, SIGMAS, WEIGHTS, climb
 from lipsplines.inverse import CoilSampling, FourierSampling, ParallelBeam
-from lipsplines.records import Record, Store, identity
+from lipsplines.measures.image_quality import psnr
 
 pytest.importorskip("skimage")
 needs_data = pytest.mark.skipif(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from handmade import ORIGIN
 
-from lipsplines.experiments import reconstruction
-from lipsplines.experiments import reconstruction_tables as tables
-from lipsplines.records import Record
+from lipsplines.evidence.records import Record
+from lipsplines.experiments.reconstruction import protocol as reconstruction
+from lipsplines.experiments.reconstruction import tables
+from tests.handmade import ORIGIN
 
 LEVELS = {"linear": 20.0, "tv": 25.0, **dict.fromkeys(reconstruction.DENOISERS, 29.0)}
 

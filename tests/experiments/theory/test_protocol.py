@@ -16,13 +16,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.checks import CHECKS, Check, Measurement
-from lipsplines.checks.base import at_least, at_most, check, close, observed
 from lipsplines.cli import main
+from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import ExperimentError, run, status
-from lipsplines.experiments import theory_tables as tables
-from lipsplines.experiments.theory import EXPERIMENT, held, measurements
-from lipsplines.records import Record, Store
+from lipsplines.experiments.theory import tables
+from lipsplines.experiments.theory.protocol import EXPERIMENT, held, measurements
+from lipsplines.theory.checks import CHECKS, Check, Measurement
+from lipsplines.theory.checks.base import at_least, at_most, check, close, observed
 
 
 @pytest.fixture

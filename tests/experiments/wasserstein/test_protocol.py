@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from lipsplines.checkpoints import Checkpoint
-from lipsplines.claims import smallest_p
-from lipsplines.digit_models import Generator, initialize
-from lipsplines.experiments import EXPERIMENTS, run, sample_pairs, wasserstein
-from lipsplines.experiments import wasserstein_tables as tables
-from lipsplines.experiments.base import Settings
-from lipsplines.experiments.critics import Critics, build_critic
-from lipsplines.records import Record, Store, identity
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.evidence.statistics import smallest_p
+from lipsplines.experiments import EXPERIMENTS, run
+from lipsplines.experiments.digits import sample_pairs
+from lipsplines.experiments.digits.critics import Critics, build_critic
+from lipsplines.experiments.wasserstein import protocol as wasserstein
+from lipsplines.experiments.wasserstein import tables
+from lipsplines.models.digits import Generator, initialize
+from lipsplines.runner.base import Settings
 
 EXPERIMENT = EXPERIMENTS["wasserstein"]
 CPU = torch.device("cpu")

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dense_convolutions import dense_layer, singular_values
 from torch import nn
 
-from lipsplines.digit_models import SIDE
-from lipsplines.experiments import EXPERIMENTS, classifier, generator, run, status, wgan
-from lipsplines.experiments.digit_images import HELD_OUT, load_digits
-from lipsplines.experiments.references import reference
-from lipsplines.layer_bounds import BOUNDS
-from lipsplines.records import Record, Store, identity
-from lipsplines.training import random_stream
+from lipsplines.certify.layer_bounds import BOUNDS
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.experiments import EXPERIMENTS, run, status
+from lipsplines.experiments.digits import classifier, generator
+from lipsplines.experiments.digits.digit_images import HELD_OUT, load_digits
+from lipsplines.experiments.wgan import protocol as wgan
+from lipsplines.models.digits import SIDE
+from lipsplines.runner.references import reference
+from lipsplines.training.regression import random_stream
+from tests.dense_convolutions import dense_layer, singular_values
 
 EXPERIMENT = EXPERIMENTS["wgan"]
 SIZES = {field.name for field in dataclasses.fields(wgan.Sizes)}

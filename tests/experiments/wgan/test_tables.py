@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from handmade import ORIGIN
 
-from lipsplines.claims import smallest_p
-from lipsplines.experiments import wgan
-from lipsplines.experiments import wgan_tables as tables
-from lipsplines.experiments.references import reference_records
-from lipsplines.records import Record, Store
+from lipsplines.evidence.records import Record, Store
+from lipsplines.evidence.statistics import smallest_p
+from lipsplines.experiments.wgan import protocol as wgan
+from lipsplines.experiments.wgan import tables
+from lipsplines.runner.references import reference_records
+from tests.handmade import ORIGIN
 
 REAL = {
     "images": 400,

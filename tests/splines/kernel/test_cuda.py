@@ -11,7 +11,8 @@ import warnings
 import pytest
 import torch
 
-from lipsplines import fused, splines
+from lipsplines import splines
+from lipsplines.splines.kernel import operators
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed"
@@ -19,7 +20,8 @@ needs_triton = pytest.mark.skipif(
 
 INTERPRETED = """
 import torch
-from lipsplines import fused_cuda, splines
+from lipsplines import splines
+from lipsplines.splines.kernel import cuda
 for shape, last in (((40, 3), False), ((3, 2, 60), False), ((2, 5, 4, 3), True), ((9, 18), False)):
     x = torch.randn(shape, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
@@ -28,7 +30,7 @@ for shape, last in (((40, 3), False), ((3, 2, 60), False), ((2, 5, 4, 3), True),
     g = torch.randn_like(x)
     plain = lambda *t: splines._evaluate_plainly(*t, 0.7)
     expected, pull = torch.func.vjp(plain, x, c, s)
-    found = fused_cuda.forward(x, c, s, 0.7), *fused_cuda.backward(g, x, c, s, 0.7)
+    found = cuda.forward(x, c, s, 0.7), *cuda.backward(g, x, c, s, 0.7)
     for one, other in zip(found, (expected, *pull(g)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 """
@@ -49,9 +51,9 @@ def test_compiles_for_devices_that_are_not_here(wide: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lipsplines import fused_cuda
+    from lipsplines.splines.kernel import cuda
 
-    kernel, sizes = fused_cuda._backward, {"SIZE": 51, "CELLS": 64, "WIDE": wide, "STEPS": 64}
+    kernel, sizes = cuda._backward, {"SIZE": 51, "CELLS": 64, "WIDE": wide, "STEPS": 64}
     names = kernel.arg_names
     signature = dict.fromkeys(names[:7], "*fp32") | dict.fromkeys(names[7:10], "i32")
     signature |= dict.fromkeys(names[10:], "constexpr")
@@ -67,7 +69,7 @@ def test_on_a_device() -> None:
         x, c = torch.randn(shape), torch.randn(shape[1], 51)
         here = splines.evaluate(x, c, 0.5)
         there = splines.evaluate(x.cuda(), c.cuda(), 0.5)
-        assert fused.is_available(x.cuda())
+        assert operators.is_available(x.cuda())
         torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=1e-4)
 
 
@@ -75,14 +77,14 @@ def test_a_device_whose_compiler_fails_gets_plain_operations(monkeypatch) -> Non
     """With one warning that says why; here for want of a device."""
     if torch.cuda.is_available():
         pytest.skip("there is a device")
-    monkeypatch.setattr(fused, "_DEVICES", {"cuda"})
-    monkeypatch.setattr(fused, "_checked", [])
+    monkeypatch.setattr(operators, "_DEVICES", {"cuda"})
+    monkeypatch.setattr(operators, "_checked", [])
 
     class Elsewhere:
         device = torch.device("cuda")
 
     with pytest.warns(RuntimeWarning, match="plain operations take its place"):
-        assert not fused.is_available(Elsewhere())
+        assert not operators.is_available(Elsewhere())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not fused.is_available(Elsewhere())
+        assert not operators.is_available(Elsewhere())

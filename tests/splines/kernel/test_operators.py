@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
-from lipsplines import LinearSpline, fused, splines
+from lipsplines import LinearSpline, splines
+from lipsplines.splines.kernel import operators
 
 pytest.importorskip("numba", reason="the kernel of the processor needs Numba")
-from lipsplines import fused_cpu
+from lipsplines.splines.kernel import cpu
 
 RANGE = 0.7
 
@@ -26,8 +27,8 @@ RANGE = 0.7
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is cut into parts and handed to threads at sizes that a test can afford."""
-    monkeypatch.setattr(fused_cpu, "PART", 64)
-    monkeypatch.setattr(fused_cpu, "SMALL", 16)
+    monkeypatch.setattr(cpu, "PART", 64)
+    monkeypatch.setattr(cpu, "SMALL", 16)
 
 
 def draw(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -49,7 +50,7 @@ def problem(
 
 
 def kernel(x: Tensor, coefficients: Tensor, scale: Tensor) -> Tensor:
-    assert fused.is_available(x)
+    assert operators.is_available(x)
     return splines.evaluate(x, coefficients, RANGE, scale)
 
 
@@ -173,8 +174,9 @@ def test_works_after_a_fork() -> None:
     """Threads do not survive a fork: a child makes its own, and does not wait for the parent's."""
     code = """
 import os, torch
-from lipsplines import fused_cpu, splines
-fused_cpu.PART, fused_cpu.SMALL = 64, 16
+from lipsplines import splines
+from lipsplines.splines.kernel import cpu
+cpu.PART, cpu.SMALL = 64, 16
 torch.set_num_threads(2)
 x, c = torch.randn(300, 3), torch.randn(3, 9)
 first = splines.evaluate(x, c, 1.0)
@@ -326,9 +328,9 @@ def test_same_results_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
         spline.coefficients += 0.1 * draw(1, 3, 51)
         spline.log_scale += 0.1 * draw(2, 3)
     expected = all_gradients(lambda x: spline(x), (x,), torch.ones_like(x))
-    monkeypatch.setattr(fused, "_DEVICES", set())
-    monkeypatch.setattr(fused, "apply", None)
-    assert not fused.is_available(x)
+    monkeypatch.setattr(operators, "_DEVICES", set())
+    monkeypatch.setattr(operators, "apply", None)
+    assert not operators.is_available(x)
     found = all_gradients(lambda x: spline(x), (x,), torch.ones_like(x))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("numba", reason="the kernel of the processor needs Numba")
 import numba
 
-from lipsplines import fused_vectors
+from lipsplines.splines.kernel import vectors
 
 CELLS = 6
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
@@ -27,7 +27,7 @@ def run(step, *arguments) -> None:
 def test_look_up_four(dtype: type) -> None:
     lines, x, out = draw(CELLS, 2, dtype=dtype), draw(9, dtype=dtype), np.zeros(9, dtype)
     cells = np.array([9, 9, 9, 5, 0, 5, 2, 9, 9], np.int32)
-    run(fused_vectors.look_up_four, lines, cells, x, out, 3)
+    run(vectors.look_up_four, lines, cells, x, out, 3)
     used = cells[3:7]
     np.testing.assert_array_equal(out[3:7], lines[used, 0] + lines[used, 1] * x[3:7])
     assert not out[:3].any()
@@ -45,7 +45,7 @@ def test_add(dtype: type, copies: int) -> None:
     for j, k in enumerate(cells[1:]):
         place = k * copies + (j if copies > 1 else 0)
         expected[place] += gradients[1 + j], moments[1 + j]
-    step = fused_vectors.add_eight if copies > 1 else fused_vectors.add_four
+    step = vectors.add_eight if copies > 1 else vectors.add_four
     run(step, gradients, moments, cells, slopes, sums, out, 1)
     np.testing.assert_array_equal(sums, expected)
     end = len(cells)
@@ -57,7 +57,7 @@ def test_add(dtype: type, copies: int) -> None:
 def test_flush_eight(dtype: type) -> None:
     sums, total = draw(CELLS * 8, 2, dtype=dtype), draw(CELLS, 2, dtype=np.float64)
     expected, rest = total[3] + sums[24:32].sum(0, dtype=np.float64), np.delete(total, 3, 0)
-    run(fused_vectors.flush_eight, sums, total, 3)
+    run(vectors.flush_eight, sums, total, 3)
     np.testing.assert_allclose(total[3], expected, rtol=0, atol=20 * np.finfo(dtype).eps)
     np.testing.assert_array_equal(np.delete(total, 3, 0), rest)
     assert not sums[24:32].any()
@@ -68,5 +68,5 @@ def test_prefetch_beyond_the_end() -> None:
     """A wish, not an access: nothing is read or written, wherever the memory may lie."""
     numbers = draw(5, dtype=np.float32)
     before = numbers.copy()
-    run(fused_vectors.prefetch, numbers, 2**40)
+    run(vectors.prefetch, numbers, 2**40)
     np.testing.assert_array_equal(numbers, before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lipsplines.checks import CHECKS
+from lipsplines.theory.checks import CHECKS
 
 
 def failures(name: str) -> list[str]:

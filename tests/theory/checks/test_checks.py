@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from lipsplines.checks import CHECKS
-from lipsplines.checks.base import (
+from lipsplines.theory.checks import CHECKS
+from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
     at_most,

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lipsplines import activations, models, polar, splines
+from lipsplines import splines
+from lipsplines.linear import polar
+from lipsplines.models import mlp as models
+from lipsplines.nn import activations
 
 from .outcome import failures
 

@@ -7,14 +7,9 @@ import math
 import pytest
 import torch
 
-from lipsplines import (
-    block_orthogonal,
-    convolution_layers,
-    convolutions,
-    kernels,
-    norms,
-    orthogonal,
-)
+from lipsplines.linear import convolutions, matrices, norms
+from lipsplines.linear import orthogonal_kernels as kernels
+from lipsplines.nn import block_orthogonal, convolution
 
 from .outcome import failures
 
@@ -27,7 +22,7 @@ def scaled(function, factor: float):
 @pytest.mark.parametrize("factor", [1.001, 0.999])
 def test_cayley_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """C3.c, and what is built on it."""
-    monkeypatch.setattr(orthogonal, "cayley", scaled(orthogonal.cayley, factor))
+    monkeypatch.setattr(matrices, "cayley", scaled(matrices.cayley, factor))
     assert failures("C3.c")
     assert failures("C3.o")
     assert failures("C3.t")
@@ -35,7 +30,7 @@ def test_cayley_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) 
 
 def test_cayley_with_half_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """C3.c, C3.o: with ``V^T V / 2`` square matrices are right, and no others."""
-    exact = orthogonal.cayley
+    exact = matrices.cayley
 
     def wrong(weight):
         if weight.shape[-2] < weight.shape[-1]:
@@ -44,7 +39,7 @@ def test_cayley_with_half_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
         factor[weight.shape[-1] :] = math.sqrt(2)
         return factor * exact(weight / factor)
 
-    monkeypatch.setattr(orthogonal, "cayley", wrong)
+    monkeypatch.setattr(matrices, "cayley", wrong)
     assert failures("C3.c")
     assert failures("C3.o")
 
@@ -57,7 +52,7 @@ def test_cayley_without_its_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
         def apply(x, iterations):
             return x, None, None
 
-    monkeypatch.setattr(orthogonal, "_BjorckIterations", Identity)
+    monkeypatch.setattr(matrices, "_BjorckIterations", Identity)
     assert failures("C3.c") == ["largest result − 1"]
 
 
@@ -67,7 +62,7 @@ def test_strided_kernel_of_the_reshaped_matrix(monkeypatch: pytest.MonkeyPatch) 
     def forward(self, *parameters):
         side = self.shifts // 2 + self.block
         weight = torch.ones(self.out_channels, self.in_channels * side**2)
-        weight = orthogonal.cayley((weight + parameters[0].sum()).to(parameters[0]))
+        weight = matrices.cayley((weight + parameters[0].sum()).to(parameters[0]))
         return weight.reshape(self.out_channels, self.in_channels, side, side)
 
     monkeypatch.setattr(block_orthogonal.BlockOrthogonal, "forward", forward)
@@ -87,12 +82,12 @@ def test_factors_that_are_no_projectors(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_twin_that_is_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
     """C3.t: singular values do not see a shift, the comparison of the matrices does."""
-    exact = convolution_layers.CircularConvTranspose2d._circular
+    exact = convolution.CircularConvTranspose2d._circular
 
     def shifted(self, input):
         return exact(self, input).roll(1, -1)
 
-    monkeypatch.setattr(convolution_layers.CircularConvTranspose2d, "_circular", shifted)
+    monkeypatch.setattr(convolution.CircularConvTranspose2d, "_circular", shifted)
     assert failures("C3.t") == ["matrix of the twin − transposed matrix"]
 
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lipsplines import activations, decomposition, expressivity, orthogonal
-from lipsplines.checks import expressivity as checks
-from lipsplines.piecewise import PiecewiseLinear
+from lipsplines.linear import matrices
+from lipsplines.nn import activations
+from lipsplines.splines import decomposition
+from lipsplines.splines.piecewise import PiecewiseLinear
+from lipsplines.theory import expressivity
+from lipsplines.theory.checks import expressivity as checks
 
 from .outcome import failures
 
@@ -24,7 +27,7 @@ def only_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("only_limited")
 @pytest.mark.parametrize(
-    ("module", "function"), [(expressivity, "normalize_rows"), (orthogonal, "bjorck")]
+    ("module", "function"), [(expressivity, "normalize_rows"), (matrices, "bjorck")]
 )
 def test_c0_4_needs_the_norm(
     monkeypatch: pytest.MonkeyPatch, module: object, function: str
@@ -114,8 +117,8 @@ def test_c7_3_splines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_c7_4_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     """C7.4: weights that are too large, or an activation that is flat on one side."""
     with monkeypatch.context() as patch:
-        bjorck = orthogonal.bjorck
-        patch.setattr(orthogonal, "bjorck", lambda *arguments: 1.01 * bjorck(*arguments))
+        bjorck = matrices.bjorck
+        patch.setattr(matrices, "bjorck", lambda *arguments: 1.01 * bjorck(*arguments))
         assert failures("C7.4")
     monkeypatch.setattr(activations.LipschitzPReLU, "forward", lambda self, x: x.relu())
     assert failures("C7.4")

@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
-from lipsplines import certify, convolutions, kernels, orthogonal, polar
+from lipsplines.certify import bounds as certify
+from lipsplines.linear import convolutions, matrices, polar
+from lipsplines.linear import orthogonal_kernels as kernels
 
 from .outcome import failures
 
@@ -20,7 +22,7 @@ def scaled(function, factor: float):
 @pytest.mark.parametrize("factor", [1.01, 0.99])
 def test_bjorck_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """C3.1, and what is built on it."""
-    monkeypatch.setattr(orthogonal, "bjorck", scaled(orthogonal.bjorck, factor))
+    monkeypatch.setattr(matrices, "bjorck", scaled(matrices.bjorck, factor))
     assert failures("C3.1")
     assert failures("C3.2d")
     assert failures("C4.1")
@@ -43,7 +45,7 @@ def test_bjorck_with_another_coefficient(monkeypatch: pytest.MonkeyPatch) -> Non
                 x = x + x @ (torch.eye(x.shape[-1], dtype=x.dtype) - x.mT @ x) / 3
             return x, None, None
 
-    monkeypatch.setattr(orthogonal, "_BjorckIterations", Slower)
+    monkeypatch.setattr(matrices, "_BjorckIterations", Slower)
     assert failures("C3.1")
 
 
@@ -53,10 +55,10 @@ def test_bjorck_with_the_start_of_others(monkeypatch: pytest.MonkeyPatch) -> Non
     def bjorck(weight, iterations=15):
         tall = weight if weight.shape[-2] >= weight.shape[-1] else weight.mT
         start = tall / math.sqrt(tall.shape[-1] * tall.shape[-2])
-        result = orthogonal._BjorckIterations.apply(start, (1.0,) * iterations)[0]
+        result = matrices._BjorckIterations.apply(start, (1.0,) * iterations)[0]
         return result if tall is weight else result.mT
 
-    monkeypatch.setattr(orthogonal, "bjorck", bjorck)
+    monkeypatch.setattr(matrices, "bjorck", bjorck)
     assert failures("C3.1")
 
 

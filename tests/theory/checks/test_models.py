@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lipsplines import (
-    attained,
-    certify,
-    folding,
-    layer_bounds,
-)
+from lipsplines.certify import attained, layer_bounds
+from lipsplines.certify import bounds as certify
+from lipsplines.export import fold as folding
 
 from .outcome import failures
 

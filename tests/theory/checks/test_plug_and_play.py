@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lipsplines import orthogonal, polar, splines
-from lipsplines.checks import plug_and_play
+from lipsplines import splines
+from lipsplines.linear import matrices, polar
+from lipsplines.theory.checks import plug_and_play
 
 from .outcome import failures
 
@@ -18,8 +19,8 @@ def test_denoisers_that_are_not_averaged(monkeypatch) -> None:
 
 
 def test_layers_of_norm_above_one(monkeypatch) -> None:
-    bjorck, polar_factor = orthogonal.bjorck, polar.polar_factor
-    monkeypatch.setattr(orthogonal, "bjorck", lambda w, iterations=15: 1.3 * bjorck(w, iterations))
+    bjorck, polar_factor = matrices.bjorck, polar.polar_factor
+    monkeypatch.setattr(matrices, "bjorck", lambda w, iterations=15: 1.3 * bjorck(w, iterations))
     monkeypatch.setattr(polar, "polar_factor", lambda w: 1.3 * polar_factor(w))
     assert "largest growth of the residual" in failures("C6.1")
     assert failures("C6.a")

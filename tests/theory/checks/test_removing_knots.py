@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lipsplines import pruning
+from lipsplines.certify import pruning
 
 from .outcome import failures
 

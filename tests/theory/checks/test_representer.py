@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lipsplines import piecewise
-from lipsplines import representer as library
-from lipsplines.checks import representer as checks
-from lipsplines.piecewise import PiecewiseLinear, interpolant
+from lipsplines.splines import piecewise
+from lipsplines.splines.piecewise import PiecewiseLinear, interpolant
+from lipsplines.theory import representer as library
+from lipsplines.theory.checks import representer as checks
 
 from .outcome import failures
 

@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lipsplines import splines
-from lipsplines.activations import LinearSpline
-from lipsplines.checks import CHECKS, projections
-from lipsplines.checks.projections import least_squares_projection, masked_jacobians, random_walks
+from lipsplines.nn.activations import LinearSpline
+from lipsplines.theory.checks import CHECKS, projections
+from lipsplines.theory.checks.projections import (
+    least_squares_projection,
+    masked_jacobians,
+    random_walks,
+)
 
 from .outcome import failures
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lipsplines import polar
-from lipsplines import transport as references
-from lipsplines.checks import CHECKS, transport
+from lipsplines.linear import polar
+from lipsplines.measures import transport as references
+from lipsplines.theory.checks import CHECKS, transport
 
 from .outcome import failures
 

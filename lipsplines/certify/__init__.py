@@ -1,0 +1,1 @@
+"""Certified bounds of the Lipschitz constant of a model, what is attained, and pruning."""

@@ -1,0 +1,1 @@
+"""Records of runs: storage, provenance, checkpoints of trainings, statistics of comparisons."""

@@ -1,0 +1,1 @@
+"""What experiments on digits share: images, classifier, generator, critics, pairs of samples."""

@@ -1,0 +1,1 @@
+"""Models leave the library and come back: folded, described, stored, and trained ones."""

@@ -1,0 +1,129 @@
+"""Trained denoisers that come with the library.
+
+They lie in the folder ``weights`` of the package, one safetensors file each;
+``weights/denoisers.json`` says what they are and holds their SHA-256.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lipsplines.export.storage import load_model
+
+__all__ = ["NAMES", "WEIGHTS", "denoiser_facts", "load_denoiser"]
+
+#: Name for `load_denoiser` -> activation and constraint of the convolutions.
+NAMES: dict[str, tuple[str, str]] = {
+    "spline": ("spline-identity", "orthogonal"),
+    "relu": ("relu", "orthogonal"),
+    "absolute": ("absolute", "orthogonal"),
+    "prelu": ("prelu-maxmin", "orthogonal"),
+    "groupsort": ("groupsort-2", "orthogonal"),
+    "householder": ("householder", "orthogonal"),
+    "unconstrained": ("relu", "none"),
+}
+#: Folder of the trained weights within the package.
+WEIGHTS = files("lipsplines") / "weights"
+INDEX = "denoisers.json"
+
+
+def load_denoiser(name: str = "spline", sigma: float = 5) -> nn.Sequential:
+    """A trained denoiser that comes with the library, on the CPU and in evaluation mode.
+
+    All but ``"unconstrained"`` are 1-Lipschitz: `lipschitz_bounds` is at most 1 + 1e-4 in float32
+    and, after ``.double()``, 1 + 1e-10. `denoiser_facts` has the bounds, how they were trained and
+    what they reach. For the averaged form that plug-and-play needs, wrap one as
+    ``lipsplines.Averaged(load_denoiser("spline", sigma=10))``.
+
+    Parameters
+    ----------
+    name
+        The activation: ``"spline"``, ``"relu"``, ``"absolute"``, ``"prelu"``, ``"groupsort"`` or
+        ``"householder"``; or ``"unconstrained"``, the ReLU network with free convolutions.
+    sigma
+        Standard deviation of the noise it was trained for, in grey levels of 255.
+
+    Returns
+    -------
+    nn.Sequential
+        From images of shape ``(N, 1, n_1, n_2)``, grey levels from 0 to 1, to the same.
+
+    Raises
+    ------
+    ValueError
+        If there is no such denoiser (the message lists those that exist), or the file is not the
+        one that the index names.
+    FileNotFoundError
+        If the file is missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import load_denoiser
+    >>> denoiser = load_denoiser("spline", sigma=10)
+    >>> denoiser(torch.rand(1, 1, 16, 16)).shape
+    torch.Size([1, 1, 16, 16])
+    """
+    entry = denoiser_facts(name, sigma)
+    path = Path(str(WEIGHTS / entry["file"]))
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; install lipsplines again.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        raise ValueError(
+            f"{path} has not the SHA-256 in {INDEX}: it was altered or cut off. Install lipsplines "
+            "again."
+        )
+    return load_model(path)
+
+
+def denoiser_facts(name: str = "spline", sigma: float = 5) -> dict[str, Any]:
+    """What is known of a trained denoiser: settings, certified bounds, test results, SHA-256.
+
+    Parameters and errors as for `load_denoiser`.
+
+    Parameters
+    ----------
+    name, sigma
+        As for `load_denoiser`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As from `load_denoiser`.
+
+    Examples
+    --------
+    >>> from lipsplines.export.denoisers import denoiser_facts
+    >>> denoiser_facts("spline", sigma=10)["lipschitz"]["upper"] <= 1 + 1e-4
+    True
+    """
+    index = _index()
+    if name not in index:
+        raise ValueError(f"Unknown denoiser {name!r}; there are {', '.join(index)}.")
+    for entry in index[name]:
+        if entry["settings"]["sigma"] == sigma:
+            return copy.deepcopy(entry)
+    known = ", ".join(f"{entry['settings']['sigma']:g}" for entry in index[name])
+    raise ValueError(
+        f"No denoiser {name!r} was trained for sigma = {sigma!r}; there are those for {known} "
+        "(in grey levels of 255)."
+    )
+
+
+@cache
+def _index() -> dict[str, list[dict[str, Any]]]:
+    try:
+        return json.loads((WEIGHTS / INDEX).read_text())
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"The index of the trained denoisers, {WEIGHTS / INDEX}, cannot be read ({error}); "
+            "install lipsplines again."
+        ) from None

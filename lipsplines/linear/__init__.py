@@ -1,0 +1,1 @@
+"""Norm-constrained matrices and convolution kernels, and bounds of norms; no modules."""

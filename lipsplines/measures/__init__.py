@@ -1,0 +1,1 @@
+"""Measures of results: optimal transport, scores of generated images, quality of images."""

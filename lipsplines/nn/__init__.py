@@ -1,0 +1,1 @@
+"""Modules: activations, linear and convolutional layers, constraints computed once."""

@@ -1,0 +1,1 @@
+"""Running experiments: cells, groups, clusters, merging, verification. It knows none of them."""

@@ -1,0 +1,1 @@
+"""The kernels that evaluate splines, on processors and on CUDA devices."""

@@ -1,0 +1,1 @@
+"""Constructions of the theory, and its executable checks."""
