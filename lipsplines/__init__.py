@@ -23,13 +23,12 @@ if TYPE_CHECKING:
         Absolute,
         GroupSort,
         Householder,
-        LinearSpline,
         LipschitzPReLU,
-        tv2,
     )
     from lipsplines.nn.caching import constrain_once
     from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
     from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
+    from lipsplines.nn.linear_spline import LinearSpline, tv2
     from lipsplines.training.regression import parameter_groups
 
 __all__ = [
@@ -68,12 +67,11 @@ _NAMES = {
         "Absolute",
         "GroupSort",
         "Householder",
-        "LinearSpline",
         "LipschitzPReLU",
-        "tv2",
     ),
     "nn.caching": ("constrain_once",),
     "nn.convolution": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
+    "nn.linear_spline": ("LinearSpline", "tv2"),
     "nn.linear": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
     "training.regression": ("parameter_groups",),
 }

@@ -45,7 +45,7 @@ EXAMPLES = (
 )
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
-    r"certify\.attained|training\.(batching|tracing)|splines\.kernel\.\w+|claims\.tables"
+    r"certify\.attained|training\.(batching|tracing)|splines\.kernel\.\w+|claims\.(rankings|tables)|arguments|files"
     r"|theory\.checks(\.projections)?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )
 # What an example needs beside the packages of the experiments.

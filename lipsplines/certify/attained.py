@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lipsplines.certify.layer_bounds import linear_parts
 from lipsplines.linear.norms import UNIT_ROUNDOFF
-from lipsplines.nn.activations import LinearSpline
 from lipsplines.nn.linear import Averaged, Residual
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["steepest_pair"]
 

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from lipsplines import splines
 from lipsplines.linear.norms import UNIT_ROUNDOFF, kernel_norm_bound, matrix_norm_bound
-from lipsplines.nn.activations import Absolute, GroupSort, Householder, LinearSpline, LipschitzPReLU
+from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.convolution import CircularConvTranspose2d
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["BOUNDS", "linear_parts"]
 

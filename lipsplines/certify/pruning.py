@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.certify import bounds as certify
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["Regions", "interpolate_nodes", "smallest_errors", "sparsify"]
 

@@ -110,7 +110,7 @@ def mask(name: str) -> NDArray[np.bool_]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise _missing("Masks need", "SciPy") from None
+        raise missing_package("Masks need", "SciPy") from None
     file = f"mri/Q_{name}.mat"
     ones = loadmat(io.BytesIO(read(data_set("mri/masks"))[file]), variable_names=["Q1"]).get("Q1")
     if ones is None or ones.shape != (256, 256) or not np.isin(ones, (0, 1)).all():
@@ -150,14 +150,14 @@ def _grey(name: str, content: bytes) -> NDArray[np.uint8]:
     try:
         from PIL import Image
     except ImportError:
-        raise _missing("Images need", "Pillow") from None
+        raise missing_package("Images need", "Pillow") from None
     with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
         if image.mode != "L":
             raise DataError(f"{name} is an image of mode {image.mode}, not grey with 8 bits.")
         return np.asarray(image)
 
 
-def _missing(needs: str, package: str) -> ImportError:
+def missing_package(needs: str, package: str) -> ImportError:
     return ImportError(
         f"{needs} {package}; install the extra: pip install '.[images]' in the folder of the "
         "sources."

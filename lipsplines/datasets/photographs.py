@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lipsplines.datasets.image_sets import Images, _missing
+from lipsplines.datasets.image_sets import Images, missing_package
 
 __all__ = ["PHOTOGRAPHS", "phantom", "photographs"]
 
@@ -77,7 +77,7 @@ def phantom(side: int = 256) -> NDArray[np.float32]:
     try:
         from skimage import data, transform
     except ImportError:
-        raise _missing("The phantom needs", "scikit-image") from None
+        raise missing_package("The phantom needs", "scikit-image") from None
     resized = transform.resize(data.shepp_logan_phantom(), (side, side), anti_aliasing=True)
     return resized.clip(0, 1).astype(np.float32)
 
@@ -87,7 +87,7 @@ def _grey(name: str) -> NDArray[np.float32]:
         from skimage import color, data
         from sklearn.datasets import load_sample_image
     except ImportError as error:
-        raise _missing("Photographs need", str(error.name)) from None
+        raise missing_package("Photographs need", str(error.name)) from None
     if name in OF_SCIKIT_LEARN:
         picture = load_sample_image(f"{name}.jpg")
     elif name == "motorcycle":

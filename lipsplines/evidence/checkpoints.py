@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from lipsplines.evidence.provenance import code_fingerprint
-from lipsplines.evidence.records import CorruptRecordWarning, _write_atomically, identity
+from lipsplines.evidence.records import CorruptRecordWarning, identity
+from lipsplines.files import write_atomically
 
 __all__ = ["Checkpoint"]
 
@@ -115,7 +116,7 @@ class Checkpoint:
         from safetensors.torch import save
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(self.path, save(tensors, {KEY: header}))
+        write_atomically(self.path, save(tensors, {KEY: header}))
         self.written = self.clock()
         return True
 

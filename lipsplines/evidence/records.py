@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 
+from lipsplines.files import refuse_constant, write_atomically
+
 __all__ = [
     "CorruptRecordWarning",
     "Record",
@@ -226,14 +228,14 @@ class Store:
         content = {part: getattr(record, part) for part in PARTS}
         if tensors is not None:
             beside = path.with_suffix(".safetensors")
-            _write_atomically(beside, tensors)
+            write_atomically(beside, tensors)
             content["tensors"] = {
                 "file": beside.name,
                 "sha256": hashlib.sha256(tensors).hexdigest(),
             }
         content["digest"] = identity(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-        _write_atomically(path, (text + "\n").encode())
+        write_atomically(path, (text + "\n").encode())
         return path
 
     def tensors(self, record: Record) -> dict[str, torch.Tensor]:
@@ -287,7 +289,7 @@ class Store:
             return None
 
     def _read(self, path: Path) -> Record:
-        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=refuse_constant)
         if not isinstance(content, dict) or not all(
             isinstance(content.get(part), dict) for part in PARTS
         ):
@@ -313,24 +315,6 @@ class Store:
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise ValueError(f"{name} does not match the SHA-256 in the record")
         return data
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds {name}")
 
 
 def _numbers(content: Any) -> Iterator[float]:

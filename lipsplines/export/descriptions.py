@@ -16,19 +16,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import (
-    Absolute,
-    GroupSort,
-    Householder,
-    LinearSpline,
-    LipschitzPReLU,
-)
+from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.convolution import (
     CircularConvTranspose2d,
     OrthogonalConv2d,
     OrthogonalConvTranspose2d,
 )
 from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["build", "description"]
 

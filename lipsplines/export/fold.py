@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines.nn.activations import LinearSpline, LipschitzPReLU
+from lipsplines.nn.activations import LipschitzPReLU
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["fold"]
 

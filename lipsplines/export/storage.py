@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines._version import __version__
-from lipsplines.evidence.records import _refuse_constant, _write_atomically
 from lipsplines.export.descriptions import build, description
+from lipsplines.files import refuse_constant, write_atomically
 
 __all__ = ["description", "load_model", "read_header", "save_model"]
 
@@ -91,7 +91,7 @@ def save_model(
     except (TypeError, ValueError) as error:
         raise TypeError(f"metadata must be what JSON can hold ({error}).") from None
     header["sha256"] = _digest(header, tensors)
-    _write_atomically(Path(path), safetensors.torch.save(tensors, {KEY: json.dumps(header)}))
+    write_atomically(Path(path), safetensors.torch.save(tensors, {KEY: json.dumps(header)}))
     return Path(path)
 
 
@@ -191,7 +191,7 @@ def _header(file: Any) -> dict[str, Any]:
             "safetensors.torch.load_file."
         )
     try:
-        header = json.loads(text, parse_constant=_refuse_constant)
+        header = json.loads(text, parse_constant=refuse_constant)
     except RecursionError:
         raise ValueError("its description is nested too deeply.") from None
     if not isinstance(header, dict) or type(header.get("format")) is not int:

@@ -156,7 +156,7 @@ class FourierSampling(LinearOperator):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FourierSampling:
         """The same operator on another device; it has no precision of its own."""
-        _checked_precision(dtype)
+        checked_precision(dtype)
         return FourierSampling(self.mask.to(device))
 
 
@@ -228,7 +228,7 @@ class CoilSampling(LinearOperator):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> CoilSampling:
         """The same operator on another device or with sensitivities of another precision."""
-        kind = (_checked_precision(dtype) or self.dtype).to_complex()
+        kind = (checked_precision(dtype) or self.dtype).to_complex()
         return CoilSampling(self.mask.to(device), self.sensitivities.to(device, kind))
 
 
@@ -288,7 +288,7 @@ def _checked_mask(mask: Tensor) -> Tensor:
     return chosen
 
 
-def _checked_precision(dtype: torch.dtype | None) -> torch.dtype | None:
+def checked_precision(dtype: torch.dtype | None) -> torch.dtype | None:
     if dtype is not None and dtype not in PRECISIONS:
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}.")
     return dtype

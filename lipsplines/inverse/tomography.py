@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipsplines.inverse.operators import LinearOperator, _checked_precision, check_data
+from lipsplines.inverse.operators import LinearOperator, check_data, checked_precision
 
 __all__ = ["ParallelBeam", "filtered_back_projection"]
 
@@ -88,7 +88,7 @@ class ParallelBeam(LinearOperator):
         if not (math.isfinite(self.bin_width) and self.bin_width > 0):
             raise ValueError(f"bin_width must be positive and finite, got {bin_width}.")
         self.matrix, self.transposed, row_sum, column_sum = _strip_matrices(
-            side, self.angles, detectors, self.bin_width, _checked_precision(dtype)
+            side, self.angles, detectors, self.bin_width, checked_precision(dtype)
         )
         super().__init__(
             (side, side),
@@ -115,7 +115,7 @@ class ParallelBeam(LinearOperator):
     ) -> ParallelBeam:
         """The same operator on another device or with its entries rounded to another precision."""
         moved = copy.copy(self)
-        moved.dtype = _checked_precision(dtype) or self.dtype
+        moved.dtype = checked_precision(dtype) or self.dtype
         moved.matrix = self.matrix.to(device, moved.dtype)
         moved.transposed = self.transposed.to(device, moved.dtype)
         return moved

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lipsplines.arguments import check_positive, pair
+
 __all__ = [
     "convolution_matrix",
     "convolution_norm_bound",
@@ -118,9 +120,9 @@ def convolution_norm_bound(
     """
     _check_padding(padding)
     if padding == "zeros":
-        kernel_sides = _check_kernel(kernel)
-        sides = _pair(size)
-        _check_positive("stride", stride)
+        kernel_sides = check_kernel(kernel)
+        sides = pair(size)
+        check_positive("stride", stride)
         extended = (n + k - 1 for n, k in zip(sides, kernel_sides, strict=True))
         size = tuple(stride * math.ceil(n / stride) for n in extended)
     return convolution_singular_values(kernel, size, stride)[0]
@@ -159,8 +161,8 @@ def patch_norm_bound(kernel: Tensor, stride: int = 1) -> Tensor:
     >>> round(patch_norm_bound(difference).item(), 4)
     2.0
     """
-    sides = _check_kernel(kernel)
-    _check_positive("stride", stride)
+    sides = check_kernel(kernel)
+    check_positive("stride", stride)
     _check_finite(kernel)
     patches = math.prod(math.ceil(side / stride) for side in sides)
     return math.sqrt(patches) * torch.linalg.matrix_norm(kernel.flatten(1), 2)
@@ -247,7 +249,7 @@ def power_iteration(
     (torch.Size([5]), True)
     """
     height, width = _sides(kernel, size, 1)
-    _check_positive("steps", steps)
+    check_positive("steps", steps)
     before = [(side - 1) // 2 for side in kernel.shape[2:]]
     after = [side // 2 for side in kernel.shape[2:]]
     adjoint = kernel.transpose(0, 1).flip(2, 3)
@@ -272,9 +274,9 @@ def _convolve(
 
 
 def _sides(kernel: Tensor, size: int | tuple[int, int], stride: int) -> tuple[int, int]:
-    kernel_sides = _check_kernel(kernel)
-    height, width = _pair(size)
-    _check_positive("stride", stride)
+    kernel_sides = check_kernel(kernel)
+    height, width = pair(size)
+    check_positive("stride", stride)
     if height < kernel_sides[0] or width < kernel_sides[1]:
         raise ValueError(
             f"The kernel, {kernel_sides[0]} x {kernel_sides[1]}, is larger than the image, "
@@ -283,15 +285,7 @@ def _sides(kernel: Tensor, size: int | tuple[int, int], stride: int) -> tuple[in
     return height, width
 
 
-def _pair(size: int | tuple[int, int], name: str = "size") -> tuple[int, int]:
-    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(f"{name} is one number or a pair, one for each side, got {size!r}.")
-    _check_positive(name, *sides)
-    return sides
-
-
-def _check_kernel(kernel: Tensor) -> tuple[int, int]:
+def check_kernel(kernel: Tensor) -> tuple[int, int]:
     if kernel.dim() != 4 or not kernel.numel():
         raise ValueError(
             f"A kernel has shape (c_out, c_in, k_1, k_2), none zero, got {tuple(kernel.shape)}."
@@ -307,9 +301,3 @@ def _check_finite(kernel: Tensor) -> None:
 def _check_padding(padding: str) -> None:
     if padding not in PADDINGS:
         raise ValueError(f"Unknown padding {padding!r}; choose 'circular' or 'zeros'.")
-
-
-def _check_positive(name: str, *values: int) -> None:
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be positive integers, got {value!r}.")

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from lipsplines.arguments import pair
 from lipsplines.linear import orthogonal_kernels as kernels
-from lipsplines.linear.convolutions import _pair
 
 __all__ = ["UNIT_ROUNDOFF", "kernel_norm_bound", "matrix_norm_bound"]
 
@@ -101,8 +101,8 @@ def kernel_norm_bound(
     matrix ``G(w) = K(w) K(w)^*`` (or ``K^* K``, the smaller) is known on a grid of ``N``
     frequencies along each axis. For every unit vector ``v``, ``v^* (G(w) - m I) v`` is a real
     trigonometric polynomial of degree ``d = k - 1`` along each axis; between the points of a grid
-    with ``N > 2 d`` it exceeds their largest magnitude at most ``1 / cos(pi d / N)`` times along each
-    (Ehlich and Zeller 1964). Hence, for every ``m >= 0``,
+    with ``N > 2 d`` it exceeds their largest magnitude at most ``1 / cos(pi d / N)`` times along
+    each (Ehlich and Zeller 1964). Hence, for every ``m >= 0``,
     ``|K|^2 <= m + max |G - m I| / prod cos(pi d / N)``: tight where ``G`` varies little, to
     rounding for an orthogonal convolution. The grid is refined until the factor costs less than
     1e-6, or to the size that seconds allow.
@@ -123,17 +123,17 @@ def kernel_norm_bound(
     float
         In float64 within about 1e-10 of the supremum where the grid is fine enough.
     """
-    strides = _pair(stride, "stride")
+    strides = pair(stride, "stride")
     blocks = kernels.polyphase_kernel(kernel.detach().double(), strides)
     if not bool(blocks.isfinite().all()):
         raise ValueError("kernel_norm_bound needs finite entries.")
     own = None
     if torus is not None:
-        if any(side % s for side, s in zip(_pair(torus, "torus"), strides, strict=True)):
+        if any(side % s for side, s in zip(pair(torus, "torus"), strides, strict=True)):
             raise ValueError(
                 f"The sides of the torus must be multiples of the strides {strides}, got {torus!r}."
             )
-        own = [side // s for side, s in zip(_pair(torus, "torus"), strides, strict=True)]
+        own = [side // s for side, s in zip(pair(torus, "torus"), strides, strict=True)]
     if not bool(blocks.any()):
         return 0.0
     blocks, exponent = _scaled(blocks)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lipsplines.arguments import check_positive, pair
 from lipsplines.linear import matrices
-from lipsplines.linear.convolutions import _check_kernel, _check_positive, _pair
+from lipsplines.linear.convolutions import check_kernel
 
 __all__ = [
     "block_orthogonal_kernel",
@@ -114,8 +115,8 @@ def compose_kernels(second: Tensor, first: Tensor) -> Tensor:
     Tensor
         Shape ``(c_out, c_in, k_1 + t_1 - 1, k_2 + t_2 - 1)``.
     """
-    _check_kernel(second)
-    _check_kernel(first)
+    check_kernel(second)
+    check_kernel(first)
     if second.shape[1] != first.shape[0]:
         raise ValueError(
             f"A kernel of shape {tuple(second.shape)} cannot follow one of shape "
@@ -147,8 +148,8 @@ def random_block_orthogonal_kernel(
     Tensor
         Shape ``(out_channels, in_channels, kernel_size, kernel_size)``.
     """
-    _check_positive("out_channels, in_channels, kernel_size", out_channels, in_channels)
-    _check_positive("kernel_size", kernel_size)
+    check_positive("out_channels, in_channels, kernel_size", out_channels, in_channels)
+    check_positive("kernel_size", kernel_size)
 
     def orthonormal(*shape: int) -> Tensor:
         return torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
@@ -185,8 +186,8 @@ def strided_kernel(kernel: Tensor, stride: int) -> Tensor:
     ValueError
         If the number of input channels is no multiple of ``s^2``.
     """
-    _check_kernel(kernel)
-    _check_positive("stride", stride)
+    check_kernel(kernel)
+    check_positive("stride", stride)
     if kernel.shape[1] % stride**2:
         raise ValueError(
             f"With stride {stride} the number of input channels must be a multiple of "
@@ -213,8 +214,8 @@ def polyphase_kernel(kernel: Tensor, stride: int | tuple[int, int]) -> Tensor:
     Tensor
         Shape ``(c_out, s_1 s_2 c_in, ceil(k_1 / s_1), ceil(k_2 / s_2))``.
     """
-    sides = _check_kernel(kernel)
-    strides = _pair(stride, "stride")
+    sides = check_kernel(kernel)
+    strides = pair(stride, "stride")
     rows, columns = (-side % s for side, s in zip(sides, strides, strict=True))
     padded = functional.pad(kernel, (0, columns, 0, rows))
     phases = padded.unflatten(3, (-1, strides[1])).unflatten(2, (-1, strides[0]))

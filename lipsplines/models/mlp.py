@@ -7,14 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from lipsplines.nn.activations import (
-    Absolute,
-    GroupSort,
-    Householder,
-    LinearSpline,
-    LipschitzPReLU,
-)
+from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation", "spline_tensors"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from lipsplines.nn.activations import _positive_integer
+from lipsplines.arguments import positive_integer
 from lipsplines.nn.block_orthogonal import BlockOrthogonal
 
 __all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
@@ -99,8 +99,8 @@ class OrthogonalConv2d(nn.Conv2d):
         device=None,
         dtype=None,
     ) -> None:
-        in_channels = _positive_integer("in_channels", in_channels)
-        out_channels = _positive_integer("out_channels", out_channels)
+        in_channels = positive_integer("in_channels", in_channels)
+        out_channels = positive_integer("out_channels", out_channels)
         side, step = _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode)
         if isinstance(padding, str):
             if padding not in ("same", "valid") or (padding == "same" and step != 1):
@@ -275,8 +275,8 @@ class OrthogonalConvTranspose2d(CircularConvTranspose2d):
         device=None,
         dtype=None,
     ) -> None:
-        in_channels = _positive_integer("in_channels", in_channels)
-        out_channels = _positive_integer("out_channels", out_channels)
+        in_channels = positive_integer("in_channels", in_channels)
+        out_channels = positive_integer("out_channels", out_channels)
         side, step = _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode)
         options = {"bias": bias, "device": device, "dtype": dtype}
         if padding_mode == "circular":

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lipsplines.arguments import positive_integer
 from lipsplines.linear import matrices, polar
-from lipsplines.nn.activations import _positive_integer
 from lipsplines.nn.caching import constrained
 
 __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
@@ -39,7 +39,7 @@ class Bjorck(nn.Module):
 
     def __init__(self, iterations: int) -> None:
         super().__init__()
-        self.iterations = _positive_integer("iterations", iterations)
+        self.iterations = positive_integer("iterations", iterations)
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):
@@ -57,7 +57,7 @@ class SpectralNormalization(nn.Module):
 
     def __init__(self, squarings: int = 10) -> None:
         super().__init__()
-        self.squarings = _positive_integer("squarings", squarings)
+        self.squarings = positive_integer("squarings", squarings)
 
     def forward(self, weight: Tensor) -> Tensor:
         with without_autocast(weight):

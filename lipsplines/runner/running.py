@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lipsplines.evidence.records import Store, _write_atomically, identity
+from lipsplines.evidence.records import Store, identity
+from lipsplines.files import write_atomically
 from lipsplines.runner.base import Settings
 
 __all__ = ["INTERVAL", "STALE", "announced", "running_identities"]
@@ -37,7 +38,7 @@ def announced(store: Store, group: Sequence[Settings]) -> Iterator[Path]:
     data = (json.dumps(content) + "\n").encode()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, data)
+        write_atomically(path, data)
     done = threading.Event()
     thread = threading.Thread(target=_refresh, args=(path, done), daemon=True)
     thread.start()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines.models.mlp import make_activation
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.splines.piecewise import PiecewiseLinear
 
 __all__ = [

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from lipsplines.nn.activations import Absolute, LinearSpline, LipschitzPReLU
+from lipsplines.nn.activations import Absolute, LipschitzPReLU
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.splines.piecewise import PiecewiseLinear, interpolant
 
 __all__ = [

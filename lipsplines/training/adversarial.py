@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.models.digits import Generator
-from lipsplines.nn.activations import tv2
 from lipsplines.nn.caching import constrain_once
+from lipsplines.nn.linear_spline import tv2
 from lipsplines.training.regression import parameter_groups, random_stream
 from lipsplines.training.stepwise import Batches, Training
 

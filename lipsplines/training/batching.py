@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import parametrize
 
-from lipsplines.nn.activations import LinearSpline, tv2
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.linear import Bjorck, Polar, SpectralNormalization
+from lipsplines.nn.linear_spline import LinearSpline, tv2
 
 __all__ = ["BatchedLoss"]
 

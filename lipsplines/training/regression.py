@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state
 
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.training.batching import BatchedLoss
 from lipsplines.training.tracing import trace
 

@@ -19,8 +19,8 @@ from lipsplines.experiments.denoising.patches import IMAGES, DenoisingImages, Pa
 from lipsplines.experiments.denoising.tables import quality_table
 from lipsplines.measures.image_quality import psnr, ssim
 from lipsplines.models.denoisers import build_denoiser
-from lipsplines.nn.activations import LinearSpline, tv2
 from lipsplines.nn.caching import constrain_once
+from lipsplines.nn.linear_spline import LinearSpline, tv2
 from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
 from lipsplines.splines import effective_regions
 from lipsplines.training.regression import build_models, parameter_groups, random_stream

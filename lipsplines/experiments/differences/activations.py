@@ -11,7 +11,8 @@ from lipsplines import splines
 from lipsplines.datasets import TARGETS_1D
 from lipsplines.experiments.differences.cases import Effect, Found, difference
 from lipsplines.experiments.differences.fits import median_error
-from lipsplines.nn.activations import Householder, LinearSpline, LipschitzPReLU
+from lipsplines.nn.activations import Householder, LipschitzPReLU
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.splines.plain import evaluate_plainly
 
 __all__ = ["evaluate_by_clamped_input", "evaluate_here", "scaled_spline"]

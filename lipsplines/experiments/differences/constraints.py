@@ -216,7 +216,7 @@ def initialisation(profile: str, seed: int) -> Found:
 
 
 def _accepts_unknown() -> float:
-    from lipsplines.nn.activations import LinearSpline
+    from lipsplines.nn.linear_spline import LinearSpline
 
     try:
         LinearSpline(1, init="no such start")

@@ -14,8 +14,8 @@ from lipsplines.linear import matrices
 from lipsplines.linear import orthogonal_kernels as kernels
 from lipsplines.linear.convolutions import convolution_singular_values
 from lipsplines.linear.polar import polar_factor
-from lipsplines.nn.activations import LinearSpline
 from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__: list[str] = []
 

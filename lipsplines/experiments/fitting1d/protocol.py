@@ -15,7 +15,7 @@ from lipsplines.datasets import TARGETS_1D, target_1d
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments.fitting1d.tables import text
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import LinearSpline, tv2
+from lipsplines.nn.linear_spline import LinearSpline, tv2
 from lipsplines.runner.base import Experiment, Outcome, Settings
 from lipsplines.training.regression import build_models, fit_regression
 

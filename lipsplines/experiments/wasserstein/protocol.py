@@ -17,7 +17,7 @@ from lipsplines.experiments.digits.sample_pairs import KNOWN, Samples, known_pai
 from lipsplines.experiments.wasserstein.tables import text
 from lipsplines.measures.transport import held_out_estimate, wasserstein
 from lipsplines.models.mlp import spline_tensors
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
 from lipsplines.training.adversarial import CriticTraining, values_of
 

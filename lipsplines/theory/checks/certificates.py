@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from lipsplines.certify import bounds as certify
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import LinearSpline
 from lipsplines.nn.linear import OrthogonalLinear
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
@@ -22,7 +22,7 @@ from lipsplines.theory.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.theory.checks.layers import _norm, _randn
+from lipsplines.theory.checks.layers import largest_singular_value, random_normal
 from lipsplines.training.regression import build_models
 
 PAGE = "layers_and_training"
@@ -42,9 +42,9 @@ def certificate(profile: str, seed: int) -> list[Measurement]:
     _, finer = certify.lipschitz_bounds(_spline_network(seed, torch.float32, 101))
     quotient = _largest_quotient(double, seed)
     shapes = [(1, 1), (3, 5), (8, 8), (6, 4)] * (1 if profile == "smoke" else 5)
-    margins = [_margin_in_40_digits(_randn(seed + k, *s)) for k, s in enumerate(shapes)]
-    large = _randn(seed, 128, 96) if profile == "smoke" else _randn(seed, 1024, 784)
-    above = certify.matrix_norm_bound(large) / _norm(large) - 1
+    margins = [_margin_in_40_digits(random_normal(seed + k, *s)) for k, s in enumerate(shapes)]
+    large = random_normal(seed, 128, 96) if profile == "smoke" else random_normal(seed, 1024, 784)
+    above = certify.matrix_norm_bound(large) / largest_singular_value(large) - 1
     return [
         at_most("hi − 1, float64", upper - 1, 1e-11),
         at_most("hi − 1, stored in float32", stored - 1, 1e-5),
@@ -98,7 +98,7 @@ def margins(profile: str, seed: int) -> list[Measurement]:
     2-16-16-4, must give one class to all points on the sphere of the certified radius.
     """
     (linear,) = build_models(lambda: OrthogonalLinear(6, 4, iterations=40).double(), [seed])
-    x = _randn(seed, 20, 6)
+    x = random_normal(seed, 20, 6)
     with torch.no_grad():
         logits, weight = linear(x), linear.weight
         gaps = logits.max(1, keepdim=True).values - logits
@@ -108,7 +108,10 @@ def margins(profile: str, seed: int) -> list[Measurement]:
         by_bound = certify.certified_radius(logits, certify.matrix_norm_bound(weight))
     (network,) = build_models(lambda: MLP((2, 16, 16, 4), "spline-absolute").double(), [seed])
     _, upper = certify.lipschitz_bounds(network)
-    points, angles = _randn(seed, 200, 2), torch.arange(64, dtype=torch.float64) * (math.pi / 32)
+    points, angles = (
+        random_normal(seed, 200, 2),
+        torch.arange(64, dtype=torch.float64) * (math.pi / 32),
+    )
     circle = torch.stack((angles.cos(), angles.sin()), 1)
     with torch.no_grad():
         logits = network(points)
@@ -134,12 +137,12 @@ def _spline_network(seed: int, dtype: torch.dtype, num_coefficients: int = 21) -
     for index, module in enumerate(model):
         if isinstance(module, LinearSpline):
             with torch.no_grad():
-                module.coefficients += 0.03 * _randn(seed + index, 32, num_coefficients)
+                module.coefficients += 0.03 * random_normal(seed + index, 32, num_coefficients)
     return model.to(dtype)
 
 
 def _largest_quotient(model: nn.Module, seed: int) -> float:
-    ends = 3 * _randn(seed, 2000, 2, 10)
+    ends = 3 * random_normal(seed, 2000, 2, 10)
     points = torch.lerp(
         ends[:, :1], ends[:, 1:], torch.linspace(0, 1, 9, dtype=ends.dtype)[:, None]
     )
@@ -172,8 +175,8 @@ def _excess_at(model: nn.Module, distance: float, seed: int) -> float:
     Points and outputs are those of the model's precision; their differences are exact enough.
     """
     dtype = next(model.parameters()).dtype
-    x = 2 * _randn(seed, 4096, 16).float()
-    y = (x + distance * functional.normalize(_randn(seed + 1, 4096, 16))).float()
+    x = 2 * random_normal(seed, 4096, 16).float()
+    y = (x + distance * functional.normalize(random_normal(seed + 1, 4096, 16))).float()
     with torch.no_grad():
         change = (model(x.to(dtype)).double() - model(y.to(dtype)).double()).norm(dim=1)
     apart = (x.double() - y.double()).norm(dim=1)

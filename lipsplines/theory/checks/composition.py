@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipsplines import splines
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,

@@ -21,7 +21,7 @@ from lipsplines.theory.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.theory.checks.layers import _norm, _randn
+from lipsplines.theory.checks.layers import largest_singular_value, random_normal
 
 PAGE = "convolutions"
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -41,15 +41,15 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
     off = {dtype: [] for dtype in TOLERANCES}
     inverses = []
     for m, n, power in itertools.product(sides, sides, range(-3, 9)):
-        weight = 10.0**power * _randn(seed + 41 * m + n, m, n)
+        weight = 10.0**power * random_normal(seed + 41 * m + n, m, n)
         for dtype, found in off.items():
             values = torch.linalg.svdvals(matrices.cayley(weight.to(dtype)).double())
             found.append((values - 1).abs().max())
         if m >= n and power <= 4:
             square, rest = weight[:n], weight[n:]
             matrix = torch.eye(n, dtype=weight.dtype) + square - square.mT + rest.mT @ rest
-            inverses.append(_norm(torch.linalg.inv(matrix)))
-    point = _randn(seed, 7, 1)
+            inverses.append(largest_singular_value(torch.linalg.inv(matrix)))
+    point = random_normal(seed, 7, 1)
     square = point[1:].square().sum()
     stereographic = torch.cat((1 - square.view(1, 1), -2 * point[1:])) / (1 + square)
     starts = torch.linspace(0, math.sqrt(3), 1001, dtype=torch.float64)
@@ -108,8 +108,8 @@ def orthogonal_convolutions(profile: str, seed: int) -> list[Measurement]:
                         into, out, side, step, pad, bias=False, padding_mode=mode, dtype=dtype
                     )
                     if changed:
-                        _disturb(layer, 3.0, generator)
-                    values = torch.linalg.svdvals(_dense(layer, (into, *size)).mT)
+                        disturbed(layer, 3.0, generator)
+                    values = torch.linalg.svdvals(dense_matrix(layer, (into, *size)).mT)
                     above.append(values[0] - 1)
                     wide = out <= (into if name == "k < s" else step**2 * into)
                     if name == "circular" or (wide and name != "zeros"):
@@ -141,7 +141,7 @@ def transposed_twins(profile: str, seed: int) -> list[Measurement]:
             for into, out in ((1, 5), (3, 2)):
                 options = {"bias": False, "padding_mode": mode, "dtype": torch.float64}
                 layer = OrthogonalConv2d(into, out, side, step, pad, **options)
-                _disturb(layer, 1.0, generator)
+                disturbed(layer, 1.0, generator)
                 outputs = [(n + 2 * pad - side) // step + 1 for n in size]
                 extra = [
                     n - ((m - 1) * step - 2 * pad + side)
@@ -153,7 +153,10 @@ def transposed_twins(profile: str, seed: int) -> list[Measurement]:
                     out, into, side, step, pad, tuple(extra), **options
                 )
                 twin.load_state_dict(layer.state_dict())
-                matrix, adjoint = _dense(layer, (into, *size)), _dense(twin, (out, *outputs))
+                matrix, adjoint = (
+                    dense_matrix(layer, (into, *size)),
+                    dense_matrix(twin, (out, *outputs)),
+                )
                 apart.append((matrix.mT - adjoint).abs().max())
                 values = torch.linalg.svdvals(adjoint)
                 above.append(values[0] - 1)
@@ -178,7 +181,7 @@ def grid_bound(profile: str, seed: int) -> list[Measurement]:
     over, excess, own = [], [], []
     for position, (side, step) in enumerate(itertools.product((1, 2, 3, 4, 5), (1, 2))):
         channels = 1 + torch.tensor([seed + position, 3 * position]) % 4
-        kernel = _randn(seed + position, *channels.tolist(), side, side)
+        kernel = random_normal(seed + position, *channels.tolist(), side, side)
         bound = norms.kernel_norm_bound(kernel, step)
         fitting = [n for n in sizes if n >= side]
         exact = [
@@ -208,7 +211,7 @@ def _between_the_points(seed: int, count: int) -> list[Measurement]:
     found = []
     fine = torch.arange(4096, dtype=torch.float64) * (2 * math.pi / 4096)
     for degree in range(1, 7):
-        cosines, sines = _randn(seed + degree, 2, count, degree + 1)
+        cosines, sines = random_normal(seed + degree, 2, count, degree + 1)
         waves = torch.arange(degree + 1, dtype=torch.float64)[:, None]
 
         def values(t: Tensor, cosines=cosines, sines=sines, waves=waves) -> Tensor:
@@ -228,7 +231,7 @@ def _between_the_points(seed: int, count: int) -> list[Measurement]:
     ]
 
 
-def _disturb(module: nn.Module, size: float, generator: torch.Generator) -> None:
+def disturbed(module: nn.Module, size: float, generator: torch.Generator) -> None:
     """Add random numbers to all parameters."""
     with torch.no_grad():
         for parameter in module.parameters():
@@ -236,7 +239,7 @@ def _disturb(module: nn.Module, size: float, generator: torch.Generator) -> None
             parameter += size * noise.to(parameter.dtype)
 
 
-def _dense(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+def dense_matrix(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """Matrix of a linear module without bias, in float64: the images of the unit vectors."""
     dtype = next((p.dtype for p in module.parameters()), torch.float64)
     entries = math.prod(shape)

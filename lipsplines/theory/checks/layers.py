@@ -32,7 +32,7 @@ def bjorck_iteration(profile: str, seed: int) -> list[Measurement]:
     `matrices.bjorck` gives each iterate; ``E = I - X X^T`` must obey ``E' = 3/4 E^2 + 1/4 E^3``.
     Then the steps alone, without the start that the library chooses, from norm 2 on.
     """
-    weight = _randn(seed, 30, 50)
+    weight = random_normal(seed, 30, 50)
     iterates = [matrices.bjorck(weight, k) for k in range(1, 25)]
     residuals = [torch.eye(30, dtype=x.dtype) - x @ x.mT for x in iterates]
     errors = [
@@ -45,16 +45,24 @@ def bjorck_iteration(profile: str, seed: int) -> list[Measurement]:
     ones = torch.full((8, 8), 2.5, dtype=torch.float64)
     steps = 5 if profile == "smoke" else 40
     return [
-        at_most("norm − 1, largest of all steps", largest(map(_norm, iterates)) - 1, 1e-14),
+        at_most(
+            "norm − 1, largest of all steps",
+            largest(map(largest_singular_value, iterates)) - 1,
+            1e-14,
+        ),
         at_most("residual − its recursion, at every step", largest(errors), 1e-12),
         observed("last residual above 1e-12", min(s for s in sizes if s > 1e-12)),
         at_most("residual after 24 steps", sizes[-1], 1e-12),
         at_most(
             "norm − 1 from a start of norm 2, largest of all steps",
-            largest(_norm(_steps(from_two.mT, k)) for k in range(1, steps)) - 1,
+            largest(largest_singular_value(_steps(from_two.mT, k)) for k in range(1, steps)) - 1,
             1e-14,
         ),
-        at_most("norm − 1 for 2.5 in all entries, 8 x 8", _norm(matrices.bjorck(ones)) - 1, 1e-14),
+        at_most(
+            "norm − 1 for 2.5 in all entries, 8 x 8",
+            largest_singular_value(matrices.bjorck(ones)) - 1,
+            1e-14,
+        ),
         close(
             "finite entries there when started at W / √(mn)",
             _steps(ones / 8, 15).isfinite().sum().item(),
@@ -104,7 +112,7 @@ def all_singular_values(profile: str, seed: int) -> list[Measurement]:
     ]
     errors = []
     for index, (out, into, sides, size, stride) in enumerate(shapes):
-        kernel = _randn(seed + index, out, into, *sides)
+        kernel = random_normal(seed + index, out, into, *sides)
         matrix = convolutions.convolution_matrix(kernel, size, stride)
         values = convolutions.convolution_singular_values(kernel, size, stride)
         errors.append((values - torch.linalg.svdvals(matrix)).abs().max())
@@ -123,14 +131,14 @@ def zero_padding(profile: str, seed: int) -> list[Measurement]:
     generator = torch.Generator().manual_seed(seed)
     for trial in range(trials):
         out, into, side, more = torch.randint(0, 3, (4,), generator=generator).tolist()
-        kernel = _randn(seed + trial, out + 1, into + 1, side + 2, side + 2)
+        kernel = random_normal(seed + trial, out + 1, into + 1, side + 2, side + 2)
         size = side + 2 + more
         norm, bound, circular = _zero_padded(kernel, size)
         excess.append(norm - bound)
         above_circular += norm > circular
         matrix = convolutions.convolution_matrix(kernel, size, 2, "zeros")
         bound = convolutions.convolution_norm_bound(kernel, size, 2).item()
-        strided_excess.append(_norm(matrix) - bound)
+        strided_excess.append(largest_singular_value(matrix) - bound)
     difference = torch.tensor([[[[1.0, -2.0, 1.0]]]], dtype=torch.float64)
     norm, bound, circular = _zero_padded(difference, (1, 5))
     return [
@@ -168,7 +176,7 @@ def strided_kernels(profile: str, seed: int) -> list[Measurement]:
         at_most("largest norm − 2", largest(norms.values()) - 2, 1e-12),
         at_most("norm − patch bound", largest(over_bound), 1e-12),
         *(close(f"1 to {c} channels (tall)", norms[c, 1], 2, 1e-12) for c in (16, 64)),
-        close("1 to 16 channels, zero padding", _norm(padded), 2, 1e-12),
+        close("1 to 16 channels, zero padding", largest_singular_value(padded), 2, 1e-12),
         close("constant kernel 1/4", _circular_norm(constant, 2), 2, 1e-12),
         close(
             "3 x 3, stride 1, 1 to 9",
@@ -202,9 +210,9 @@ def block_orthogonal(profile: str, seed: int) -> list[Measurement]:
             above.append(padded[0])
             below.append(padded[-1])
             width = max(out, into)
-            weights = _randn(seed, 2 * (side - 1), width, width // 2)
+            weights = random_normal(seed, 2 * (side - 1), width, width // 2)
             kernel = kernels.block_orthogonal_kernel(
-                matrices.bjorck(_randn(seed, out, into), 3),
+                matrices.bjorck(random_normal(seed, out, into), 3),
                 kernels.symmetric_projector(weights, 3),
             )
             unconverged.append(_circular_norm(kernel))
@@ -223,7 +231,7 @@ def power_iteration(profile: str, seed: int) -> list[Measurement]:
     (Smoke: 8 channels, 16 x 16 images, 30 steps.)
     """
     channels, size, steps = (8, 16, 30) if profile == "smoke" else (16, 32, 500)
-    kernel = _randn(seed, channels, channels, 3, 3)
+    kernel = random_normal(seed, channels, channels, 3, 3)
     norm = _circular_norm(kernel, size=size)
     generator = torch.Generator().manual_seed(seed)
     estimates = convolutions.power_iteration(kernel, size, steps, generator)
@@ -241,12 +249,12 @@ def power_iteration(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-def _randn(seed: int, *shape: int) -> Tensor:
+def random_normal(seed: int, *shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def _norm(matrix: Tensor) -> float:
+def largest_singular_value(matrix: Tensor) -> float:
     """Spectral norm; infinite for a matrix that is not finite."""
     return torch.linalg.svdvals(matrix)[0].item() if bool(matrix.isfinite().all()) else math.inf
 
@@ -274,7 +282,7 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
 
 def _zero_padded(kernel: Tensor, size: int | tuple[int, int]) -> tuple[float, float, float]:
     """Norm with zero padding, its bound, and the circular norm on the same image."""
-    norm = _norm(convolutions.convolution_matrix(kernel, size, 1, "zeros"))
+    norm = largest_singular_value(convolutions.convolution_matrix(kernel, size, 1, "zeros"))
     bounds = (
         convolutions.convolution_norm_bound(kernel, size, padding=p) for p in ("zeros", "circular")
     )
@@ -286,5 +294,5 @@ def _circular_norm(kernel: Tensor, stride: int = 1, size: int = 8) -> float:
 
 
 def _reshaped_orthonormal(seed: int, out: int, into: int, side: int) -> Tensor:
-    reshaped = matrices.bjorck(_randn(seed, out, into * side**2), 40)
+    reshaped = matrices.bjorck(random_normal(seed, out, into * side**2), 40)
     return reshaped.reshape(out, into, side, side)

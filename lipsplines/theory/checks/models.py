@@ -8,9 +8,10 @@ from torch.nn.utils import parametrize
 
 from lipsplines.certify import bounds as certify
 from lipsplines.export import fold as folding
-from lipsplines.nn.activations import GroupSort, LinearSpline, LipschitzPReLU
+from lipsplines.nn.activations import GroupSort, LipschitzPReLU
 from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
 from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
@@ -21,8 +22,8 @@ from lipsplines.theory.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.theory.checks.convolutions import PAGE, TOLERANCES, _dense, _disturb
-from lipsplines.theory.checks.layers import _norm, _randn
+from lipsplines.theory.checks.convolutions import PAGE, TOLERANCES, dense_matrix, disturbed
+from lipsplines.theory.checks.layers import largest_singular_value, random_normal
 
 
 @check("C4.b", "Certificates of models with branches", page=PAGE, cost=0.5)
@@ -36,7 +37,7 @@ def branches(profile: str, seed: int) -> list[Measurement]:
     model = _model(seed)
     bounds = certify.lipschitz_bounds(model, (2, 8, 8))
     count = 50 if profile == "smoke" else 500
-    x, directions = _randn(seed, 2, count, 2, 8, 8)
+    x, directions = random_normal(seed, 2, count, 2, 8, 8)
     lengths = torch.logspace(-3, 1, count, dtype=torch.float64) / directions.flatten(1).norm(dim=1)
     sampled = _quotients(model, x, x + lengths.view(-1, 1, 1, 1) * directions)
     first, second = bounds.points
@@ -47,7 +48,7 @@ def branches(profile: str, seed: int) -> list[Measurement]:
     ]
     below, above = [], []
     for map_ in linear:
-        norm = _norm(_dense(map_, (2, 6, 6)))
+        norm = largest_singular_value(dense_matrix(map_, (2, 6, 6)))
         lower, upper = certify.lipschitz_bounds(map_, (2, 6, 6))
         below.append(lower / norm)
         above.append(upper / norm)
@@ -77,7 +78,7 @@ def folded(profile: str, seed: int) -> list[Measurement]:
     for dtype in TOLERANCES:
         model = _model(seed).to(dtype)
         plain = folding.fold(model)
-        x = _randn(seed, count, 2, 8, 8).to(dtype).requires_grad_()
+        x = random_normal(seed, count, 2, 8, 8).to(dtype).requires_grad_()
         before, after = model(x), plain(x)
         gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (before, after)]
         apart = [(a - b).detach().abs().max() for a, b in ((before, after), gradients)]
@@ -113,13 +114,13 @@ def _model(seed: int) -> nn.Sequential:
         OrthogonalLinear(48, 5),
     ).double()
     generator = torch.Generator().manual_seed(seed)
-    _disturb(model, 0.05, generator)
+    disturbed(model, 0.05, generator)
     return model
 
 
 def _plain(seed: int, into: int, out: int, side: int, step: int, pad: int) -> nn.Conv2d:
     layer = nn.Conv2d(into, out, side, step, pad, bias=False, dtype=torch.float64)
-    layer.weight.data = _randn(seed, out, into, side, side) / side
+    layer.weight.data = random_normal(seed, out, into, side, side) / side
     return layer
 
 

@@ -17,8 +17,8 @@ from lipsplines.inverse.forward_backward import Map, averaged
 from lipsplines.linear import matrices as orthogonal
 from lipsplines.linear.convolutions import power_iteration
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import LinearSpline
 from lipsplines.nn.linear import OrthogonalLinear
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,

@@ -12,7 +12,7 @@ import torch
 from lipsplines import splines
 from lipsplines.certify import pruning
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import LinearSpline, tv2
+from lipsplines.nn.linear_spline import LinearSpline, tv2
 from lipsplines.theory.checks.base import Measurement, at_least, at_most, check, largest, observed
 from lipsplines.training.regression import build_models
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import GroupSort, Householder, LinearSpline
+from lipsplines.nn.activations import GroupSort, Householder
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.splines import decomposition
 from lipsplines.splines.piecewise import PiecewiseLinear
 from lipsplines.theory import expressivity

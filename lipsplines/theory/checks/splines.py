@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lipsplines import splines
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.splines.piecewise import interpolant
 from lipsplines.theory.checks.base import (
     Measurement,

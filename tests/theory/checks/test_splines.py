@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lipsplines import splines
-from lipsplines.nn.activations import LinearSpline
+from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.theory.checks import CHECKS, projections
 from lipsplines.theory.checks.projections import (
     least_squares_projection,
