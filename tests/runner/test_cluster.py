@@ -24,7 +24,7 @@ pytest.importorskip("distributed", reason="the extra 'cluster' is not installed"
 
 from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 STUB = TESTS / "stub_experiment.py"
 TIMEOUT = 40.0
 

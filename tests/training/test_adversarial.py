@@ -114,7 +114,7 @@ def test_a_training_that_is_killed_goes_on(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 sys.path[:0] = [sys.argv[2]]
-from test_adversarial import SETTINGS, critic_training
+from tests.training.test_adversarial import SETTINGS, critic_training
 from lipsplines.evidence.checkpoints import Checkpoint
 import torch
 torch.set_num_threads(1)
@@ -127,9 +127,9 @@ def advance_or_die():
 training.advance = advance_or_die
 training.run()
 """
-    path, here = tmp_path / "state", Path(__file__).parent
+    path, here = tmp_path / "state", Path(__file__).parents[2]
     command = [sys.executable, "-c", code, str(path), str(here)]
-    done = subprocess.run(command, cwd=here.parent, capture_output=True, check=False)
+    done = subprocess.run(command, cwd=here, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     resumed = critic_training(Checkpoint(path, SETTINGS))
     resumed.run()

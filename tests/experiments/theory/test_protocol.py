@@ -118,7 +118,8 @@ def test_the_text_of_a_check_has_verdict_figures_and_code(registered) -> None:
     assert "| \\|x\\|      |      0.5 |        ≤ 1 |  ✓ |" in table
     assert "| y          |     7.25 |          – |  – |" in table
     title, _, rest = code.partition("\n")
-    assert title == "````{dropdown} What exactly is computed: test_theory.py"
+    place = __name__.replace(".", "/")
+    assert title == f"````{{dropdown}} What exactly is computed: {place}.py"
     assert "`" not in title[4:]
     details, source, last = rest.split("\n```", 2)
     assert details == "They are given, see `code*`.\n"

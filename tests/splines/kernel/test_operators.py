@@ -17,6 +17,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from lipsplines import LinearSpline, splines
 from lipsplines.splines.kernel import operators
+from lipsplines.splines.plain import evaluate_plainly
 
 pytest.importorskip("numba", reason="the kernel of the processor needs Numba")
 from lipsplines.splines.kernel import cpu
@@ -55,7 +56,7 @@ def kernel(x: Tensor, coefficients: Tensor, scale: Tensor) -> Tensor:
 
 
 def plain(x: Tensor, coefficients: Tensor, scale: Tensor) -> Tensor:
-    return splines._evaluate_plainly(x, coefficients, scale, RANGE)
+    return evaluate_plainly(x, coefficients, scale, RANGE)
 
 
 def all_gradients(function: Callable, tensors: tuple[Tensor, ...], weights: Tensor) -> list[Tensor]:
