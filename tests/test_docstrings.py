@@ -22,6 +22,7 @@ PAGES = sorted((FOLDER.parent / "book" / "api").glob("*.md"))
 # Modules whose every function and class has an example; so have the names of the package itself.
 EXAMPLES = (
     "certify.bounds",
+    "certify.chains",
     "evidence.records",
     "evidence.statistics",
     "inverse.convergence",
@@ -45,7 +46,7 @@ EXAMPLES = (
 )
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
-    r"certify\.attained|training\.(batching|tracing)|splines\.kernel\.\w+|claims\.(rankings|tables)|arguments|files"
+    r"certify\.(attained|probes)|training\.(batching|tracing)|splines\.kernel\.\w+|claims\.(rankings|tables)|arguments|files"
     r"|theory\.checks(\.projections)?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )
 # What an example needs beside the packages of the experiments.

@@ -29,6 +29,7 @@ PRESENTATION = (
     "evidence/records",
     "evidence/statistics",
     "export/descriptions",
+    "export/known_modules",
     "export/storage",
     "pages/",
     "runner/cluster",

@@ -6,162 +6,25 @@ never runs anything that the description brings along.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from lipsplines.export.known_modules import CONTAINERS, KNOWN
 from lipsplines.models.mlp import MLP
-from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
-from lipsplines.nn.convolution import (
-    CircularConvTranspose2d,
-    OrthogonalConv2d,
-    OrthogonalConvTranspose2d,
-)
-from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
-from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["build", "description"]
 
 DEEPEST = 100
 MOST_LAYERS = 100_000  # that are applied, repetitions counted
-LARGEST_SIZE = 1_000_000
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 }
-
-
-def _integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _repetitions(value: Any) -> bool:
-    return _integer(value) and value <= 10_000
-
-
-def _number(value: Any) -> bool:
-    return _integer(value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _each(value: Any, smallest: int, largest: int) -> bool:
-    """Whether an integer, or each of a list, lies within limits that no model reaches."""
-    sizes = value if isinstance(value, list) else [value]
-    return all(_integer(size) and smallest <= size <= largest for size in sizes)
-
-
-def _sizes(value: Any) -> bool:
-    return _each(value, 0, LARGEST_SIZE)
-
-
-def _positive(value: Any) -> bool:
-    return _each(value, 1, LARGEST_SIZE)
-
-
-def _parts(value: Any) -> bool:
-    return _each(value, -1, LARGEST_SIZE)
-
-
-def _sides(value: Any) -> bool:
-    """Sides of the kernel of an orthogonal convolution, which is built shift by shift."""
-    return _each(value, 1, 255)
-
-
-def _padding(value: Any) -> bool:
-    return _sizes(value) or _text(value)
-
-
-def _optional(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or kind(value)
-
-
-def _optional_sizes(value: Any) -> bool:
-    return all(map(_optional(_positive), value if isinstance(value, list) else [value]))
-
-
-def _bounds(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_number, value))
-
-
-_LINEAR = {"in_features": _integer, "out_features": _integer, "bias": _flag}
-_CONVOLUTION = {
-    "in_channels": _integer,
-    "out_channels": _integer,
-    "kernel_size": _positive,
-    "stride": _positive,
-    "padding": _padding,
-    "bias": _flag,
-}
-_GENERAL = {"dilation": _positive, "groups": _integer, "padding_mode": _text}
-_TRANSPOSED = {**_CONVOLUTION, "padding": _sizes, "output_padding": _sizes}
-
-# The modules that a file may hold, with the kind of each argument of their constructors.
-KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
-    nn.Sequential: {},
-    Residual: {},
-    Averaged: {"weight": _number},
-    nn.Linear: _LINEAR,
-    OrthogonalLinear: {**_LINEAR, "iterations": _optional(_repetitions)},
-    SpectralLinear: {**_LINEAR, "squarings": _repetitions},
-    nn.Conv2d: {**_CONVOLUTION, **_GENERAL},
-    OrthogonalConv2d: {**_CONVOLUTION, **_GENERAL, "kernel_size": _sides},
-    nn.ConvTranspose2d: {**_TRANSPOSED, **_GENERAL},
-    CircularConvTranspose2d: _TRANSPOSED,
-    OrthogonalConvTranspose2d: {**_TRANSPOSED, **_GENERAL, "kernel_size": _sides},
-    LinearSpline: {
-        "num_activations": _integer,
-        "num_coefficients": _integer,
-        "range_": _number,
-        "init": _text,
-        "constraint": _optional(_text),
-        "slope_bounds": _bounds,
-        "scaling": _flag,
-    },
-    GroupSort: {"group_size": _integer, "dim": _integer},
-    Householder: {"num_activations": _integer},
-    LipschitzPReLU: {"num_parameters": _integer},
-    Absolute: {},
-    nn.ReLU: {"inplace": _flag},
-    nn.LeakyReLU: {"negative_slope": _number, "inplace": _flag},
-    nn.PReLU: {"num_parameters": _integer, "init": _number},
-    nn.Identity: {},
-    nn.Flatten: {"start_dim": _integer, "end_dim": _integer},
-    nn.Unflatten: {"dim": _integer, "unflattened_size": _parts},
-    nn.PixelShuffle: {"upscale_factor": _integer},
-    nn.PixelUnshuffle: {"downscale_factor": _integer},
-    nn.AvgPool2d: {
-        "kernel_size": _positive,
-        "stride": _positive,
-        "padding": _sizes,
-        "ceil_mode": _flag,
-        "count_include_pad": _flag,
-        "divisor_override": _optional(_positive),
-    },
-    nn.MaxPool2d: {
-        "kernel_size": _positive,
-        "stride": _positive,
-        "padding": _sizes,
-        "dilation": _positive,
-        "return_indices": _flag,
-        "ceil_mode": _flag,
-    },
-    nn.AdaptiveAvgPool2d: {"output_size": _optional_sizes},
-}
-
 NAMES = {kind.__name__: kind for kind in KNOWN}
-CONTAINERS = (nn.Sequential, Residual, Averaged)
 
 
 def description(model: nn.Module) -> dict[str, Any]:
@@ -170,8 +33,8 @@ def description(model: nn.Module) -> dict[str, Any]:
     Parameters
     ----------
     model
-        Built of the modules in `KNOWN`, constrained or folded. An `MLP` is described as the
-        ``nn.Sequential`` that it is.
+        Built of the modules in `known_modules.KNOWN`, constrained or folded. An `MLP` is described
+        as the ``nn.Sequential`` that it is.
 
     Returns
     -------

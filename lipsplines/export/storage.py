@@ -38,7 +38,7 @@ def save_model(
     Parameters
     ----------
     model
-        Built of the modules in `descriptions.KNOWN`: chains of layers, plain or constrained,
+        Built of the modules in `known_modules.KNOWN`: chains of layers, plain or constrained,
         pooling and activations. A folded model is stored with the numbers that it computes with,
         a constrained one with its parameters, so that it can be trained on.
     path

@@ -22,124 +22,13 @@ from lipsplines import (
     LipschitzPReLU,
     OrthogonalConv2d,
     OrthogonalLinear,
-    Residual,
     SpectralLinear,
     lipschitz_bounds,
     splines,
 )
-from lipsplines.certify.bounds import certified_radius, matrix_norm_bound
-from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
-
-seeds = st.integers(0, 2**31 - 1)
-
-
-def draw(seed: int, *shape: int) -> Tensor:
-    """Standard normal numbers of a given seed, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def linear(weight: Tensor | list, bias: Tensor | list | None = None) -> nn.Linear:
-    """A plain layer with the given weight, float64."""
-    weight = torch.as_tensor(weight, dtype=torch.float64)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, dtype=torch.float64)
-    layer.weight.data.copy_(weight)
-    if bias is not None:
-        layer.bias.data.copy_(torch.as_tensor(bias, dtype=torch.float64))
-    return layer
-
-
-def network(activation: str, constraint: str = "orthogonal", dtype=torch.float64) -> MLP:
-    """10-32-32-3, with the parameters moved away from their start."""
-    model = MLP((10, 30, 30, 3), activation, constraint).to(dtype)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            size = 0.01 if name.endswith("coefficients") else 0.3
-            parameter += size * draw(len(name), *parameter.shape).to(dtype)
-    return model
-
-
-# Matrices -----------------------------------------------------------------------------------------
-
-
-def power_of_two_hadamard(order: int) -> Tensor:
-    """Entries +-1, ``H H^T = 2^order I``: its norm is known without rounding."""
-    block, result = torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.ones(1, 1)
-    for _ in range(order):
-        result = torch.kron(result, block)
-    return result.double()
-
-
-@pytest.mark.parametrize("order", [0, 2, 4, 6])
-@pytest.mark.parametrize("scale", [1.0, 2.0**-40, 2.0**40])
-def test_norm_bound_of_matrices_of_known_norm(order: int, scale: float) -> None:
-    """Scaled Hadamard and integer rank-one matrices: exact norms, met from above to 1e-11."""
-    weight = scale * power_of_two_hadamard(order)
-    norm = scale * 2.0 ** (order // 2)
-    assert norm <= matrix_norm_bound(weight) <= norm * (1 + 1e-11)
-    # 3-4-5 triangles: |a b^T| = |a| |b| = 25, also with rows and columns of zeros.
-    rank_one = scale * torch.tensor([[9.0, 12.0], [12.0, 16.0]], dtype=torch.float64)
-    for padding in (0, 1, 7):
-        padded = torch.nn.functional.pad(rank_one, (0, padding, padding, 0))
-        assert scale * 25 <= matrix_norm_bound(padded) <= scale * 25 * (1 + 1e-11)
-
-
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(-30, 30), seeds)
-def test_norm_bound_in_rational_arithmetic(rows: int, columns: int, power: int, seed: int) -> None:
-    """``bound^2 |v|^2 >= |W v|^2`` exactly, at the vector where the norm is attained."""
-    weight = 2.0**power * draw(seed, rows, columns)
-    bound = matrix_norm_bound(weight)
-    values = np.linalg.svd(weight.numpy())
-    vector = [Fraction(float(v)) for v in values.Vh[0]]
-    image = [sum(Fraction(w) * v for w, v in zip(r, vector, strict=True)) for r in weight.tolist()]
-    square = sum(v * v for v in vector)
-    assert Fraction(bound) ** 2 * square >= sum(v * v for v in image)
-    assert bound <= values.S[0] * (1 + 1e-11)
-
-
-def test_norm_bound_does_not_trust_the_svd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A factorization that is off by 1e-3 gives a larger bound, not a wrong one."""
-    weight = draw(0, 6, 9)
-    norm = float(torch.linalg.matrix_norm(weight, 2))
-    svd = torch.linalg.svd
-
-    def wrong(matrix: Tensor, full_matrices: bool):
-        u, s, vh = svd(matrix, full_matrices=full_matrices)
-        return u * 0.999, s * 0.999, vh + 1e-3
-
-    monkeypatch.setattr(torch.linalg, "svd", wrong)
-    assert norm <= matrix_norm_bound(weight) <= norm * 1.2
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda u, s, vh: (u.flip(1), s.flip(0), vh.flip(0)),
-        lambda u, s, vh: (-u, -s, vh),
-        lambda u, s, vh: (0 * u, s, vh),
-        lambda u, s, vh: (1e9 * u, 1e-9 * s, vh),
-        lambda u, s, vh: (u, 1e-3 * s, vh),
-        lambda u, s, vh: (u, math.nan * s, vh),
-    ],
-    ids=["order", "signs", "zeros", "scale", "too small", "NaN"],
-)
-def test_norm_bound_of_useless_factors(spoil, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the routine returns, the bound is one, and at most about the Frobenius norm."""
-    weight = draw(1, 6, 9)
-    norm = float(torch.linalg.matrix_norm(weight, 2))
-    svd = torch.linalg.svd
-    monkeypatch.setattr(torch.linalg, "svd", lambda w, full_matrices: spoil(*svd(w, full_matrices)))
-    assert norm <= matrix_norm_bound(weight) <= (1 + 1e-11) * float(weight.norm())
-
-
-def test_norm_bound_out_of_domain() -> None:
-    """One finite matrix."""
-    assert matrix_norm_bound(torch.zeros(3, 4)) == 0.0
-    with pytest.raises(ValueError, match=r"takes one matrix, got shape \(2, 3, 4\)"):
-        matrix_norm_bound(torch.zeros(2, 3, 4))
-    with pytest.raises(ValueError, match="finite entries"):
-        matrix_norm_bound(torch.full((2, 2), math.nan))
-
+from lipsplines.certify.bounds import certified_radius
+from lipsplines.models.mlp import ACTIVATIONS, make_activation
+from tests.certify.networks import convolutional, draw, linear, network, seeds
 
 # Networks -----------------------------------------------------------------------------------------
 
@@ -191,14 +80,6 @@ def test_bounds_of_unconstrained_layers() -> None:
     lower, upper = lipschitz_bounds(free, input_shape=(2,))
     assert lower <= 4.0 <= upper
     assert (lower, upper) == (pytest.approx(4.0, rel=1e-9), pytest.approx(4.0, rel=1e-11))
-
-
-def test_a_repeated_layer_counts_each_time() -> None:
-    """One module applied three times has its constant to the third power."""
-    layer = linear([[2.0]])
-    lower, upper = lipschitz_bounds(nn.Sequential(layer, layer, nn.Sequential(layer)))
-    assert lower <= 8.0 <= upper
-    assert (lower, upper) == (pytest.approx(8.0, rel=1e-9), pytest.approx(8.0, rel=1e-11))
 
 
 @pytest.mark.parametrize("slope", [0.1, -0.9, 1.0, 1.3, -4.7])
@@ -339,109 +220,12 @@ def test_certificate_speaks_of_the_weights_in_use() -> None:
     assert lipschitz_bounds(model)[1] == pytest.approx(expected, rel=1e-11)
 
 
-# What is refused ----------------------------------------------------------------------------------
-
-
-class Doubling(nn.Linear):
-    """A linear layer whose forward pass is another function."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
-class Skipping(nn.Sequential):
-    """A chain whose forward pass is another function."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
-
-
-class DoublingSpline(LinearSpline):
-    """A spline whose forward pass is another function."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        (nn.Tanh(), "Tanh"),
-        (nn.BatchNorm1d(3), "BatchNorm1d"),
-        (nn.Dropout(), "Dropout"),
-        (Doubling(3, 3), "Doubling"),
-        (Skipping(nn.Linear(3, 3)), "Skipping"),
-        (DoublingSpline(3), "DoublingSpline"),
-    ],
-)
-def test_unknown_modules_are_refused_by_name(module: nn.Module, name: str) -> None:
-    """With their class and their place in the model; a subclass is not taken for its parent."""
-    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), module))
-    with pytest.raises(TypeError, match=rf"known for {name} \(model\.1\.1\)"):
-        lipschitz_bounds(model)
-
-
-def test_a_subclass_with_the_same_forward_is_accepted() -> None:
-    """What counts is the function that runs."""
-
-    class Named(nn.Linear):
-        pass
-
-    assert lipschitz_bounds(Named(3, 3))[1] > 0
-
-
-def test_hooks_and_replaced_methods_are_refused() -> None:
-    """Both may change the output behind the certificate's back."""
-    for register in ("register_forward_hook", "register_forward_pre_hook"):
-        model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
-        getattr(model[1], register)(lambda *arguments: None)
-        with pytest.raises(TypeError, match=r"model\.1 has forward hooks"):
-            lipschitz_bounds(model)
-    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
-    model[0].forward = lambda x: 100 * x
-    with pytest.raises(TypeError, match=r"model\.0 has a forward method beside"):
-        lipschitz_bounds(model)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", ["0.bias", "1.coefficients", "1.log_scale"])
-def test_non_finite_parameters_are_refused_by_name(name: str, value: float) -> None:
-    """No bound is made up for a model that has none."""
-    model = network("spline-relu")
-    dict(model.named_parameters())[name].data.view(-1)[0] = value
-    with pytest.raises(ValueError, match=rf"{name} holds NaN or infinite values"):
-        lipschitz_bounds(model)
-
-
 def test_bounds_that_do_not_exist() -> None:
     """Overflow and NaN slopes are reported, not rounded away."""
     with pytest.raises(ValueError, match="Lipschitz bound is inf"):
         lipschitz_bounds(nn.Sequential(linear([[1e200]]), linear([[1e200]])))
     with pytest.raises(ValueError, match="Lipschitz bound is nan"):
         lipschitz_bounds(nn.LeakyReLU(math.nan), input_shape=(2,))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"probes": 0}, "probes must be a positive number of points or a tensor, got 0"),
-        ({"probes": True}, "probes must be a positive number of points or a tensor, got True"),
-        ({"probes": torch.full((2, 3), math.nan)}, "at least one finite point"),
-        ({"probes": torch.zeros(0, 3)}, "at least one finite point"),
-        ({"probes": torch.zeros(3)}, "at least one finite point"),
-        ({"probes": torch.zeros(2, 4), "input_shape": (3,)}, r"shape \(P, 3\), got \(2, 4\)"),
-    ],
-)
-def test_probes_out_of_domain(arguments: dict, message: str) -> None:
-    """Finite points of the input's shape, or how many."""
-    with pytest.raises(ValueError, match=message):
-        lipschitz_bounds(nn.Linear(3, 3), **arguments)
-
-
-def test_input_shape_that_cannot_be_inferred() -> None:
-    """Asked for in words."""
-    with pytest.raises(ValueError, match="Give input_shape"):
-        lipschitz_bounds(nn.ReLU())
 
 
 # Certified radius ---------------------------------------------------------------------------------
@@ -478,24 +262,7 @@ def test_radius_out_of_domain(logits: Tensor, lipschitz: float, message: str) ->
         certified_radius(logits, lipschitz)
 
 
-@pytest.mark.parametrize("module", [GroupSort(2, dim=0), nn.Flatten(0)])
-def test_modules_that_mix_samples_are_refused(module: nn.Module) -> None:
-    with pytest.raises(TypeError, match="mixes the samples of a batch"):
-        lipschitz_bounds(nn.Sequential(nn.Linear(2, 2), module))
-
-
 # Images and branches ------------------------------------------------------------------------------
-
-
-def convolutional(activation: str, padding_mode: str = "circular", stride: int = 1) -> nn.Module:
-    """Two orthogonal convolutions around an activation, float64."""
-    torch.manual_seed(0)
-    options = {"padding": 1, "padding_mode": padding_mode, "dtype": torch.float64}
-    return nn.Sequential(
-        OrthogonalConv2d(2, 20, 2 + stride, stride, **options),
-        make_activation(activation, 20),
-        OrthogonalConv2d(20, 2, 3, **options),
-    ).double()
 
 
 @pytest.mark.parametrize("padding_mode", ["circular", "zeros"])
@@ -553,12 +320,6 @@ def test_inference_mode_around_a_certificate() -> None:
         assert len(lipschitz_bounds(made_here, probes=points)) == 2
 
 
-def test_only_a_module_has_bounds() -> None:
-    """Functions are refused in a sentence."""
-    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got function"):
-        lipschitz_bounds(lambda x: x, (3,))
-
-
 def test_search_beats_sampling() -> None:
     """Power iteration and ascent find steeper pairs than 2000 random ones, on several networks."""
     for activation in ("relu", "groupsort-2", "spline-absolute"):
@@ -578,39 +339,12 @@ def test_ascent_moves_to_where_the_model_is_steep() -> None:
     assert lipschitz_bounds(model, probes=probes).lower > 0.99
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
-def test_branches(weight: float) -> None:
-    """``x + g(x)`` has ``1 + L``, ``(1 - w) x + w D(x)`` has ``1 - w + w L``: met by ``g = L``."""
-    for factor in (0.5, 3.0):
-        g = linear(factor * torch.eye(4, dtype=torch.float64))
-        lower, upper = lipschitz_bounds(Residual(g), (4,))
-        assert lower <= 1 + factor <= upper
-        assert upper - lower < 1e-9
-        lower, upper = lipschitz_bounds(Averaged(nn.Sequential(g, nn.Identity()), weight), (4,))
-        assert lower <= 1 - weight + weight * factor <= upper
-        assert upper - lower < 1e-9
-    nested = nn.Sequential(Residual(Averaged(Residual(g), weight)), g)
-    lower, upper = lipschitz_bounds(nested, (4,))
-    assert upper == pytest.approx(3 * (1 + 1 - weight + weight * 4), rel=1e-9)
-    assert upper - lower < 1e-7
-
-
 def test_branches_of_images_and_repetitions() -> None:
     """An averaged denoiser applied twice; shapes inside of branches are found."""
     model = convolutional("spline-relu")
     denoiser = Averaged(model)
     lower, upper = lipschitz_bounds(nn.Sequential(denoiser, denoiser), (2, 6, 5))
     assert 0.3 < lower <= upper < 1 + 1e-9
-
-
-def test_branches_that_change_the_shape() -> None:
-    """Broadcasting would compute something, and not this sum."""
-    with pytest.raises(ValueError, match="keeps the shape of its input"):
-        Residual(nn.Linear(3, 1))(torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="does not accept inputs of shape"):
-        lipschitz_bounds(Averaged(nn.Linear(3, 1)), (3,))
-    with pytest.raises(ValueError, match="weight must lie in"):
-        Averaged(nn.Identity(), 1.5)
 
 
 def test_a_strided_layer_with_an_orthonormal_reshaped_kernel() -> None:
@@ -638,84 +372,6 @@ def test_the_critic_of_the_paper() -> None:
     assert 0.1 < lower <= upper < 1 + 1e-4
 
 
-def test_images_need_their_shape() -> None:
-    """It cannot be inferred, and one below the kernel is refused in a sentence."""
-    model = convolutional("relu", "zeros")
-    with pytest.raises(ValueError, match="Give input_shape"):
-        lipschitz_bounds(model)
-    with pytest.raises(ValueError, match="does not accept inputs of shape"):
-        lipschitz_bounds(OrthogonalConv2d(2, 2, 5), (2, 3, 3))
-    with pytest.raises(ValueError, match=r"shape \(3, 6, 6\)"):
-        lipschitz_bounds(model, (3, 6, 6))
-
-
-class TwiceTheKernel(nn.Conv2d):
-    """A convolution that computes something else below its forward pass."""
-
-    def _conv_forward(self, input, weight, bias):
-        return super()._conv_forward(input, 2 * weight, bias)
-
-
-class Backwards(nn.Sequential):
-    """A chain in another order."""
-
-    def __iter__(self):
-        return iter(list(self._modules.values())[::-1] * 2)
-
-
-class Named(nn.Sequential):
-    """A chain with a constructor and a name of its own."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Linear(3, 3, bias=False))
-
-    @property
-    def first(self) -> nn.Module:
-        return self[0]
-
-
-def test_subclasses_that_compute_below_their_forward_pass() -> None:
-    """Refused, wherever they hide it; mere additions of names are not."""
-    with pytest.raises(TypeError, match=r"known for TwiceTheKernel \(model\.0\)"):
-        lipschitz_bounds(nn.Sequential(TwiceTheKernel(1, 1, 3)), (1, 5, 5))
-    with pytest.raises(TypeError, match=r"known for Backwards"):
-        lipschitz_bounds(Backwards(nn.Linear(3, 3), nn.Linear(3, 3)))
-    model = Named()
-    _, upper = lipschitz_bounds(model)
-    assert upper == pytest.approx(matrix_norm_bound(model.first.weight), rel=1e-12)
-
-
-def test_methods_of_an_instance_are_refused() -> None:
-    """Also those below the forward pass."""
-    layer = nn.Conv2d(1, 1, 3)
-    layer._conv_forward = lambda x, weight, bias: 50 * nn.functional.conv2d(x, weight, bias)
-    with pytest.raises(TypeError, match="_conv_forward method beside that of its class"):
-        lipschitz_bounds(layer, (1, 5, 5))
-
-
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        ("abc", "positive integers, got 'abc'"),
-        ((1.0, 8, 8), "positive integers"),
-        ((1, -2, 9), "positive integers"),
-        ((), "positive integers"),
-        ((1, 10**6, 10**6), "too many to try"),
-        ((8, 8), r"does not accept inputs of shape \(8, 8\)"),
-    ],
-)
-def test_input_shapes_are_checked(shape, message: str) -> None:
-    """Before anything is allocated; a missing dimension is not taken from the batch."""
-    with pytest.raises(ValueError, match=message):
-        lipschitz_bounds(nn.Conv2d(1, 1, 3), shape)
-
-
-def test_modules_that_mix_the_batch_by_negative_dimensions() -> None:
-    """They count from the end, and reach the batch for inputs of few dimensions."""
-    with pytest.raises(ValueError, match="mixes the samples of a batch"):
-        lipschitz_bounds(nn.Flatten(-4), (2, 8, 8))
-
-
 def test_radius_takes_one_finite_number_and_finite_logits() -> None:
     """The pair of bounds is a natural slip, with an answer of its own."""
     logits = torch.tensor([[2.0, 1.0]])
@@ -735,16 +391,3 @@ def test_tiny_and_huge_layers_cancel() -> None:
         layers.append(layer)
     lower, upper = lipschitz_bounds(nn.Sequential(*layers), (1, 8, 8))
     assert 7 < lower <= upper < 9.1
-
-
-def test_the_product_of_the_layers_is_rounded_up() -> None:
-    """Products of slopes that are known exactly: in float64 half of them come out too small."""
-    rounded_down = 0
-    for seed in range(50):
-        slopes = (1 + draw(seed, 6).abs()).tolist()
-        layers = [nn.PReLU(init=slope, dtype=torch.float64) for slope in slopes]
-        exact = math.prod(map(Fraction, slopes))
-        rounded_down += Fraction(math.prod(slopes)) < exact
-        upper = lipschitz_bounds(nn.Sequential(*layers), input_shape=(1,)).upper
-        assert exact <= Fraction(upper) <= exact * (1 + Fraction(1, 10**12))
-    assert rounded_down

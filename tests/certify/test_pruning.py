@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 
 import numpy as np
@@ -23,7 +22,6 @@ from lipsplines import (
     sparsify,
     tv2,
 )
-from lipsplines.certify import pruning
 from lipsplines.models.mlp import MLP
 
 
@@ -195,22 +193,6 @@ def test_a_module_applied_twice_counts_twice() -> None:
     assert movement(model, sparse, inputs) <= regions.bound <= 0.7
     once = sparsify(nn.Sequential(copy.deepcopy(spline)), 0.7, input_shape=(4,))
     assert once["0"].sum() < regions["0"].sum()
-
-
-def test_smallest_errors_by_enumeration() -> None:
-    generator = np.random.default_rng(0)
-    coefficients = generator.normal(size=(5, 8))
-    errors, _ = pruning.smallest_errors(coefficients, 0.0)
-    for channel, values in enumerate(coefficients):
-        for count in range(3, 8):
-            best = min(
-                np.abs(np.interp(np.arange(8), nodes, values[nodes]) - values).max()
-                for size in range(count - 2)
-                for middle in itertools.combinations(range(2, 6), size)
-                for nodes in [[0, 1, *middle, 6, 7]]
-            )
-            assert errors[channel, count] == pytest.approx(best, abs=1e-14)
-    assert np.isinf(errors[:, :3]).all()
 
 
 def test_models_without_splines() -> None:

@@ -27,8 +27,9 @@ from lipsplines import (
     Residual,
     SpectralLinear,
 )
-from lipsplines.export.descriptions import CONTAINERS, KNOWN, build, description
+from lipsplines.export.descriptions import build, description
 from lipsplines.export.fold import fold
+from lipsplines.export.known_modules import CONTAINERS, KNOWN
 from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
 from lipsplines.nn.convolution import CircularConvTranspose2d
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lipsplines import OrthogonalConv2d
 from lipsplines.linear import norms
@@ -179,3 +180,85 @@ def test_rounding_is_counted() -> None:
     assert any(value < exact for value, exact in zip(computed, norms_, strict=True))
     for matrix, exact in zip(matrices, norms_, strict=True):
         assert exact <= Decimal(matrix_norm_bound(matrix)) <= exact * (1 + Decimal("1e-11"))
+
+
+# Matrices -----------------------------------------------------------------------------------------
+
+
+def power_of_two_hadamard(order: int) -> Tensor:
+    """Entries +-1, ``H H^T = 2^order I``: its norm is known without rounding."""
+    block, result = torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.ones(1, 1)
+    for _ in range(order):
+        result = torch.kron(result, block)
+    return result.double()
+
+
+@pytest.mark.parametrize("order", [0, 2, 4, 6])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-40, 2.0**40])
+def test_norm_bound_of_matrices_of_known_norm(order: int, scale: float) -> None:
+    """Scaled Hadamard and integer rank-one matrices: exact norms, met from above to 1e-11."""
+    weight = scale * power_of_two_hadamard(order)
+    norm = scale * 2.0 ** (order // 2)
+    assert norm <= matrix_norm_bound(weight) <= norm * (1 + 1e-11)
+    # 3-4-5 triangles: |a b^T| = |a| |b| = 25, also with rows and columns of zeros.
+    rank_one = scale * torch.tensor([[9.0, 12.0], [12.0, 16.0]], dtype=torch.float64)
+    for padding in (0, 1, 7):
+        padded = torch.nn.functional.pad(rank_one, (0, padding, padding, 0))
+        assert scale * 25 <= matrix_norm_bound(padded) <= scale * 25 * (1 + 1e-11)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(-30, 30), seeds)
+def test_norm_bound_in_rational_arithmetic(rows: int, columns: int, power: int, seed: int) -> None:
+    """``bound^2 |v|^2 >= |W v|^2`` exactly, at the vector where the norm is attained."""
+    weight = 2.0**power * draw(seed, rows, columns)
+    bound = matrix_norm_bound(weight)
+    values = np.linalg.svd(weight.numpy())
+    vector = [Fraction(float(v)) for v in values.Vh[0]]
+    image = [sum(Fraction(w) * v for w, v in zip(r, vector, strict=True)) for r in weight.tolist()]
+    square = sum(v * v for v in vector)
+    assert Fraction(bound) ** 2 * square >= sum(v * v for v in image)
+    assert bound <= values.S[0] * (1 + 1e-11)
+
+
+def test_norm_bound_does_not_trust_the_svd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factorization that is off by 1e-3 gives a larger bound, not a wrong one."""
+    weight = draw(0, 6, 9)
+    norm = float(torch.linalg.matrix_norm(weight, 2))
+    svd = torch.linalg.svd
+
+    def wrong(matrix: Tensor, full_matrices: bool):
+        u, s, vh = svd(matrix, full_matrices=full_matrices)
+        return u * 0.999, s * 0.999, vh + 1e-3
+
+    monkeypatch.setattr(torch.linalg, "svd", wrong)
+    assert norm <= matrix_norm_bound(weight) <= norm * 1.2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda u, s, vh: (u.flip(1), s.flip(0), vh.flip(0)),
+        lambda u, s, vh: (-u, -s, vh),
+        lambda u, s, vh: (0 * u, s, vh),
+        lambda u, s, vh: (1e9 * u, 1e-9 * s, vh),
+        lambda u, s, vh: (u, 1e-3 * s, vh),
+        lambda u, s, vh: (u, math.nan * s, vh),
+    ],
+    ids=["order", "signs", "zeros", "scale", "too small", "NaN"],
+)
+def test_norm_bound_of_useless_factors(spoil, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the routine returns, the bound is one, and at most about the Frobenius norm."""
+    weight = draw(1, 6, 9)
+    norm = float(torch.linalg.matrix_norm(weight, 2))
+    svd = torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda w, full_matrices: spoil(*svd(w, full_matrices)))
+    assert norm <= matrix_norm_bound(weight) <= (1 + 1e-11) * float(weight.norm())
+
+
+def test_norm_bound_out_of_domain() -> None:
+    """One finite matrix."""
+    assert matrix_norm_bound(torch.zeros(3, 4)) == 0.0
+    with pytest.raises(ValueError, match=r"takes one matrix, got shape \(2, 3, 4\)"):
+        matrix_norm_bound(torch.zeros(2, 3, 4))
+    with pytest.raises(ValueError, match="finite entries"):
+        matrix_norm_bound(torch.full((2, 2), math.nan))
