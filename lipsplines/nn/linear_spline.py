@@ -119,6 +119,8 @@ class LinearSpline(nn.Module):
     @property
     def projected_coefficients(self) -> Tensor:
         """Coefficients that the forward pass uses, shape ``(C, K)``."""
+        if self.constraint is None:
+            return self._project()
         return once(self, self._project, self.coefficients)
 
     def _project(self) -> Tensor:
