@@ -143,7 +143,9 @@ def _replace(module: nn.Module, tensors: dict[str, tuple[Tensor, bool]]) -> None
 def _simplify(module: nn.Module) -> None:
     """Put what the forward pass makes of the parameters of an activation in their place."""
     if type(module) is LinearSpline:
-        module.coefficients.copy_(module._project())
+        projected = module.projected_coefficients
+        module.to(projected.dtype)  # float32 for parameters in half precision
+        module.coefficients.copy_(projected)
         module.constraint = None
     elif type(module) is LipschitzPReLU:
         module.weight.copy_(module.slope)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
+from lipsplines.splines.plain import single
 
 __all__ = [
     "Absolute",
@@ -113,11 +114,13 @@ class Householder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.num_activations, self.angle)
-        shape = (-1, *[1] * (x.dim() - 2))
-        sine, cosine = (self.angle / 2).sin().view(shape), (self.angle / 2).cos().view(shape)
-        first, second = x.unflatten(1, (self.num_activations // 2, 2)).unbind(2)
+        half = single(self.angle).view(-1, *[1] * (x.dim() - 2)) / 2
+        sine, cosine = half.sin(), half.cos()
+        pairs = x.to(half.dtype).unflatten(1, (self.num_activations // 2, 2))
+        first, second = pairs.unbind(2)
         step = 2 * (cosine * second - sine * first).relu()
-        return torch.stack((first + step * sine, second - step * cosine), 2).flatten(1, 2)
+        turned = torch.stack((first + step * sine, second - step * cosine), 2)
+        return turned.flatten(1, 2).to(x.dtype)
 
     def extra_repr(self) -> str:
         return str(self.num_activations)
@@ -175,7 +178,7 @@ class LipschitzPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.num_parameters, self.weight)
-        slope = self.slope.view(-1, *[1] * (x.dim() - 2))
+        slope = self.slope.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
         return torch.where(x > 0, x, slope * x)
 
     def extra_repr(self) -> str:
@@ -266,7 +269,7 @@ def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
             f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
             f"this module was built for {channels} channels."
         )
-    if x.dtype != parameter.dtype:
+    if x.dtype != parameter.dtype and single(x).dtype != parameter.dtype:
         raise TypeError(
             f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
         )

@@ -1,11 +1,14 @@
 """Each constraint computed once: within a block, and in evaluation mode.
 
 What a constraint makes of its parameters is kept outside of the modules, so that neither their
-state nor copies of them hold it.
+state nor copies of them hold it. It is used again only where the parameters are equal, entry by
+entry, to those it was made of: counters of changes and addresses are no proof, for fused
+optimizers, ``.data`` and ``torch.utils.swap_tensors`` leave them as they were.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,15 +17,18 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = ["constrain_once", "constrained", "once"]
 
-# (identity of a module, whether gradients are recorded) -> (module, parameters, stamp, result),
-# in the current thread; the module and its parameters live on, so that no identity comes again.
-_block: ContextVar[dict[tuple, tuple] | None] = ContextVar("constrain_once", default=None)
+# (identity of a module, whether gradients are recorded) -> what was computed in this block, in the
+# current thread.
+_block: ContextVar[dict[tuple, _Shared] | None] = ContextVar("constrain_once", default=None)
 
 # Module in evaluation -> (function, settings, copies of its parameters, result).
 _kept: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()
+
+_DEAD = -2  # level of a tensor whose transformation is over
 
 
 @contextmanager
@@ -34,9 +40,10 @@ def constrain_once() -> Iterator[None]:
     the loss is differentiated: take one loss of all uses, or ``retain_graph=True``.
 
     It covers the orthogonal and spectral layers and the slopes of `LinearSpline`. A parameter that
-    changes within the block, by a step of an optimizer, say, is constrained anew (one that is
-    changed through ``.data`` is not noticed). A block within a block shares the results of the
-    outer one. Other threads are not concerned, and neither are compiled models.
+    changes within the block, in whatever way, is constrained anew, and so is one whose constraint
+    was differentiated: gradients of several batches may be accumulated in one block. A block
+    within a block shares the results of the outer one. Other threads are not concerned, and neither
+    are compiled models. Nothing is shared with what ``torch.utils.checkpoint`` computes again.
 
     Examples
     --------
@@ -56,6 +63,41 @@ def constrain_once() -> Iterator[None]:
         _block.reset(token)
 
 
+class _Shared:
+    """A result of a block, and what tells whether it may be used again.
+
+    The module and its parameters live on, so that no identity comes again.
+    """
+
+    def __init__(self, module: nn.Module, parameters: Sequence[Tensor], result: Tensor) -> None:
+        self.module, self.parameters, self.result = module, parameters, result
+        self.recorded = [p.requires_grad for p in parameters]
+        with _eager():
+            self.copies = [_beneath(t).detach().clone() for t in (*parameters, result)]
+        self.spent = False
+        if result.requires_grad and not _is_wrapped(result):
+            # Weakly: the graph of the result must not hold the result.
+            own = weakref.ref(self)
+            result.register_hook(lambda gradient: _spend(own()))
+
+    def serves(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether `parameters` are those of the result, and neither they nor it have changed.
+
+        Nor may the constraint have been differentiated: its graph is gone then. The same holds of
+        a result that was computed within ``torch.func.grad``, after that.
+        """
+        if (
+            self.spent
+            or torch._C._functorch.maybe_get_level(self.result) == _DEAD
+            or any(p is not q for p, q in zip(parameters, self.parameters, strict=True))
+            or [p.requires_grad for p in parameters] != self.recorded
+        ):
+            return False
+        tensors = map(_beneath, (*parameters, self.result))
+        with _eager():
+            return all(map(_equal, tensors, self.copies))
+
+
 def once(module: nn.Module, compute: Callable[[], Tensor], *parameters: Tensor) -> Tensor:
     """``compute()``, or what it gave before for this module and these parameters in this block.
 
@@ -64,23 +106,18 @@ def once(module: nn.Module, compute: Callable[[], Tensor], *parameters: Tensor) 
     module
         Whose parameters they are.
     compute
-        What is to be computed once.
+        What is to be computed once; no parameter itself.
     parameters
         All tensors that the result depends on.
     """
     results = None if torch.compiler.is_compiling() else _block.get()
-    if results is None:
+    if results is None or _computes_again() or not all(map(_has_numbers, parameters)):
         return compute()
     key = (id(module), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-    stamps = [_stamp(p) for p in parameters]
     found = results.get(key)
-    if (
-        found is None
-        or any(p is not q for p, q in zip(parameters, found[1], strict=True))
-        or stamps != found[2]
-    ):
-        found = results[key] = (module, parameters, stamps, compute())
-    return found[3]
+    if found is None or not found.serves(parameters):
+        found = results[key] = _Shared(module, parameters, compute())
+    return found.result
 
 
 def constrained(
@@ -118,11 +155,15 @@ def constrained(
     def evaluate() -> Tensor:
         found = _kept.get(module)
         plain = getattr(function, "__func__", function)  # a bound method would keep the module
-        if (
-            found is None
-            or found[:2] != (plain, settings)
-            or not all(_equal(p, q) for p, q in zip(parameters, found[2], strict=True))
-        ):
+        with _eager():
+            fits = (
+                found is not None
+                and found[:2] == (plain, settings)
+                and all(map(_equal, parameters, found[2]))
+            )
+        if not fits:
+            if not _is_eager():  # the result may belong to a transformation that will be over
+                return compute()
             # Usable in and outside of inference mode.
             with torch.inference_mode(False), torch.no_grad():
                 copies = tuple(p.clone() for p in parameters)
@@ -132,19 +173,65 @@ def constrained(
     return once(module, evaluate, *parameters)
 
 
-def _stamp(parameter: Tensor) -> tuple:
-    version = None if parameter.is_inference() else parameter._version
-    return version, parameter.dtype, parameter.device
+def _spend(shared: _Shared | None) -> None:
+    if shared is not None:
+        shared.spent = True
+
+
+def _computes_again() -> bool:
+    """Whether this is, or may become, a computation for a backward pass (``checkpoint``).
+
+    What is computed twice must be computed alike both times, and one in the midst of a backward
+    pass must not use a graph that this very pass is about to free.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks is not None or torch._C._current_graph_task_id() != -1
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    """Whether the tensor belongs to a transformation such as vmap."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _is_eager() -> bool:
+    """Whether operations do what they say, and neither trace nor transform."""
+    return (
+        torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def _is_plain(tensor: Tensor) -> bool:
     """Whether the tensor holds numbers to compare: no tracing, no transformation such as vmap."""
+    traced = torch._C._len_torch_dispatch_stack() > 0
+    return not traced and not _is_wrapped(tensor) and _has_numbers(tensor)
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    """Whether there are numbers beneath whatever wraps the tensor, and they may be read now."""
+    tensor = _beneath(tensor)
     return (
         type(tensor) in (Tensor, nn.Parameter)
         and not tensor.is_meta
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         and not torch.jit.is_tracing()
+        and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
     )
+
+
+def _beneath(tensor: Tensor) -> Tensor:
+    while _is_wrapped(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Within this block operations are not part of a trace or a transformation."""
+    if _is_eager():  # the rest takes longer than a comparison
+        yield
+        return
+    with torch._C._DisableFuncTorch(), _disable_current_modes():
+        yield
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lipsplines import splines
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.caching import once
+from lipsplines.splines.plain import single
 from lipsplines.splines.projections import checked_slope_bounds
 
 __all__ = ["LinearSpline", "tv2"]
@@ -62,6 +63,9 @@ class LinearSpline(nn.Module):
     Slopes are differences of coefficients. In float32, coefficients of a size far above the range,
     with a mean of 1000, say, leave slopes up to 1e-3 above the bound; a bias of the next layer does
     better there. `bounds.lipschitz_bounds` counts what the stored numbers give.
+
+    Inputs in half precision give outputs in it, under ``torch.autocast`` or not. The constraint,
+    the scale and all arithmetic are in float32 then, also of parameters in half precision.
 
     Examples
     --------
@@ -115,6 +119,8 @@ class LinearSpline(nn.Module):
     @property
     def projected_coefficients(self) -> Tensor:
         """Coefficients that the forward pass uses, shape ``(C, K)``."""
+        if self.constraint is None:
+            return self._project()
         return once(self, self._project, self.coefficients)
 
     def _project(self) -> Tensor:
@@ -122,20 +128,20 @@ class LinearSpline(nn.Module):
             return splines.project_slopes(self.coefficients, self.spacing, self.slope_bounds)
         if self.constraint == "normalize":
             return splines.normalize_slopes(self.coefficients, self.spacing, self.slope_bounds[1])
-        return self.coefficients
+        return single(self.coefficients)
 
     @property
     def scale(self) -> Tensor:
         """Scale ``alpha`` of each channel, positive, shape ``(C,)``."""
         if self.log_scale is None:
-            return torch.ones_like(self.coefficients[:, 0])
+            return torch.ones_like(single(self.coefficients[:, 0]))
         return self._positive_scale()
 
     def _positive_scale(self) -> Tensor:
         # Within exp(-20) and exp(20): the exponential alone underflows to zero in float32. As a
         # power of 2: on processors torch takes `exp` of many channels to the threads of another
         # library, which go on to wait actively, in the way of those of the kernel.
-        return (self.log_scale.clamp(-20.0, 20.0) * (1 / math.log(2))).exp2()
+        return (single(self.log_scale).clamp(-20.0, 20.0) * (1 / math.log(2))).exp2()
 
     def second_order_tv(self) -> Tensor:
         """TV2 of each activation, shape ``(C,)``; it does not depend on the scale."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lipsplines.splines.kernel import operators
-from lipsplines.splines.plain import evaluate_plainly, spacing
+from lipsplines.splines.plain import HALF_PRECISION, evaluate_plainly, single, spacing
 from lipsplines.splines.projections import rounding
 
 __all__ = ["effective_regions", "evaluate", "knots", "second_order_tv", "slopes"]
@@ -60,30 +60,34 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | Non
     is the slope of the cell (at a knot, of the cell on its right). With a scale ``alpha`` the value
     is ``s(alpha x) / alpha``, of the same slopes.
 
-    Computed by a fused kernel where there is one (`kernel`), and by plain operations else.
+    Computed by a fused kernel where there is one (`kernel`), and by plain operations else; in
+    float32 for numbers in half precision.
 
     Parameters
     ----------
     x
-        Inputs of shape ``(N, C, *spatial)``, float32 or float64.
+        Inputs of shape ``(N, C, *spatial)``, float32 or float64, or bfloat16 or float16; in any
+        order in memory.
     coefficients
-        Values at the knots, shape ``(C, K)``, same dtype as ``x``.
+        Values at the knots, shape ``(C, K)``, same dtype as ``x``, or float32 for inputs in half
+        precision.
     range_
         Half range ``R`` of the knots.
     scale
-        Scale ``alpha`` of each channel, not zero, shape ``(C,)``; 1 if it is not given.
+        Scale ``alpha`` of each channel, not zero, shape ``(C,)``, of the dtype of the coefficients;
+        1 if it is not given.
 
     Returns
     -------
     Tensor
-        Same shape as ``x``. NaN inputs give NaN.
+        Same shape and dtype as ``x``. NaN inputs give NaN.
 
     Raises
     ------
     ValueError
         If the shapes do not match or ``K < 3``.
     TypeError
-        If the two dtypes differ or are not float32 or float64.
+        If the dtypes are others.
 
     Examples
     --------
@@ -95,6 +99,7 @@ def evaluate(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | Non
     """
     num_coefficients = _channels_and_size(x, coefficients, scale)[1]
     spacing(num_coefficients, range_)
+    coefficients, scale = single(coefficients), None if scale is None else single(scale)
     if operators.is_available(x):
         return operators.apply(x, coefficients, scale, range_, evaluate_plainly)
     return evaluate_plainly(x, coefficients, scale, range_)
@@ -215,14 +220,16 @@ def _channels_and_size(
             f"Expected an input of shape (N, {channels}, ...), one spline for each of the "
             f"{channels} channels, got {tuple(x.shape)}."
         )
-    if x.dtype != coefficients.dtype or x.dtype not in (torch.float32, torch.float64):
+    kinds = (coefficients.dtype, *(HALF_PRECISION if coefficients.dtype == torch.float32 else ()))
+    if x.dtype not in kinds or x.dtype not in (torch.float32, torch.float64, *HALF_PRECISION):
         raise TypeError(
-            f"Input and coefficients must both be float32 or both float64, got {x.dtype} and "
+            "Input and coefficients must both be float32 or both float64, or the input bfloat16 or "
+            f"float16 and the coefficients that or float32, got {x.dtype} and "
             f"{coefficients.dtype}; convert one with .to()."
         )
-    if scale is not None and (scale.shape != (channels,) or scale.dtype != x.dtype):
+    if scale is not None and (scale.shape != (channels,) or scale.dtype != coefficients.dtype):
         raise ValueError(
-            f"scale must hold one {x.dtype} number for each of the {channels} channels, got "
-            f"{scale.dtype} of shape {tuple(scale.shape)}."
+            f"scale must hold one {coefficients.dtype} number for each of the {channels} channels, "
+            f"got {scale.dtype} of shape {tuple(scale.shape)}."
         )
     return channels, num_coefficients

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 __all__ = ["spacing"]
+
+HALF_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def spacing(num_coefficients: int, range_: float) -> float:
@@ -48,7 +51,7 @@ def evaluate_plainly(
     """By plain operations; with groups in front, ``(G, N, C, *spatial)``, if coefficients have."""
     channel = coefficients.dim() - 1
     last = coefficients.shape[-1] - 2
-    moved = x.movedim(channel, channel - 1)
+    moved = x.to(coefficients.dtype).movedim(channel, channel - 1)
     flat = moved.flatten(channel)  # (*G, C, N * positions)
     flat = flat if scale is None else flat * scale.unsqueeze(-1)
     position = (flat + range_) / spacing(coefficients.shape[-1], range_)
@@ -59,4 +62,9 @@ def evaluate_plainly(
     right = coefficients.gather(-1, cell + 1)
     value = left + fraction * (right - left)
     value = value if scale is None else value / scale.unsqueeze(-1)
-    return value.view(moved.shape).movedim(channel - 1, channel)
+    return value.view(moved.shape).movedim(channel - 1, channel).to(x.dtype)
+
+
+def single(tensor: Tensor) -> Tensor:
+    """The tensor, in float32 if it is in half precision: what a constraint is computed in."""
+    return tensor.float() if tensor.dtype in HALF_PRECISION else tensor

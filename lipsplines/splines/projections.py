@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from lipsplines.splines.plain import single
+
 __all__ = ["lipschitz_constant", "normalize_slopes", "project_slopes"]
 
 
@@ -54,6 +56,7 @@ def project_slopes(
     Tensor
         Shape ``(..., K)``. The slopes obey the bounds up to rounding, with an excess below
         ``3 K u`` (``u``: unit roundoff of the dtype) for coefficients no larger than the range.
+        Coefficients in half precision come back in float32: rounding them would move the slopes.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def project_slopes(
     ([1.0, 0.5], 6.5)
     """
     low, high = checked_slope_bounds(slope_bounds)
-    return _ProjectSlopes.apply(coefficients, low * spacing, high * spacing)[0]
+    return _ProjectSlopes.apply(single(coefficients), low * spacing, high * spacing)[0]
 
 
 def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -> Tensor:
@@ -83,7 +86,7 @@ def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -
 
     ``c / max(1, |D c|_inf / (bound T))``, the older way to constrain a spline (Bohra et al. 2021):
     one steep cell flattens all others, and the mean moves. Kept for comparison with
-    `project_slopes`. Shape ``(..., K)`` to ``(..., K)``.
+    `project_slopes`. Shape ``(..., K)`` to ``(..., K)``; half precision to float32.
 
     Parameters
     ----------
@@ -101,6 +104,7 @@ def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -
     >>> splines.normalize_slopes(torch.tensor([0.0, 2.0, 3.0]), spacing=1.0).tolist()
     [0.0, 1.0, 1.5]
     """
+    coefficients = single(coefficients)
     excess = lipschitz_constant(coefficients, spacing) / bound
     return coefficients / excess.clamp_min(1.0).unsqueeze(-1)
 

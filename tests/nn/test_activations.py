@@ -21,6 +21,8 @@ from lipsplines import (
     Householder,
     LinearSpline,
     LipschitzPReLU,
+    fold,
+    lipschitz_bounds,
     splines,
     tv2,
 )
@@ -343,19 +345,65 @@ def test_another_grid_is_refused_by_load_state_dict() -> None:
 @pytest.mark.parametrize(
     ("parameters", "inputs"),
     [
-        (torch.float16, torch.float16),
-        (torch.bfloat16, torch.bfloat16),
-        (torch.float32, torch.float16),
         (torch.float32, torch.float64),
         (torch.float64, torch.float32),
+        (torch.float64, torch.bfloat16),
         (torch.float32, torch.int64),
     ],
 )
 def test_dtypes_that_do_not_fit(parameters, inputs, scaling: bool) -> None:
-    """Half precision and mixed precisions are refused, with and without the scale."""
+    """Mixed precisions are refused, with and without the scale."""
     module = LinearSpline(3, scaling=scaling).to(parameters)
     with pytest.raises(TypeError, match="both be float32 or both float64"):
         module(torch.zeros(2, 3, dtype=inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", MODULES)
+def test_half_precision(name: str, dtype: torch.dtype) -> None:
+    """Inputs in it give outputs in it, rounded once, whatever the parameters are stored in."""
+    module = train(MODULES[name]().double(), 0)
+    x = draw(0, 24, CHANNELS, dtype=dtype)
+    for stored in (torch.float32, dtype):
+        own = copy.deepcopy(module).to(stored)
+        leaf = x.clone().requires_grad_()
+        value = own(leaf)
+        value.backward(torch.ones_like(value))
+        assert value.dtype == leaf.grad.dtype == dtype
+        assert all(p.grad.dtype == stored for p in own.parameters())
+        expected = copy.deepcopy(own).double()(x.double())
+        error = (value.double() - expected).abs()
+        unit = torch.finfo(dtype).eps
+        assert float(error.detach().max()) <= unit * (1 + float(expected.detach().abs().max()))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_autocast(name: str) -> None:
+    """After a convolution in bfloat16, with parameters in float32 and gradients for them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, CHANNELS, 3), MODULES[name]())
+    with torch.autocast("cpu", torch.bfloat16):
+        value = model(torch.randn(2, 1, 9, 9))
+    assert value.dtype == torch.bfloat16
+    value.float().square().mean().backward()
+    for parameter in model.parameters():
+        assert parameter.grad.dtype == torch.float32
+        assert bool(parameter.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("constraint", ["project", "normalize"])
+def test_slopes_of_a_model_in_half_precision(constraint: str) -> None:
+    """Certified of the numbers that the forward pass uses, also after folding."""
+    module = LinearSpline(3, 51, 0.1, constraint=constraint)
+    with torch.no_grad():
+        module.coefficients += draw(0, 3, 51, dtype=torch.float32)
+    module.bfloat16()
+    x = draw(1, 4096, 3, dtype=torch.bfloat16)
+    folded = fold(module)
+    for own in (module, folded):
+        assert own.projected_coefficients.dtype == own.scale.dtype == torch.float32
+        assert float(lipschitz_bounds(own, input_shape=(3,)).upper) <= 1 + 1e-4
+    assert torch.equal(folded(x), module(x))
 
 
 @pytest.mark.parametrize(

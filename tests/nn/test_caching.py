@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from lipsplines import (
     LinearSpline,
@@ -123,6 +127,207 @@ def test_changes_within_a_block(name: str) -> None:
         layer.double()
         assert torch.equal(layer.weight, anew(layer))
         assert not torch.equal(layer.weight.float(), first)
+
+
+def _first_half(layer: nn.Module, optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    layer.zero_grad()
+    layer.weight.square().cos().sum().backward()
+    optimizer(layer.parameters(), lr=0.1).step()
+
+
+def _swap(layer: nn.Module) -> None:
+    with torch.no_grad():
+        torch.utils.swap_tensors(parameter(layer), nn.Parameter(torch.randn_like(parameter(layer))))
+
+
+IN_A_BLOCK: dict[str, Callable[[nn.Module], object]] = {
+    **{
+        f"{kind.__name__}, {way}": lambda layer, kind=kind, way=way: _first_half(
+            layer, lambda parameters, lr: kind(parameters, lr=lr, **{way: True})
+        )
+        for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+        for way in ("fused", "foreach")
+    },
+    "through data": lambda layer: parameter(layer).data.add_(torch.randn(4, 1)),
+    "through numpy": lambda layer: parameter(layer).detach().numpy().flat.__setitem__(1, 3.0),
+    "one entry": lambda layer: parameter(layer).data.view(-1)[1].add_(1.0),
+    "other data": lambda layer: setattr(
+        parameter(layer), "data", torch.randn_like(parameter(layer))
+    ),
+    "state": lambda layer: layer.load_state_dict(other_state(layer)),
+    "assigned state": lambda layer: layer.load_state_dict(other_state(layer), assign=True),
+    "broadcast": lambda layer: parameter(layer).detach().copy_(torch.randn_like(parameter(layer))),
+    "double": lambda layer: layer.double(),
+}
+
+
+def other_state(layer: nn.Module) -> dict[str, Tensor]:
+    """A state of the same shapes."""
+    return {
+        name: value if name.endswith("_extra_state") else torch.randn_like(value)
+        for name, value in layer.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("change", [*IN_A_BLOCK, "swap"])
+@pytest.mark.parametrize("recorded", [True, False])
+@each
+def test_a_block_is_never_stale(name: str, recorded: bool, change: str) -> None:
+    """Whatever way a parameter changes, by optimizers that keep no count of it, say."""
+    layer = LAYERS[name]()
+    with constrain_once(), torch.set_grad_enabled(recorded and change != "swap"):
+        before = layer.weight.detach().clone()
+        with torch.enable_grad():
+            _swap(layer) if change == "swap" else IN_A_BLOCK[change](layer)
+        for _ in range(2):
+            assert torch.equal(layer.weight, anew(layer))
+        assert layer.weight.dtype != before.dtype or not torch.equal(layer.weight, before)
+        if recorded and change != "swap":
+            layer.weight.square().cos().sum().backward()  # through a graph that is there
+
+
+def test_a_block_around_the_steps_of_a_fused_optimizer() -> None:
+    """The steps, and TV2 after each, are those without a block."""
+    found = []
+    for block in (constrain_once, contextlib.nullcontext):
+        model = network()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+        values = []
+        with block():
+            for _ in range(3):
+                optimizer.zero_grad()
+                (model(x).square().mean() + 1e-3 * tv2(model)).backward()
+                optimizer.step()
+                values.append(float(tv2(model).detach()))
+        found.append((values, [p.detach() for p in model.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_accumulate_in_a_block(calls: list[str]) -> None:
+    """A second backward pass has its own graph, without ``retain_graph``."""
+    batches = torch.randn(3, 8, 3)
+    plain, shared = network(), network()
+    for x in batches:
+        plain(x).square().mean().backward()
+    calls.clear()
+    with constrain_once():
+        for x in batches:
+            (shared(x).square().mean() / 2).backward()
+            (shared(x).square().mean() / 2).backward()
+        count = len(calls)
+        loss = shared(batches[0]).sum() + shared(batches[1]).sum()
+        assert len(calls) == count + 4
+        torch.autograd.grad(loss, list(shared.parameters()), retain_graph=True)
+        torch.autograd.grad(loss, list(shared.parameters()))
+    assert count == 3 * 2 * 4
+    for one, other in zip(shared.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4)
+
+
+@each
+def test_freezing_within_a_block(name: str) -> None:
+    """A result with a history is none for a frozen parameter, nor the other way round."""
+    layer = LAYERS[name]()
+    with constrain_once():
+        for wanted in (True, False, True):
+            layer.requires_grad_(wanted)
+            assert layer.weight.requires_grad == wanted
+
+
+@each
+def test_results_that_are_overwritten(name: str) -> None:
+    """An initialiser that meant the weight spoils no other pass of the block."""
+    layer = LAYERS[name]()
+    expected = anew(layer)
+    with constrain_once():
+        for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+            with context():
+                nn.init.zeros_(layer.weight)
+                assert torch.equal(layer.weight, expected)
+                layer.weight.data.fill_(3.0)
+                assert torch.equal(layer.weight, expected)
+
+
+def test_transformations_within_a_block() -> None:
+    """What ``torch.func`` has left is not used after it, and changes within it are seen."""
+    model = network()
+    x = torch.randn(1, 3)
+    expected = torch.func.grad(lambda x: model(x).sum())(x)
+    with constrain_once():
+        for _ in range(2):
+            assert torch.equal(torch.func.grad(lambda x: model(x).sum())(x), expected)
+        assert model[0].weight.requires_grad
+        model(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    layer = SpectralLinear(4, 4, bias=False)
+    weights = torch.randn(3, 4, 4)
+
+    def twice(weight: Tensor) -> Tensor:
+        state = {"parametrizations.weight.original": weight}
+        with constrain_once():
+            functional_call(layer, state, torch.eye(4))
+            weight += torch.eye(4)  # the counter of changes stays as it is here
+            return functional_call(layer, state, torch.eye(4)).mT
+
+    found = vmap(twice)(weights.clone())
+    torch.testing.assert_close(found, matrices.spectral_normalize(weights + torch.eye(4)))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpoints_within_a_block(reentrant: bool) -> None:
+    """Parts that are computed again, before and after others that share, and one in another."""
+    plain, model = network(), network()
+    x = torch.randn(8, 3, requires_grad=True)
+
+    def loss(model: nn.Module, run: Callable) -> Tensor:
+        first = model(x)
+        second = run(lambda x: model(x) + model(2 * x), x)
+        inner = (lambda function, x: function(x)) if reentrant else run
+        third = run(lambda x: inner(model, 3 * x) + model(4 * x), x)
+        return (first + second + third + model(5 * x)).square().mean() + tv2(model)
+
+    loss(plain, lambda function, x: function(x)).backward()
+    (expected,) = (x.grad.clone(),)
+    x.grad = None
+    with constrain_once():
+        value = loss(
+            model,
+            lambda function, x: torch.utils.checkpoint.checkpoint(
+                function, x, use_reentrant=reentrant
+            ),
+        )
+        value.backward()
+    torch.testing.assert_close(x.grad, expected, atol=1e-6, rtol=1e-4)
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_checkpoints_that_end_after_their_block() -> None:
+    """The backward pass may come when the block is over."""
+    model, x = network(), torch.randn(8, 3)
+    with constrain_once():
+        value = model(x).sum() + torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False)
+    value.sum().backward()
+    plain = network()
+    (9 * plain(x).sum()).backward()
+    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_graphs_are_given_back() -> None:
+    """No circle keeps what a block has computed."""
+    gc.collect()
+    gc.disable()
+    try:
+        with constrain_once():
+            layer = OrthogonalLinear(4, 4)
+            result = weakref.ref(layer.weight)
+        assert result() is None
+    finally:
+        gc.enable()
 
 
 def test_blocks_within_blocks_and_after_errors(calls: list[str]) -> None:
@@ -304,6 +509,31 @@ def test_memory_is_given_back(name: str) -> None:
             del layer
             gc.collect()
         assert len(caching._kept) == before
+
+
+@each
+def test_evaluation_within_transformations_and_traces(name: str, calls: list[str]) -> None:
+    """What is kept belongs to none of them, and a trace holds operations, no numbers."""
+    layer = LAYERS[name]().eval().requires_grad_(False)
+    x = torch.randn(2, *((4,) if name != "convolution" else (4, 5, 5)))
+    expected, value = anew(layer), layer(x)
+    gradient = torch.func.grad(lambda x: layer(x).sum())
+    for fresh in (False, True):
+        if fresh:
+            parameter(layer).mul_(torch.rand(4, 1) + 0.5)
+            expected = anew(layer)
+            caching._kept.clear()
+        first = gradient(x)
+        assert torch.equal(gradient(x), first)
+        assert torch.equal(layer.weight, expected)
+        assert not torch._C._functorch.is_functorch_wrapped_tensor(layer.weight)
+    parameters = dict(layer.named_parameters())
+    caching._kept.clear()
+    traced = make_fx(lambda p, x: functional_call(layer, p, (x,)))(parameters, x)
+    other = {key: torch.randn_like(p) for key, p in parameters.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(traced(other, x), functional_call(layer, other, (x,)))
+    assert not torch.equal(traced(other, x), value)
 
 
 def test_evaluation_of_models_in_a_batch() -> None:

@@ -268,15 +268,28 @@ def test_shapes_that_do_not_fit(x, coefficients, error, message) -> None:
     ("x", "coefficients"),
     [
         (torch.float32, torch.float64),
-        (torch.float16, torch.float16),
-        (torch.bfloat16, torch.bfloat16),
+        (torch.float32, torch.bfloat16),
+        (torch.bfloat16, torch.float64),
+        (torch.bfloat16, torch.float16),
         (torch.int64, torch.float32),
+        (torch.complex64, torch.complex64),
     ],
 )
 def test_dtypes_that_do_not_fit(x: torch.dtype, coefficients: torch.dtype) -> None:
-    """Mixed and half precisions are refused rather than promoted."""
-    with pytest.raises(TypeError, match=r"both be float32 or both float64, got .*; convert one"):
+    """What would be promoted or rounded on the way is refused."""
+    with pytest.raises(TypeError, match=r"both be float32 or both float64, or .*; convert one"):
         splines.evaluate(torch.zeros(5, 3, dtype=x), torch.zeros(3, 7, dtype=coefficients), 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_is_projected_in_float32(dtype: torch.dtype) -> None:
+    """Rounded to half precision the slopes would leave their bounds."""
+    free = torch.randn(4, 51, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for constrain in (splines.project_slopes, splines.normalize_slopes):
+        found = constrain(free, 0.04)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, constrain(free.float(), 0.04))
+        assert float(splines.lipschitz_constant(found.double(), 0.04).max()) <= 1 + 1e-5
 
 
 # Projection ---------------------------------------------------------------------------------------

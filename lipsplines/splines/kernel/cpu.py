@@ -1,5 +1,7 @@
 """The fused kernel of linear splines on the CPU: `loops` for tensors, on several threads.
 
+Numbers in bfloat16 have loops of their own, `bfloat16`; those in float16 are converted.
+
 Work is cut into units whose number does not depend on the number of threads, and sums are added in
 the order of the units: results are equal bit for bit on any number of threads.
 """
@@ -7,16 +9,16 @@ the order of the units: results are equal bit for bit on any number of threads.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lipsplines.splines.kernel import lines, loops
+from lipsplines.splines.kernel import bfloat16, lines, loops
 
 __all__ = ["backward", "forward"]
 
@@ -25,63 +27,70 @@ PART = 2**19  # fewest numbers for which the samples are cut: each part has sums
 SMALL = 2**16  # numbers that one thread finishes before another one has woken up
 
 
-def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    """Values of the splines, in the shape and memory layout of ``x``.
+def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, out: Tensor) -> None:
+    """Fill ``out`` with the values of the splines.
 
     Parameters
     ----------
-    x
-        Inputs, ``(N, C, *spatial)`` or ``(G, N, C, *spatial)``, contiguous or channels-last.
+    x, out
+        Inputs and results, ``(G, N, C, S)``, contiguous and not empty.
     coefficients, scale
-        ``(C, K)`` and ``(C,)``, with a ``G`` in front as ``x`` has, contiguous, of its dtype.
+        ``(G, C, K)`` and ``(G, C)``, contiguous, of the dtype of ``x``; in float32 if that is
+        half precision.
     range_
         Half range of the knots.
     """
-    out = torch.empty_like(x)
-    own = _parameters(coefficients, scale)
-    inputs, results = _planes(x, coefficients), _planes(out, coefficients)
-    kernel, blocks, parts = _plan(inputs, own[0])
-    arguments, units = (inputs, *own, range_, results, blocks, parts), len(inputs) * blocks * parts
-    _in_parallel(loops.FORWARD[kernel], units, x.numel(), arguments)
-    return out
+    kernel, blocks, parts = _plan(x, coefficients)
+    own_loops = _loops(x, kernel)
+    if own_loops is None:
+        wide = torch.empty_like(x, dtype=coefficients.dtype)
+        forward(x.to(wide.dtype), coefficients, scale, range_, wide)
+        out.copy_(wide)
+        return
+    own = coefficients.numpy(), scale.numpy()
+    arguments = (_array(x), *own, range_, _array(out), blocks, parts)
+    _in_parallel(own_loops.FORWARD[kernel], len(x) * blocks * parts, x.numel(), arguments)
 
 
 def backward(
-    gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients in ``x``, the coefficients and the scale, given that of the values."""
-    out, gradients = torch.empty_like(x), (torch.zeros_like(coefficients), torch.zeros_like(scale))
-    own, results = _parameters(coefficients, scale), _parameters(*gradients)
-    given, inputs, filled = (_planes(tensor, coefficients) for tensor in (gradient, x, out))
-    kernel, blocks, parts = _plan(inputs, own[0])
+    gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, out: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients in the coefficients and the scale, given that of the values; ``out``: in ``x``."""
+    kernel, blocks, parts = _plan(x, coefficients)
+    own_loops = _loops(x, kernel)
+    if own_loops is None:
+        wide = torch.empty_like(x, dtype=coefficients.dtype)
+        given, inputs = gradient.to(wide.dtype), x.to(wide.dtype)
+        gradients = backward(given, inputs, coefficients, scale, range_, wide)
+        out.copy_(wide)
+        return gradients
+    gradients = torch.zeros_like(coefficients), torch.zeros_like(scale)
+    own, results = (coefficients.numpy(), scale.numpy()), [tensor.numpy() for tensor in gradients]
+    given, inputs, filled = (_array(tensor) for tensor in (gradient, x, out))
     if kernel == "few":
         lines.few_backward(given, inputs, *own, range_, filled, *results)
-    elif x.numel():
-        groups, channels, size = own[0].shape
-        sums = np.zeros((parts, groups, channels, size - 1, 2))
-        arguments = (given, inputs, *own, range_, filled, sums, blocks, parts)
-        _in_parallel(loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
-        lines.parameter_gradients(sums, *own, range_, *results)
-    return out, *gradients
+        return gradients
+    groups, channels, size = coefficients.shape
+    sums = np.zeros((parts, groups, channels, size - 1, 2))
+    arguments = (given, inputs, *own, range_, filled, sums, blocks, parts)
+    _in_parallel(own_loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
+    lines.parameter_gradients(sums, *own, range_, *results)
+    return gradients
 
 
-def _parameters(coefficients: Tensor, scale: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """As arrays, with a dimension of groups."""
-    arrays = coefficients.detach().numpy(), scale.detach().numpy()
-    return arrays if coefficients.dim() == 3 else (arrays[0][None], arrays[1][None])
+def _loops(x: Tensor, kernel: str) -> ModuleType | None:
+    """The loops over such numbers, if there are any."""
+    if x.dtype == torch.bfloat16 and kernel in bfloat16.FORWARD:
+        return bfloat16
+    return None if x.dtype in (torch.bfloat16, torch.float16) else loops
 
 
-def _planes(x: Tensor, coefficients: Tensor) -> np.ndarray:
-    """The memory of a tensor as an array ``(G, N, C, S)``; channels that come last give S = 1."""
-    array = x.detach().numpy()
-    array = array if coefficients.dim() == 3 else array[None]
-    groups, samples, channels = array.shape[:3]
-    if array.flags.c_contiguous:
-        return array.reshape(groups, samples, channels, math.prod(array.shape[3:]))
-    return np.moveaxis(array, 2, -1).reshape(groups, -1, channels, 1)
+def _array(x: Tensor) -> np.ndarray:
+    """The numbers of a tensor, those in bfloat16 by their bits."""
+    return x.view(torch.int16).numpy().view(np.uint16) if x.dtype == torch.bfloat16 else x.numpy()
 
 
-def _plan(x: np.ndarray, coefficients: np.ndarray) -> tuple[str, int, int]:
+def _plan(x: Tensor, coefficients: Tensor) -> tuple[str, int, int]:
     """Which kernel, and into how many blocks of channels and parts of the samples it cuts a group.
 
     A unit of work is a part of a block.
@@ -92,8 +101,8 @@ def _plan(x: np.ndarray, coefficients: np.ndarray) -> tuple[str, int, int]:
     most = MOST_UNITS // max(groups, 1)
     if positions == 1:
         blocks = -(-channels // loops.WIDTH)
-        return "rows", blocks, max(1, min(samples, x.size // PART, most // max(blocks, 1)))
-    parts = max(1, min(samples, x.size // PART, most))
+        return "rows", blocks, max(1, min(samples, x.numel() // PART, most // max(blocks, 1)))
+    parts = max(1, min(samples, x.numel() // PART, most))
     return "planes", max(1, min(channels, most // parts)), parts
 
 

@@ -2,7 +2,8 @@
 
 The formulas are those of `loops`. A program takes a tile of channels times numbers; the sums
 of each cell come from a comparison with all cells, not from atomic additions, whose order would
-change from run to run.
+change from run to run. Arithmetic and sums are in the dtype of the coefficients, that is float32
+for numbers in half precision.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _forward(
     r = tl.program_id(0) * LONG + tl.arange(0, LONG)
     place, inside = _offsets(c, r, group, channels, numbers, positions)
     own = group * channels + tl.where(c < channels, c, 0)
-    x = tl.load(x_pointer + place, mask=inside, other=0.0)
+    x = tl.load(x_pointer + place, mask=inside, other=0.0).to(coefficients.dtype.element_ty)
     position, cell = _locate(x, tl.load(inverses + own), (SIZE - 1) / 2, SIZE - 2)
     left = tl.load(coefficients + own[:, None] * SIZE + cell)
     right = tl.load(coefficients + own[:, None] * SIZE + cell + 1)
@@ -68,13 +69,14 @@ def _backward(
     inverse = tl.load(inverses + own)
     slope_of = (inverse * tl.load(reciprocals + own))[:, None]
     cells = tl.arange(0, CELLS)
-    totals = tl.zeros((WIDE, CELLS), x_pointer.dtype.element_ty)
-    moments = tl.zeros((WIDE, CELLS), x_pointer.dtype.element_ty)
+    kind = coefficients.dtype.element_ty
+    totals = tl.zeros((WIDE, CELLS), kind)
+    moments = tl.zeros((WIDE, CELLS), kind)
     for step in range(STEPS):
         r = (part * STEPS + step) * LONG + tl.arange(0, LONG)
         place, inside = _offsets(c, r, group, channels, numbers, positions)
-        x = tl.load(x_pointer + place, mask=inside, other=0.0)
-        g = tl.load(g_pointer + place, mask=inside, other=0.0)
+        x = tl.load(x_pointer + place, mask=inside, other=0.0).to(kind)
+        g = tl.load(g_pointer + place, mask=inside, other=0.0).to(kind)
         position, cell = _locate(x, inverse, (SIZE - 1) / 2, SIZE - 2)
         left = tl.load(coefficients + own[:, None] * SIZE + cell)
         right = tl.load(coefficients + own[:, None] * SIZE + cell + 1)
@@ -89,12 +91,9 @@ def _backward(
     tl.store(base + CELLS + cells[None, :], moments, mask=exists)
 
 
-def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    """Values of the splines; see `cpu.forward`."""
-    out = torch.empty_like(x)
-    if not x.numel():
-        return out
-    groups, channels, numbers, positions = _plan(x, coefficients)
+def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, out: Tensor) -> None:
+    """Fill ``out`` with the values of the splines; see `cpu.forward`."""
+    groups, channels, numbers, positions = _plan(x)
     wide = 1 if positions > 1 else CHANNELS
     long = TILE // wide
     grid = (triton.cdiv(numbers, long), triton.cdiv(channels, wide), groups)
@@ -102,23 +101,19 @@ def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Te
     inverse, reciprocal = scale * ((size - 1) / (2 * range_)), 1 / scale
     arguments = (x, coefficients, inverse, reciprocal, out, channels, numbers, positions)
     _forward[grid](*arguments, SIZE=size, WIDE=wide, LONG=long)
-    return out
 
 
 def backward(
-    gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients in ``x``, the coefficients and the scale; see `cpu.backward`."""
-    out = torch.empty_like(x)
-    if not x.numel():
-        return out, torch.zeros_like(coefficients), torch.zeros_like(scale)
-    groups, channels, numbers, positions = _plan(x, coefficients)
+    gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, out: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients in the coefficients and the scale; see `cpu.backward`."""
+    groups, channels, numbers, positions = _plan(x)
     size = coefficients.shape[-1]
     cells = triton.next_power_of_2(size - 1)
     wide = 1 if positions > 1 else CHANNELS
     long = max(1, COMPARISONS // (wide * cells))
     parts = triton.cdiv(numbers, STEPS * long)
-    sums = x.new_empty(parts, *scale.shape, 2, cells)
+    sums = coefficients.new_empty(parts, *scale.shape, 2, cells)
     grid = (parts, triton.cdiv(channels, wide), groups)
     step = 2 * range_ / (size - 1)
     inverse, reciprocal = scale / step, 1 / scale
@@ -128,16 +123,13 @@ def backward(
     totals, moments = sums.sum(0)[..., : size - 1].unbind(-2)
     pad = torch.nn.functional.pad
     gathered = pad(totals - moments, (0, 1)) + pad(moments, (1, 0))
-    knots = (torch.arange(size - 1, dtype=x.dtype, device=x.device) - (size - 1) / 2) * step
-    heights = coefficients[..., :-1] - coefficients.diff(dim=-1) * (knots / step)
+    knots = torch.arange(size - 1, dtype=scale.dtype, device=x.device) - (size - 1) / 2
+    heights = coefficients[..., :-1] - coefficients.diff(dim=-1) * knots
     scale_gradient = -(totals * heights).sum(-1) * reciprocal.square()
-    return out, gathered * reciprocal[..., None], scale_gradient
+    return gathered * reciprocal[..., None], scale_gradient
 
 
-def _plan(x: Tensor, coefficients: Tensor) -> tuple[int, int, int, int]:
+def _plan(x: Tensor) -> tuple[int, int, int, int]:
     """Groups, channels, numbers of a channel, and how many of these are neighbours in memory."""
-    shape = x.shape if coefficients.dim() == 3 else (1, *x.shape)
-    groups, _, channels = shape[:3]
-    numbers = x.numel() // (groups * channels)
-    positions = numbers // shape[1] if x.is_contiguous() else 1
-    return groups, channels, numbers, positions
+    groups, samples, channels, positions = x.shape
+    return groups, channels, samples * positions, positions

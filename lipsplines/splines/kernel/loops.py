@@ -21,7 +21,7 @@ from lipsplines.splines.kernel.vectors import (
     prefetch,
 )
 
-__all__ = ["BACKWARD", "FORWARD", "WIDTH"]
+__all__ = ["BACKWARD", "FORWARD", "WIDTH", "cut", "flush_plane", "flush_rows", "repeat"]
 
 BLOCK = 512  # numbers whose cells are known before their lines are looked up
 WIDTH = 128  # channels side by side, where neighbours in memory are channels: tables that fit L1
@@ -36,7 +36,7 @@ ROWS = 512  # rows, whose sums have no copies, after which they do
 
 
 @compiled
-def _cut(size, part, parts):
+def cut(size, part, parts):
     """First and end of a part of a range."""
     return size * part // parts, size * (part + 1) // parts
 
@@ -59,12 +59,12 @@ def _planes_forward(x, coefficients, scale, range_, out, blocks, parts, first, e
     offset, last = lines.dtype.type(0.5 * cell_count), lines.dtype.type(cell_count - 1)
     for unit in range(first, end):
         group = unit // parts // blocks
-        left, right = _cut(channels, unit // parts % blocks, blocks)
+        left, right = cut(channels, unit // parts % blocks, blocks)
         for c in range(left, right):
             inverse[c - left] = fill_lines(
                 coefficients[group, c], scale[group, c], range_, lines[c - left]
             )
-        begin, stop = _cut(samples, unit % parts, parts)
+        begin, stop = cut(samples, unit % parts, parts)
         for n in range(begin, stop):
             for c in range(left, right):
                 own = lines[c - left]
@@ -101,12 +101,12 @@ def _planes_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts
     together = (TOGETHER + positions - 1) // positions
     for unit in range(first, end):
         group, part = unit // parts // blocks, unit % parts
-        left, right = _cut(channels, unit // parts % blocks, blocks)
+        left, right = cut(channels, unit // parts % blocks, blocks)
         for c in range(left, right):
             inverse[c - left] = fill_slopes(
                 coefficients[group, c], scale[group, c], range_, slopes[c - left]
             )
-        begin, stop = _cut(samples, part, parts)
+        begin, stop = cut(samples, part, parts)
         for chunk in range(begin, stop, together):
             for c in range(left, right):
                 total, bends, count = sums[part, group, c], slopes[c - left], 0
@@ -123,9 +123,9 @@ def _planes_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts
                         _add_plane(gradients, moments, cells, bends, own, results)
                         count += len(values)
                         if count >= FLUSH:
-                            _flush_plane(own, total)
+                            flush_plane(own, total)
                             count = 0
-                _flush_plane(own, total)
+                flush_plane(own, total)
 
 
 @compiled
@@ -156,7 +156,7 @@ def _add_singly(gradients, moments, cells, slopes, own, results, start, copies):
 
 
 @compiled
-def _flush_plane(own, total):
+def flush_plane(own, total):
     """Move the sums of all copies to ``total``, in double precision."""
     for k in range(len(total)):
         flush_eight(own, total, k)
@@ -169,7 +169,7 @@ def _flat(x):
 
 
 @compiled
-def _repeat(inverse, starts, width, cell_count):
+def repeat(inverse, starts, width, cell_count):
     """Extend what belongs to the channels of one row to rows that are treated as one."""
     for i in range(len(inverse)):
         inverse[i] = inverse[i % width]
@@ -189,15 +189,15 @@ def _rows_forward(x, coefficients, scale, range_, out, blocks, parts, first, end
     offset, last = lines.dtype.type(0.5 * cell_count), lines.dtype.type(cell_count - 1)
     for unit in range(first, end):
         group = unit // parts // blocks
-        left, right = _cut(channels, unit // parts % blocks, blocks)
+        left, right = cut(channels, unit // parts % blocks, blocks)
         width = right - left
         for c in range(width):
             own = lines[c * cell_count : (c + 1) * cell_count]
             inverse[c] = fill_lines(
                 coefficients[group, left + c], scale[group, left + c], range_, own
             )
-        _repeat(inverse, starts, width, cell_count)
-        begin, stop = _cut(samples, unit % parts, parts)
+        repeat(inverse, starts, width, cell_count)
+        begin, stop = cut(samples, unit % parts, parts)
         for n in range(begin, stop, rows):
             start, length = n * channels + left, min(rows, stop - n) * width
             values, results = x[group, start : start + length], out[group, start : start + length]
@@ -221,16 +221,16 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts, 
     offset, last = own.dtype.type(0.5 * cell_count), own.dtype.type(cell_count - 1)
     for unit in range(first, end):
         group, part = unit // parts // blocks, unit % parts
-        left, right = _cut(channels, unit // parts % blocks, blocks)
+        left, right = cut(channels, unit // parts % blocks, blocks)
         width, count = right - left, 0
         for c in range(width):
             bends = slopes[c * cell_count : (c + 1) * cell_count]
             inverse[c] = fill_slopes(
                 coefficients[group, left + c], scale[group, left + c], range_, bends
             )
-        _repeat(inverse, starts, width, cell_count)
+        repeat(inverse, starts, width, cell_count)
         total = sums[part, group, left:right].reshape(-1, 2)
-        begin, stop = _cut(samples, part, parts)
+        begin, stop = cut(samples, part, parts)
         for n in range(begin, stop, rows):
             start, length = n * channels + left, min(rows, stop - n) * width
             values, gradients = x[group, start : start + length], g[group, start : start + length]
@@ -246,7 +246,7 @@ def _rows_backward(g, x, coefficients, scale, range_, out, sums, blocks, parts, 
             _add_rows(gradients, moments, cells, slopes, own, results, width)
             count += rows
             if count >= ROWS or n + rows >= stop:
-                _flush_rows(own, total)
+                flush_rows(own, total)
                 count = 0
 
 
@@ -260,7 +260,7 @@ def _add_rows(gradients, moments, cells, slopes, own, results, width):
 
 
 @compiled
-def _flush_rows(own, total):
+def flush_rows(own, total):
     for k in range(len(total)):
         total[k, 0] += own[k, 0]
         total[k, 1] += own[k, 1]

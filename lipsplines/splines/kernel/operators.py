@@ -3,12 +3,17 @@
 `cpu` and `cuda` hold the kernels. Here they become operators that torch can trace and
 compile, with derivatives of every order and a rule for ``torch.vmap``: what it maps over becomes a
 leading dimension of groups, ``x`` of shape ``(G, N, C, *spatial)`` with coefficients ``(G, C, K)``.
+
+``x`` may have any order of dimensions in memory, which the results keep, if it has no gaps. Its
+numbers are of the dtype of the coefficients, or in half precision with coefficients in float32:
+then all arithmetic and the gradients of the parameters are in float32.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -63,8 +68,8 @@ def _works_on_cuda() -> bool:
         x = torch.linspace(-2, 2, 150, device="cuda").view(5, 3, 10)
         coefficients = torch.linspace(-1, 1, 27, device="cuda").view(3, 9).sin()
         scale = torch.ones(3, device="cuda")
-        found = _kernels("cuda").forward(x, coefficients, scale, 1.0)
-        gradients = _kernels("cuda").backward(x, x, coefficients, scale, 1.0)
+        found = _spline(x, coefficients, scale, 1.0)
+        gradients = _spline_backward(x, x, coefficients, scale, 1.0)
         plain = functools.partial(evaluate_plainly, range_=1.0)
         expected, pull = torch.func.vjp(plain, x, coefficients, scale)
         pairs = zip((found, *gradients), (expected, *pull(x)), strict=True)
@@ -226,27 +231,75 @@ def _kernels(device: str) -> Any:
 
 
 def _dense(x: Tensor, grouped: bool) -> Tensor:
-    """A tensor whose channels lie in planes or come last, both without gaps; a copy if need be."""
+    """A tensor that fills its memory without gaps, group after group; a copy if need be."""
     channels = 2 if grouped else 1
     if x.is_contiguous() or x.movedim(channels, -1).is_contiguous():
         return x
-    return x.contiguous()
+    inner = x[0] if grouped else x  # a new tensor takes over strides that leave no gaps
+    follows = not grouped or x.stride(0) == inner.numel()
+    return x if follows and torch.empty_like(inner).stride() == inner.stride() else x.contiguous()
+
+
+def _planes(x: Tensor, grouped: bool) -> Tensor:
+    """The memory of a dense tensor, not empty, as ``(G, N, C, S)``.
+
+    Channels have S numbers side by side each, one if they come last.
+    """
+    x = x.detach() if grouped else x.detach()[None]
+    groups, samples, channels = x.shape[:3]
+    if x.is_contiguous():
+        return x.view(groups, samples, channels, -1)
+    others = sorted((1, *range(3, x.dim())), key=lambda d: -x.stride(d))
+    outer = [d for d in others if x.shape[d] > 1 and x.stride(d) > x.stride(2)]
+    outer = others[:1] if channels == 1 else outer  # the stride of a single channel says nothing
+    inner = [d for d in others if d not in outer]
+    positions = math.prod(x.shape[d] for d in inner)
+    return x.permute(0, *outer, 2, *inner).view(groups, -1, channels, positions)
+
+
+def _parameters(coefficients: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Both contiguous, with a dimension of groups."""
+    own = coefficients.detach().contiguous(), scale.detach().contiguous()
+    return own if coefficients.dim() == 3 else (own[0][None], own[1][None])
 
 
 def _spline(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    x = _dense(x, coefficients.dim() == 3)
-    kernel = _kernels(x.device.type).forward
-    return kernel(x, coefficients.contiguous(), scale.contiguous(), range_)
+    return _run_forward(_kernels(x.device.type), x, coefficients, scale, range_)
 
 
 def _spline_backward(
     gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x = _dense(x, coefficients.dim() == 3)
+    return _run_backward(_kernels(x.device.type), gradient, x, coefficients, scale, range_)
+
+
+def _run_forward(
+    kernels: Any, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
+) -> Tensor:
+    grouped = coefficients.dim() == 3
+    x = _dense(x, grouped)
+    out = torch.empty_like(x)
+    if x.numel():
+        own = _parameters(coefficients, scale)
+        kernels.forward(_planes(x, grouped), *own, range_, _planes(out, grouped))
+    return out
+
+
+def _run_backward(
+    kernels: Any, gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    grouped = coefficients.dim() == 3
+    x = _dense(x, grouped)
+    out = torch.empty_like(x)
+    if not x.numel():
+        own = (torch.zeros_like(t.contiguous()) for t in (coefficients, scale))
+        return out, *own
     if gradient.stride() != x.stride():
         gradient = torch.empty_like(x).copy_(gradient)
-    kernel = _kernels(x.device.type).backward
-    return kernel(gradient, x, coefficients.contiguous(), scale.contiguous(), range_)
+    own = _parameters(coefficients, scale)
+    given, inputs, filled = (_planes(tensor, grouped) for tensor in (gradient, x, out))
+    first, second = kernels.backward(given, inputs, *own, range_, filled)
+    return out, first.view(coefficients.shape), second.view(scale.shape)
 
 
 for _device in ("CPU", "CUDA"):

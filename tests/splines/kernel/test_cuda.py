@@ -20,19 +20,28 @@ needs_triton = pytest.mark.skipif(
 
 INTERPRETED = """
 import torch
-from lipsplines import splines
-from lipsplines.splines.kernel import cuda
-for shape, last in (((40, 3), False), ((3, 2, 60), False), ((2, 5, 4, 3), True), ((9, 18), False)):
-    x = torch.randn(shape, dtype=torch.float64)
+from lipsplines.splines.kernel import cuda, operators
+from lipsplines.splines.plain import evaluate_plainly
+cases = (
+    ((40, 3), False, "float64"), ((3, 2, 60), False, "float64"), ((2, 5, 4, 3), True, "float64"),
+    ((9, 18), False, "float64"), ((2, 5, 4, 3), True, "bfloat16"), ((3, 2, 60), False, "float16"),
+)
+for shape, last, kind in cases:
+    kind = getattr(torch, kind)
+    wide = torch.float64 if kind == torch.float64 else torch.float32
+    x = torch.randn(shape, dtype=torch.float64).to(kind)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
-    c = torch.randn(shape[1], 9, dtype=torch.float64)
-    s = torch.rand(shape[1], dtype=torch.float64) + 0.5
+    c = torch.randn(shape[1], 9, dtype=wide)
+    s = torch.rand(shape[1], dtype=wide) + 0.5
     g = torch.randn_like(x)
     plain = lambda *t: evaluate_plainly(*t, 0.7)
-    expected, pull = torch.func.vjp(plain, x, c, s)
-    found = cuda.forward(x, c, s, 0.7), *cuda.backward(g, x, c, s, 0.7)
-    for one, other in zip(found, (expected, *pull(g)), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+    expected, pull = torch.func.vjp(plain, x.to(wide), c, s)
+    found = operators._run_forward(cuda, x, c, s, 0.7)
+    gradients = operators._run_backward(cuda, g, x, c, s, 0.7)
+    precision = 1e-10 if kind == wide else torch.finfo(kind).eps
+    assert found.dtype == gradients[0].dtype == kind and gradients[1].dtype == wide
+    for one, other in zip((found, *gradients), (expected, *pull(g.to(wide))), strict=True):
+        torch.testing.assert_close(one.to(wide), other, atol=precision, rtol=precision)
 """
 
 

@@ -65,15 +65,26 @@ def all_gradients(function: Callable, tensors: tuple[Tensor, ...], weights: Tens
     return [value.detach(), *torch.autograd.grad(value, tensors, weights)]
 
 
-def assert_equal_results(tensors: tuple[Tensor, ...], relative: float = 1e-12) -> None:
-    """Values and all gradients, relative to the largest entry of each."""
+def assert_equal_results(
+    tensors: tuple[Tensor, ...], relative: float = 1e-12, rounding: float = 0.0
+) -> None:
+    """Values and all gradients, relative to the largest entry of each; ``rounding`` to each entry.
+
+    That is of the values and of the gradient in the input.
+    """
     weights = draw(99, *tensors[0].shape, dtype=tensors[0].dtype)
     double = tuple(t.double() for t in tensors)
     expected = all_gradients(plain, double, weights.double())
-    for found, exact in zip(all_gradients(kernel, tensors, weights), expected, strict=True):
-        assert found.dtype == tensors[0].dtype
+    found = all_gradients(kernel, tensors, weights)
+    kinds = [tensors[0].dtype, *(t.dtype for t in tensors)]
+    assert [result.dtype for result in found] == kinds
+    for result, exact in zip(found[:2], expected[:2], strict=True):
+        error = (result.double() - exact).abs()
         scale = 1 + float(exact.abs().max()) if exact.numel() else 1.0
-        torch.testing.assert_close(found.double(), exact, atol=relative * scale, rtol=0)
+        assert bool((error <= relative * scale + rounding * exact.abs()).all())
+    for result, exact in zip(found[2:], expected[2:], strict=True):
+        scale = 1 + float(exact.abs().max()) if exact.numel() else 1.0
+        torch.testing.assert_close(result.double(), exact, atol=relative * scale, rtol=0)
 
 
 # Few numbers a channel, short and long rows, short and long planes, and what lies between.
@@ -93,6 +104,38 @@ def test_values_and_gradients(shape: tuple[int, ...]) -> None:
 def test_float32(shape: tuple[int, ...]) -> None:
     """Within rounding of the positions, at most 30 cells away from the middle of the grid."""
     assert_equal_results(problem(*shape, size=8, dtype=torch.float32), relative=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("shape", [*SHAPES, (5, 16, 9, 7), (9, 12, 5, 5)], ids=str)
+def test_half_precision(shape: tuple[int, ...], last: bool, dtype: torch.dtype) -> None:
+    """Arithmetic in float32, rounded once: half a unit of the last digit, in either layout."""
+    x, *parameters = problem(*shape, size=8, dtype=torch.float32)
+    x = x.to(dtype)
+    x = x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x
+    unit = torch.finfo(dtype).eps / 2
+    assert_equal_results((x, *parameters), relative=2e-5, rounding=1.01 * unit)
+
+
+def test_every_number_in_bfloat16() -> None:
+    """The identity returns all of them, also infinities; NaN gives NaN, in vectors and singly."""
+    x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    identity = torch.tensor([[-1.0, 0.0, 1.0]])
+    finite = x[x.isfinite()]
+    for numbers in (finite[: len(finite) // 16 * 16], finite[: 16 * 100 + 15]):
+        for shape in ((1, 1, -1), (-1, 1)):
+            found = splines.evaluate(numbers.view(shape), identity, 1.0)
+            assert torch.equal(found.flatten(), numbers)
+    assert bool(splines.evaluate(x[x.isnan()].view(-1, 1), identity, 1.0).isnan().all())
+
+
+def test_rounds_to_the_even_neighbour() -> None:
+    """As torch does, of halves in both directions."""
+    x = draw(0, 16, 64, 10).bfloat16()
+    coefficients = torch.tensor([[-1.0, 0.0, 1.0]]) * (1 + 2**-7)
+    expected = (x.float() * (1 + 2**-7)).bfloat16()
+    assert torch.equal(splines.evaluate(x, coefficients.repeat(64, 1), 1.0), expected)
 
 
 @settings(max_examples=40)
@@ -123,31 +166,51 @@ LAYOUTS = {
     "every second": lambda x: x[:, :, ::2, 1::2],
     "expanded": lambda x: x[:1].expand(x.shape),
     "batch last": lambda x: x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
+    "columns first": lambda x: x.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0),
 }
+DENSE = ("channels last", "transposed", "batch last", "columns first")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_memory_layouts(layout: str) -> None:
+def test_memory_layouts(layout: str, dtype: torch.dtype) -> None:
     """Results do not depend on the strides of the input or of the gradient, to the last bit."""
     x, *parameters = problem(3, 4, 8, 6)
-    x = LAYOUTS[layout](x)
-    weights = LAYOUTS[layout](draw(4, 3, 4, 8, 6))
+    parameters = [
+        t.to(torch.float64 if dtype == torch.float64 else torch.float32) for t in parameters
+    ]
+    x = LAYOUTS[layout](x.to(dtype))
+    weights = LAYOUTS[layout](draw(4, 3, 4, 8, 6, dtype=dtype))
     copy = (x.contiguous(), *parameters)
     expected = all_gradients(kernel, copy, weights.contiguous())
     value, *gradients = all_gradients(kernel, (x, *parameters), weights)
     assert torch.equal(value, expected[0])
     assert torch.equal(gradients[0], expected[1])
     for found, exact in zip(gradients[1:], expected[2:], strict=True):
-        torch.testing.assert_close(found, exact, atol=1e-12, rtol=0)
-    if layout == "channels last":
-        assert value.is_contiguous(memory_format=torch.channels_last)
+        precision = 1e-12 if dtype == torch.float64 else 1e-4
+        torch.testing.assert_close(found, exact, atol=precision, rtol=0)
+    if layout in DENSE:
+        assert value.stride() == gradients[0].stride() == x.stride()
 
 
-@pytest.mark.parametrize("shape", [(300, 5), (64, 3, 50)], ids=str)
-def test_threads_change_no_bit(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(1, 4, 6, 5), (3, 1, 6, 5), (3, 4, 1, 5), (2, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("layout", DENSE)
+def test_layouts_with_sides_of_one(layout: str, shape: tuple[int, ...]) -> None:
+    """The stride of a dimension of size 1 may be anything."""
+    x, *parameters = problem(*shape)
+    odd = LAYOUTS[layout](x)
+    strides = [7 if n == 1 else s for n, s in zip(odd.shape, odd.stride(), strict=True)]
+    assert_equal_results((odd, *parameters))
+    assert_equal_results((odd.as_strided(odd.shape, strides), *parameters))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(300, 5), (300, 20), (64, 3, 50)], ids=str)
+def test_threads_change_no_bit(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """One thread, several threads, and again: the same sums in the same order."""
-    tensors = problem(*shape, dtype=torch.float32)
-    weights = draw(4, *shape, dtype=torch.float32)
+    x, *parameters = problem(*shape, dtype=torch.float32)
+    tensors = (x.to(dtype), *parameters)
+    weights = draw(4, *shape, dtype=dtype)
     before = torch.get_num_threads()
     try:
         results = []
@@ -210,6 +273,26 @@ def test_third_derivative_in_the_scale() -> None:
         return value
 
     torch.testing.assert_close(third(kernel), third(plain), rtol=1e-10, atol=1e-10)
+
+
+def test_derivatives_in_half_precision() -> None:
+    """Second derivatives, forward mode and vmap give what the plain formula gives, rounded."""
+    x, *parameters = problem(6, 3, 4, dtype=torch.float32)
+    tensors = (x.bfloat16(), *parameters)
+
+    def results(function: Callable) -> list[Tensor]:
+        own = tuple(t.clone().requires_grad_() for t in tensors)
+        (inner,) = torch.autograd.grad(
+            function(*own).float().square().sum(), own[0], create_graph=True
+        )
+        second = torch.autograd.grad(inner.float().square().sum(), own)
+        tangents = tuple(torch.ones_like(t) for t in tensors)
+        mapped = vmap(function, in_dims=(0, None, None))(tensors[0][:, None], *tensors[1:])
+        return [*second, *jvp(function, tensors, tangents), mapped]
+
+    for found, expected in zip(results(kernel), results(plain), strict=True):
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, rtol=0.02, atol=0.05)
 
 
 @pytest.mark.parametrize("transform", [jacrev, jacfwd, hessian], ids=lambda t: t.__name__)
@@ -287,34 +370,45 @@ def test_gradient_penalty_trains_a_spline() -> None:
 # Tracing ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("groups", [(), (2,)], ids=["alone", "groups"])
 @pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4, 2)], ids=str)
-def test_operators_are_sound(groups: tuple[int, ...], shape: tuple[int, ...]) -> None:
+def test_operators_are_sound(
+    groups: tuple[int, ...], shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     """Schema, fake tensors, tracing with symbolic shapes."""
-    x, coefficients, scale = (t.expand(*groups, *t.shape).clone() for t in problem(*shape))
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    own = problem(*shape, dtype=wide)
+    x, coefficients, scale = (t.expand(*groups, *t.shape).clone() for t in own)
+    x = x.to(dtype)
     torch.library.opcheck(torch.ops.lipsplines.spline, (x, coefficients, scale, RANGE))
     gradient = torch.ones_like(x).transpose(-1, -2).contiguous().transpose(-1, -2)
     arguments = (gradient, x, coefficients, scale, RANGE)
     torch.library.opcheck(torch.ops.lipsplines.spline_backward, arguments)
 
 
-def test_trained_in_a_compiled_program() -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", ["channels last", "batch last"])
+def test_trained_in_a_compiled_program(layout: str, dtype: torch.dtype) -> None:
     """The operator stays whole, without graph breaks, in the forward and the backward pass."""
-    tensors = problem(6, 3)
-    weights = draw(4, 6, 3)
+    x, *parameters = problem(6, 3, 4, 2)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    tensors = (LAYOUTS[layout](x.to(dtype)), *(t.to(wide) for t in parameters))
+    weights = draw(4, 6, 3, 4, 2, dtype=dtype)
     compiled = torch.compile(kernel, fullgraph=True, backend="aot_eager")
     found, expected = (all_gradients(f, tensors, weights) for f in (compiled, kernel))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
-def test_exports_as_plain_operations() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_exports_as_plain_operations(dtype: torch.dtype) -> None:
     """An exported program runs where this library is not installed."""
     spline = LinearSpline(3, init="relu").eval()
-    program = torch.export.export(spline, (torch.randn(4, 3),))
+    program = torch.export.export(spline, (torch.randn(4, 3).to(dtype),))
     targets = {str(node.target) for node in program.graph.nodes}
     assert not any("lipsplines" in target for target in targets)
-    x = torch.randn(4, 3)
+    x = torch.randn(4, 3).to(dtype)
     torch.testing.assert_close(program.module()(x), spline(x))
 
 
