@@ -23,6 +23,8 @@ from lipsplines.runner.base import (
     labels,
     select_cells,
 )
+from lipsplines.runner.local import compute_named
+from lipsplines.runner.naming import dotted_name
 from lipsplines.runner.tasks import compute_and_store
 
 __all__ = ["compute_groups", "processes", "run"]
@@ -125,7 +127,7 @@ def compute_groups(
     else:
         from lipsplines.runner.cluster import on_cluster
 
-        finished = on_cluster(cluster, experiment.name, groups, store)
+        finished = on_cluster(cluster, experiment, groups, store)
     costs = [experiment.cost(group) for group in groups]
     failures: dict[int, str] = {}
     # A bar in percent of the work, not of the groups: they differ in size.
@@ -151,23 +153,24 @@ def _locally(
     experiment: Experiment, groups: Sequence[list[Settings]], store: Store, jobs: int
 ) -> Iterator[tuple[int, str | None]]:
     """Compute and store groups in processes of this machine, through ``joblib``."""
-    import joblib
-
     # One thread for each process: batches are small, processes share the cores, and sums have one
     # order. Long trainings of large networks take the cores that would idle.
     is_long = is_long_training(experiment, groups[0][0]["profile"])
     threads = max(1, torch.get_num_threads() // jobs) if is_long else 1
+    root = str(store.root)
+    if jobs == 1:
+        for index, group in enumerate(groups):
+            yield index, compute_and_store(experiment, group, root, threads)
+        return
+    import joblib
+
+    name, caller = dotted_name(experiment), os.getpid()
     tasks = (
-        joblib.delayed(_numbered)(
-            index, experiment.name, group, str(store.root), threads, os.getpid()
-        )
+        joblib.delayed(compute_named)(index, caller, name, group, root, threads)
         for index, group in enumerate(groups)
     )
-    yield from joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(tasks)
-
-
-def _numbered(index: int, *task: Any) -> tuple[int, str | None]:
-    return index, compute_and_store(*task)
+    options = {"batch_size": 1, "return_as": "generator_unordered"}
+    yield from joblib.Parallel(n_jobs=jobs, backend="loky", **options)(tasks)
 
 
 def _progress_bar() -> Any:

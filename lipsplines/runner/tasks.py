@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ __all__ = ["compute_and_store", "results_in"]
 
 
 def compute_and_store(
-    name: str, group: list[Settings], root: str, threads: int | None = None, caller: int = -1
+    experiment: Experiment, group: list[Settings], root: str, threads: int | None = None
 ) -> str | None:
     """Compute the runs of a group that the store lacks, and store them.
 
@@ -33,27 +31,21 @@ def compute_and_store(
 
     Parameters
     ----------
-    name
-        Of the experiment.
+    experiment
+        That the runs belong to.
     group
         Settings of the runs.
     root
         Folder of the records.
     threads
         Number of threads; None for those of this process.
-    caller
-        Number of the process to end with, if it is the parent of this one.
 
     Returns
     -------
     str or None
         Why the group failed, in a sentence.
     """
-    from lipsplines.experiments import EXPERIMENTS
-
-    if os.getppid() == caller:
-        end_with_parent(caller)
-    experiment, store = EXPERIMENTS[name], Store(root)
+    store = Store(root)
     try:
         group = [cell for cell in group if current_record(experiment, store, cell) is None]
         if group:
@@ -103,18 +95,6 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@functools.cache
-def end_with_parent(parent: int) -> None:
-    """End this worker process when the process that started it is gone, killed for instance."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _place(error: Exception) -> str:

@@ -24,7 +24,7 @@ pytest.importorskip("distributed", reason="the extra 'cluster' is not installed"
 
 from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 STUB = TESTS / "stub_experiment.py"
 TIMEOUT = 40.0
 
@@ -64,7 +64,7 @@ class Site:
 
     def start_worker(self, threads: int = 1, **environment: str) -> subprocess.Popen:
         options = ["--scheduler-file", str(self.scheduler), "--host", "127.0.0.1", "--no-nanny"]
-        options += ["--no-dashboard", "--nthreads", str(threads), "--preload", str(STUB)]
+        options += ["--no-dashboard", "--nthreads", str(threads)]
         options += ["--local-directory", str(self.log.parent)]
         return self.start("-m", "distributed.cli.dask_worker", *options, **environment)
 
@@ -241,14 +241,14 @@ def test_no_scheduler(site: Site, monkeypatch) -> None:
     monkeypatch.setattr(cluster, "CONNECTING", 0.5)
     for address in ("tcp://127.0.0.1:9", "nonsense", "file:/nowhere/scheduler.json"):
         with pytest.raises(ExperimentError, match=f"No scheduler answers at {address} "):
-            list(cluster.on_cluster(address, EXPERIMENT.name, [cells("smoke", 0)], site.store))
+            list(cluster.on_cluster(address, EXPERIMENT, [cells("smoke", 0)], site.store))
     assert not list(site.store.root.rglob("*"))
 
 
 def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ExperimentError, match=r"pip install '\.\[cluster\]'"):
-        list(cluster.on_cluster("tcp://127.0.0.1:9", "stub", [], Store(tmp_path)))
+        list(cluster.on_cluster("tcp://127.0.0.1:9", EXPERIMENT, [], Store(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -257,12 +257,13 @@ def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch) ->
         ({}, None),
         ({"code": "0" * 16}, "give both the same sources"),
         ({"version": "0.0"}, "give both the same sources"),
+        ({"experiment": "nowhere.to.be"}, "it lacks the experiment (The module nowhere.to.be"),
         ({"token": "another"}, "it has another folder at"),
         ({"marker": "/nowhere/.cluster-0"}, "it cannot use the folder of the records, /nowhere"),
     ],
 )
 def test_what_a_worker_says_of_itself(tmp_path: Path, change: dict, message: str | None) -> None:
-    with cluster._expectation(tmp_path) as expected:
+    with cluster._expectation(tmp_path, "tests.stub_experiment") as expected:
         problem = cluster.worker_problem({**expected, **change})
         if message is None:
             assert problem is None
