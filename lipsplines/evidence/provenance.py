@@ -33,6 +33,7 @@ PRESENTATION = (
     "pages/",
     "runner/cluster",
     "runner/comparison",
+    "runner/labels",
     "runner/local",
     "runner/merging",
     "runner/naming",

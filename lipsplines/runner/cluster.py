@@ -103,6 +103,13 @@ def worker_problem(expected: dict[str, str]) -> str | None:
     return None
 
 
+def _threads_problem(threads: int) -> str | None:
+    """Why a worker of so many tasks must not compute: random numbers belong to its process."""
+    if threads == 1:
+        return None
+    return f"it runs {threads} tasks at a time; start it with --nthreads 1"
+
+
 def _task(expected: dict[str, str], group: list[Settings]) -> str | None:
     """What a worker does with a group; it may have come after the others were looked at.
 
@@ -111,11 +118,12 @@ def _task(expected: dict[str, str], group: list[Settings]) -> str | None:
     UnfitWorker
         With its address and the reason.
     """
-    problem = worker_problem(expected)
-    if problem is not None:
-        from distributed import get_worker
+    from distributed import get_worker
 
-        raise UnfitWorker(get_worker().address, problem)
+    worker = get_worker()
+    problem = _threads_problem(worker.state.nthreads) or worker_problem(expected)
+    if problem is not None:
+        raise UnfitWorker(worker.address, problem)
     root, experiment = expected["root"], named_experiment(expected["experiment"])
     # One thread, so that sums have one order; those of the worker for long trainings.
     threads = None if is_long_training(experiment, group[0]["profile"]) else 1
@@ -205,8 +213,7 @@ def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
     """Refuse a cluster of which a worker would compute something else, or elsewhere."""
     told: dict[str, list[str]] = {}  # each problem once, with the workers that have it
     for worker, threads in client.nthreads().items():
-        if threads > 1:  # random numbers and threads of PyTorch are set for a process
-            problem = f"it runs {threads} tasks at a time; start it with --nthreads 1"
+        if problem := _threads_problem(threads):
             told.setdefault(problem, []).append(worker)
     answers: dict[str, Any] = client.run(worker_problem, expected, on_error="return")
     for worker, answer in answers.items():

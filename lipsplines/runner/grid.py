@@ -18,11 +18,11 @@ from lipsplines.runner.base import (
     ExperimentError,
     Settings,
     current_record,
-    groups_of,
     is_long_training,
-    labels,
     select_cells,
+    whole_groups,
 )
+from lipsplines.runner.labels import labels
 from lipsplines.runner.local import compute_named
 from lipsplines.runner.naming import dotted_name
 from lipsplines.runner.tasks import compute_and_store
@@ -46,8 +46,9 @@ def run(
 ) -> list[Record]:
     """Compute the runs that the store lacks and return the records of all, in order.
 
-    Each run is stored as soon as its group is done; when this process is killed, what was finished
-    stays, and the next call does the rest.
+    A group of which a run is missing is computed whole, so that results depend on settings alone,
+    and what the store lacks of it is stored as soon as it is done. When this process is killed,
+    what was finished stays, and the next call does the rest.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def run(
     cells = select_cells(experiment, profile, seed, only)
     store.check_writable()
     missing = [cell for cell in cells if current_record(experiment, store, cell) is None]
-    groups = groups_of(experiment, missing)
+    groups = whole_groups(experiment, experiment.cells(profile, seed), missing)
     failures = compute_groups(experiment, groups, store, jobs, cluster, progress)
     if failures:
         raise ExperimentError(_told(failures, labels(groups)))

@@ -211,15 +211,20 @@ def test_workers_that_do_not_fit_do_not_compute(site: Site, tmp_path: Path) -> N
         until(site.begun)
         try:
             assert site.start_worker(PYTHONPATH=path).wait(TIMEOUT) == 0
+            # As many tasks at a time as there are cores is what Dask does unless told otherwise.
+            assert site.start_worker(threads=4).wait(TIMEOUT) == 0
         finally:
             (site.log / "hold").unlink()
 
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(join_late)
-        with pytest.warns(UserWarning, match="was sent away: it has lipsplines"):
+        with pytest.warns(UserWarning, match="was sent away: it ") as told:
             records = run(EXPERIMENT, "smoke", site.store, cluster=site.address(), progress=False)
         late.result()
     assert len(records) == GROUPS * TOGETHER
+    reasons = {str(warning.message).partition("was sent away: ")[2][:20] for warning in told}
+    assert {"it has lipsplines 0.", "it runs 4 tasks at a"} <= reasons
+    assert {record.provenance["threads"] for record in records} == {1}
     assert site.done() == {(part, worker.pid) for part in range(GROUPS)}
 
 

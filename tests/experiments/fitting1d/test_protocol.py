@@ -19,7 +19,9 @@ from lipsplines.experiments import EXPERIMENTS, ExperimentError, run, status
 from lipsplines.experiments.fitting1d import protocol as fitting1d
 from lipsplines.experiments.fitting1d import tables
 from lipsplines.models.mlp import LINEAR_LAYERS
-from lipsplines.runner.base import PROFILES, Outcome, groups_of, labels, select_cells
+from lipsplines.runner.base import PROFILES, Outcome, groups_of, select_cells
+from lipsplines.runner.comparison import same_results
+from lipsplines.runner.labels import labels
 from lipsplines.runner.tasks import compute_and_store
 from lipsplines.training.regression import TrainingError
 
@@ -172,7 +174,8 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path: Path) -> None:
     only = {"constraint": "spectral", "target": "f1"}
     with pytest.raises(ExperimentError, match=r"became NaN.\n  Groups: relu, spectral\."):
         run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
-    assert len(list(tmp_path.rglob("*.json"))) == len(fitting1d.ACTIVATIONS) - 1
+    groups = {path.name.partition("-f")[0] for path in tmp_path.rglob("*.json")}
+    assert len(groups) == len(fitting1d.ACTIVATIONS) - 1
 
 
 def test_what_all_groups_lack_is_told_once(tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_what_is_stored_by_now_is_not_computed_again(tmp_path: Path) -> None:
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for _ in range(2):
         assert compute_and_store(counting, group, str(tmp_path), 1) is None
-    assert computed == [1, 2]
+    assert computed == [1, 3]
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(Store(tmp_path).files()) == 3
     assert not list(tmp_path.rglob("*.running"))
@@ -287,6 +290,25 @@ def test_labels_hold_what_the_runs_of_a_group_share() -> None:
     assert labels([[one]]) == ["relu"]
     assert labels([[one, {**one, "activation": "absolute"}]]) == ["t"]
     assert labels([[one], [other]]) == ["relu, spline.scaling=True", "relu, spline.scaling=False"]
+
+
+@pytest.mark.parametrize("cause", ["one is lost", "only one is wanted"])
+def test_a_part_of_a_group_has_the_bits_of_the_whole(
+    store: Store, tmp_path: Path, cause: str
+) -> None:
+    """Its networks are trained together, and rounding depends on how many there are."""
+    part = Store(tmp_path)
+    one = select_cells(EXPERIMENT, "smoke", only=FEW)[1]
+    if cause == "one is lost":
+        for record in store.select("fitting1d", "smoke", **FEW):
+            if record.settings != one:
+                part.copy(record, store)
+        run(EXPERIMENT, "smoke", part, only=FEW, jobs=1, progress=False)
+    else:
+        only = {**FEW, "target": one["target"]}
+        assert len(run(EXPERIMENT, "smoke", part, only=only, jobs=1, progress=False)) == 1
+    assert same_results(part.get(one), store.get(one))
+    assert part.get(one).provenance["together"] == store.get(one).provenance["together"]
 
 
 @pytest.mark.slow
