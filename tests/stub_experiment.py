@@ -12,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-from lipsplines.experiments import EXPERIMENTS
 from lipsplines.runner.base import Experiment, Outcome, Settings
 
 GROUPS, TOGETHER = 6, 2
@@ -56,13 +55,11 @@ EXPERIMENT = Experiment(
 )
 
 
-def dask_setup(worker: object) -> None:
-    """Called by a worker of Dask that was started with ``--preload`` and this file."""
-    EXPERIMENTS["stub"] = EXPERIMENT
-
-
 if __name__ == "__main__":
-    from lipsplines.cli import main
+    import stub_experiment  # not this script, which no other process can import
 
-    EXPERIMENTS["stub"] = EXPERIMENT
+    from lipsplines.cli import main
+    from lipsplines.experiments import EXPERIMENTS
+
+    EXPERIMENTS["stub"] = stub_experiment.EXPERIMENT
     sys.exit(main())

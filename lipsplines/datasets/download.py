@@ -11,36 +11,40 @@ import http.client
 import os
 import sys
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lipsplines._version import __version__
 from lipsplines.datasets.registry import DataError, DataWarning, File
+from lipsplines.datasets.transfer import hostname, reason, size_of, transfer
 
 __all__ = ["cache_folder", "fetch"]
 
-SCHEMES = ("https",)
-TIMEOUT = 20.0  # seconds without an answer
 CONNECTIONS = 8
-CHUNK = 1 << 16
+TRIES = 8  # transfers of one file from one source
+PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two of them: the first, and the longest
 
 
 def cache_folder() -> Path:
     """Where fetched files are kept: ``lipsplines`` in the user's folder of caches.
 
     ``~/Library/Caches`` on macOS, else ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises
+    ------
+    DataError
+        If that is in a home folder and there is none, as for a bare user of a container.
     """
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "lipsplines"
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of that variable has relative paths ignored.
-    caches = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "lipsplines"
+        named = os.environ.get("XDG_CACHE_HOME", "")
+        # The specification of that variable has relative paths ignored.
+        caches = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:
+        raise DataError("Nothing is in a cache, for this user has no home folder.") from None
     return caches / "lipsplines"
 
 
@@ -114,7 +118,36 @@ def _kept(file: File, folder: Path) -> bytes | None:
 
 
 def _put_aside(path: Path) -> Path:
-    return path.replace(path.with_name(path.name.removesuffix(".part") + ".corrupt"))
+    """Rename a file that is wrong, if it is there; the name that it has now."""
+    aside = path.with_name(path.name.removesuffix(".part") + ".corrupt")
+    try:
+        return path.replace(aside)
+    except FileNotFoundError:
+        return aside
+    except OSError as error:
+        raise DataError(
+            f"{path} is not the file it should be, and {aside} is in the way ({error.strerror}); "
+            "move or delete both."
+        ) from None
+
+
+class _Meter:
+    """A bar that counts bytes from several threads, until it is stopped."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._lock, self._stopped = bar, threading.Lock(), threading.Event()
+
+    def __call__(self, received: int) -> None:
+        if self._stopped.is_set():
+            raise CancelledError
+        with self._lock:
+            self._bar.update(received)
+
+    def pause(self, seconds: float) -> None:
+        self._stopped.wait(seconds)
+
+    def stop(self) -> None:
+        self._stopped.set()
 
 
 def _fetch_all(files: list[File], folder: Path) -> dict[str, bytes]:
@@ -126,7 +159,10 @@ def _fetch_all(files: list[File], folder: Path) -> dict[str, bytes]:
             "folder of the sources."
         ) from None
     for place in {(folder / file.name).parent for file in files}:
-        place.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"Nothing can be written to {place} ({error.strerror}).") from None
     bar = tqdm(
         total=sum(file.transfer for file in files),
         desc=files[0].name if len(files) == 1 else f"{len(files)} files of data",
@@ -135,125 +171,51 @@ def _fetch_all(files: list[File], folder: Path) -> dict[str, bytes]:
         file=sys.stderr,
         mininterval=0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 20.0,
     )
-    counting = threading.Lock()
-
-    def count(received: int) -> None:
-        with counting:
-            bar.update(received)
-
     with bar, ThreadPoolExecutor(CONNECTIONS) as pool:
-        started = [pool.submit(_obtain, file, folder, count) for file in files]
+        meter = _Meter(bar)
+        started = [pool.submit(_obtain, file, folder, meter) for file in files]
         try:
             contents = [task.result() for task in started]
         except BaseException:
+            meter.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {file.name: content for file, content in zip(files, contents, strict=True)}
 
 
-def _obtain(file: File, folder: Path, count: Callable[[int], Any]) -> bytes:
+def _obtain(file: File, folder: Path, meter: _Meter) -> bytes:
     """Fetch one file from the first source that has it, put it in place, return its content.
 
-    A broken connection is taken up again as long as it brings something. A wrong file that was
-    put together from two transfers is fetched once more from its beginning.
+    A broken connection is taken up again as long as it brings something, a bounded number of
+    times and after longer and longer pauses. A wrong file that was put together from two transfers
+    is fetched once more from its beginning.
     """
     path = folder / file.name
     part = path.with_name(path.name + ".part")
-    count(_size(part))
+    meter(size_of(part))
     failures = []
     for url in file.urls:
-        while True:
-            before = _size(part)
+        afresh = False
+        for attempt in range(TRIES):
+            before = size_of(part)
             try:
-                _transfer(url, part, file.limit, count)
+                transfer(url, part, file.limit, meter)
                 content = file.read(part)
+            except DataError:
+                raise
             except ValueError as error:
-                failure = f"it sent a wrong file ({error})"
-                count(-_size(part))
+                failure = f"it sent a wrong file ({reason(error)})"
+                meter(-size_of(part))
                 _put_aside(part)
-                again = before > 0
+                again, afresh = before > 0 and not afresh, True
             except (OSError, http.client.HTTPException) as error:
-                failure = _reason(error)
-                again = _size(part) > before
+                failure = reason(error)
+                again = size_of(part) > before
             else:
                 part.replace(path)
                 return content
-            if not again:
-                failures.append(f"{urllib.parse.urlsplit(url).hostname}: {failure}")
+            if not again or attempt == TRIES - 1:
+                failures.append(f"{hostname(url)}: {failure}")
                 break
+            meter.pause(min(PAUSE * 2**attempt, LONGEST_PAUSE))
     raise DataError(f"{file.name} could not be downloaded ({'; '.join(failures) or 'no source'}).")
-
-
-def _transfer(url: str, part: Path, limit: int, count: Callable[[int], Any]) -> None:
-    """Bring `part` to the whole of what lies at an address, from where it stands.
-
-    Raises
-    ------
-    ValueError
-        If it became longer than `limit` bytes, or the source sent another part than the one
-        asked for.
-    OSError, http.client.HTTPException
-        If there is no connection, it broke before the end, or the source has more than `limit`
-        bytes. What came is kept.
-    """
-    start = _size(part)
-    try:
-        response = _open(url, start)
-    except urllib.error.HTTPError as error:
-        if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # it is as long as the source, or longer: its checksum tells
-        raise
-    with response:
-        resumed = response.status == http.client.PARTIAL_CONTENT
-        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise ValueError("the part is not the one asked for")
-        have = start if resumed else 0
-        length = response.headers.get("Content-Length")
-        end = have + int(length) if length is not None else None
-        if end is not None and end > limit:
-            raise http.client.HTTPException(
-                f"its file has {end:,} bytes, more than the {limit:,} expected"
-            )
-        count(have - start)
-        with part.open("ab" if resumed else "wb") as out:
-            while chunk := response.read(CHUNK):
-                out.write(chunk)
-                count(len(chunk))
-                have += len(chunk)
-                if have > limit:
-                    raise ValueError(f"it has more than the {limit:,} bytes expected")
-    if end is not None and have < end:
-        raise http.client.HTTPException(f"the connection ended after {have:,} of {end:,} bytes")
-
-
-def _open(url: str, start: int) -> Any:
-    _check_scheme(url)
-    headers = {"User-Agent": f"lipsplines/{__version__}", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(url, headers=headers)
-    return urllib.request.build_opener(_SafeRedirects).open(request, timeout=TIMEOUT)
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow an address only to another that may be used."""
-
-    def redirect_request(self, request, file, code, message, headers, url):
-        _check_scheme(url)
-        return super().redirect_request(request, file, code, message, headers, url)
-
-
-def _check_scheme(url: str) -> None:
-    if urllib.parse.urlsplit(url).scheme not in SCHEMES:
-        raise urllib.error.URLError(f"{url} is not an address of {' or '.join(SCHEMES)}")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"it answered {error.code}, {error.reason}"
-    reason = getattr(error, "reason", error)
-    return getattr(reason, "strerror", None) or str(reason) or type(error).__name__
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

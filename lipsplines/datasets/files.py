@@ -50,12 +50,12 @@ def read(data: DataSet) -> dict[str, bytes]:
     DataError
         If a file cannot be had; the sentence says what to do.
     """
-    named, cache = data_folder(), download.cache_folder()
-    contents = {file.name: _found(file, named, cache) for file in data.files}
+    named = data_folder()
+    contents = {file.name: _found(file, named) for file in data.files}
     missing = [file for file in data.files if contents[file.name] is None]
     if missing:
         try:
-            contents |= download.fetch(missing, cache)
+            contents |= download.fetch(missing, download.cache_folder())
         except DataError as error:
             place = f"LIPSPLINES_DATA ({named})" if named else "the cache"
             raise DataError(
@@ -66,7 +66,7 @@ def read(data: DataSet) -> dict[str, bytes]:
     return contents
 
 
-def _found(file: File, named: Path | None, cache: Path) -> bytes | None:
+def _found(file: File, named: Path | None) -> bytes | None:
     if named is not None:
         path = named / file.name
         try:
@@ -80,6 +80,6 @@ def _found(file: File, named: Path | None, cache: Path) -> bytes | None:
                 stacklevel=4,
             )
     try:
-        return file.read(cache / file.name)
+        return file.read(download.cache_folder() / file.name)
     except (ValueError, OSError):
         return None  # told and renamed when it is fetched again, with no other process about

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -23,9 +22,9 @@ __all__ = [
     "device_of",
     "groups_of",
     "is_long_training",
-    "labels",
     "select_cells",
     "status",
+    "whole_groups",
 ]
 
 #: Profiles of every experiment, from seconds to the sizes of the paper.
@@ -34,9 +33,6 @@ PROFILES = ("smoke", "quick", "paper")
 #: need a GPU may have a profile "reduced": the paper's method and data, at the sizes a processor
 #: can do.
 LONG_PROFILES = ("reduced", "paper")
-
-# Settings that name a run; others are told only where these do not tell runs apart.
-NAMING = ("check", "problem", "method", "activation", "constraint")
 
 Settings = dict[str, Any]
 
@@ -210,45 +206,26 @@ def groups_of(experiment: Experiment, cells: Sequence[Settings]) -> list[list[Se
     return list(groups.values())
 
 
-def labels(groups: Sequence[Sequence[Settings]]) -> list[str]:
-    """A short name for each group: as many of the settings of all its runs as tell groups apart.
+def whole_groups(
+    experiment: Experiment, everything: Sequence[Settings], wanted: Sequence[Settings]
+) -> list[list[Settings]]:
+    """The groups that hold some runs, each with all its runs.
+
+    A group is one batched program, in which the last digits of each result depend on which others
+    are computed with it: it is computed whole, whatever is missing or asked for.
 
     Parameters
     ----------
-    groups
-        Settings of the runs of each group.
+    experiment
+        That groups the runs.
+    everything
+        Settings of all runs of a profile and seed.
+    wanted
+        Settings of some of them.
     """
-    shared = [_shared(group) for group in groups]
-    names = [
-        ", ".join(str(settings[key]) for key in NAMING if settings.get(key) is not None)
-        or group[0]["experiment"]
-        for settings, group in zip(shared, groups, strict=True)
-    ]
-    for key in dict.fromkeys(key for settings in shared for key in settings):
-        values: dict[str, set[str]] = {}
-        for name, settings in zip(names, shared, strict=True):
-            values.setdefault(name, set()).add(str(settings.get(key)))
-        if max(Counter(names).values(), default=1) == 1:
-            break
-        names = [
-            f"{name}, {key}={settings[key]}" if key in settings and len(values[name]) > 1 else name
-            for name, settings in zip(names, shared, strict=True)
-        ]
-    return names
-
-
-def _shared(group: Sequence[Settings]) -> Settings:
-    """The settings, with those inside others as ``outer.inner``, that all runs of a group have."""
-    first, *others = (_flat(cell) for cell in group)
-    return {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
-    flat: Settings = {}
-    for key, value in settings.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat.update({f"{prefix}{key}": value} if inner is None else inner)
-    return flat
+    keys = {experiment.group(cell) for cell in wanted}
+    groups = groups_of(experiment, everything)
+    return [group for group in groups if experiment.group(group[0]) in keys]
 
 
 def status(

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from lipsplines._version import __version__
 from lipsplines.evidence.provenance import code_fingerprint
 from lipsplines.evidence.records import Store
-from lipsplines.runner.base import ExperimentError, Settings, is_long_training
+from lipsplines.runner.base import Experiment, ExperimentError, Settings, is_long_training
+from lipsplines.runner.naming import dotted_name, named_experiment
 from lipsplines.runner.tasks import compute_and_store, results_in
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class UnfitWorker(RuntimeError):
 
 
 def on_cluster(
-    address: str, name: str, groups: Sequence[list[Settings]], store: Store
+    address: str, experiment: Experiment, groups: Sequence[list[Settings]], store: Store
 ) -> Iterator[tuple[int, str | None]]:
     """Compute and store groups on a cluster: the number of each, and why it failed, as they end.
 
@@ -54,8 +55,8 @@ def on_cluster(
     address
         Of the scheduler, such as ``tcp://127.0.0.1:8786``, or ``file:PATH`` of the file that it
         wrote.
-    name
-        Of the experiment.
+    experiment
+        In a module that the workers can import; see `naming.dotted_name`.
     groups
         Settings of the runs of each.
     store
@@ -67,13 +68,13 @@ def on_cluster(
         Without the packages, the scheduler, or workers that fit; and if all are lost. What was
         finished is in the store.
     """
-    root = store.root.resolve()
-    with _connection(address) as client, _expectation(root) as expected:
+    root, name = store.root.resolve(), dotted_name(experiment)
+    with _connection(address) as client, _expectation(root, name) as expected:
         _wait_for_workers(client, address)
         _refuse_unfit(client, expected)
 
         def submit(index: int) -> Future:
-            return client.submit(_task, expected, name, groups[index], pure=False)
+            return client.submit(_task, expected, groups[index], pure=False)
 
         yield from _as_they_end(client, submit, len(groups), address)
 
@@ -85,6 +86,10 @@ def worker_problem(expected: dict[str, str]) -> str | None:
             f"it has lipsplines {__version__} with code {code_fingerprint()}, this machine "
             f"{expected['version']} with {expected['code']}; give both the same sources"
         )
+    try:
+        named_experiment(expected["experiment"])
+    except (ValueError, ImportError) as error:
+        return f"it lacks the experiment ({' '.join(str(error).rstrip('.').split())})"
     marker = Path(expected["marker"])
     try:
         if marker.read_text() != expected["token"]:
@@ -98,7 +103,14 @@ def worker_problem(expected: dict[str, str]) -> str | None:
     return None
 
 
-def _task(expected: dict[str, str], name: str, group: list[Settings]) -> str | None:
+def _threads_problem(threads: int) -> str | None:
+    """Why a worker of so many tasks must not compute: random numbers belong to its process."""
+    if threads == 1:
+        return None
+    return f"it runs {threads} tasks at a time; start it with --nthreads 1"
+
+
+def _task(expected: dict[str, str], group: list[Settings]) -> str | None:
     """What a worker does with a group; it may have come after the others were looked at.
 
     Raises
@@ -106,23 +118,17 @@ def _task(expected: dict[str, str], name: str, group: list[Settings]) -> str | N
     UnfitWorker
         With its address and the reason.
     """
-    problem = worker_problem(expected)
+    from distributed import get_worker
+
+    worker = get_worker()
+    problem = _threads_problem(worker.state.nthreads) or worker_problem(expected)
     if problem is not None:
-        from distributed import get_worker
-
-        raise UnfitWorker(get_worker().address, problem)
-    root = expected["root"]
+        raise UnfitWorker(worker.address, problem)
+    root, experiment = expected["root"], named_experiment(expected["experiment"])
+    # One thread, so that sums have one order; those of the worker for long trainings.
+    threads = None if is_long_training(experiment, group[0]["profile"]) else 1
     with results_in(root):
-        return compute_and_store(name, group, root, _threads(group))
-
-
-def _threads(group: list[Settings]) -> int | None:
-    """One thread, so that sums have one order; those of the worker for long trainings."""
-    from lipsplines.experiments import EXPERIMENTS
-
-    first = group[0]
-    is_long = is_long_training(EXPERIMENTS[first["experiment"]], first["profile"])
-    return None if is_long else 1
+        return compute_and_store(experiment, group, root, threads)
 
 
 @contextlib.contextmanager
@@ -175,8 +181,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _expectation(root: Path) -> Iterator[dict[str, str]]:
-    """What a worker must have: the same code, and this folder with a marker that lies in it."""
+def _expectation(root: Path, name: str) -> Iterator[dict[str, str]]:
+    """What a worker must have: the same code, the experiment, this folder with a marker in it."""
     token = secrets.token_hex(8)
     marker = root / f".cluster-{token}"
     marker.write_text(token)
@@ -184,6 +190,7 @@ def _expectation(root: Path) -> Iterator[dict[str, str]]:
         yield {
             "version": __version__,
             "code": code_fingerprint(),
+            "experiment": name,
             "root": str(root),
             "marker": str(marker),
             "token": token,
@@ -206,8 +213,7 @@ def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
     """Refuse a cluster of which a worker would compute something else, or elsewhere."""
     told: dict[str, list[str]] = {}  # each problem once, with the workers that have it
     for worker, threads in client.nthreads().items():
-        if threads > 1:  # random numbers and threads of PyTorch are set for a process
-            problem = f"it runs {threads} tasks at a time; start it with --nthreads 1"
+        if problem := _threads_problem(threads):
             told.setdefault(problem, []).append(worker)
     answers: dict[str, Any] = client.run(worker_problem, expected, on_error="return")
     for worker, answer in answers.items():

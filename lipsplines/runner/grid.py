@@ -18,11 +18,13 @@ from lipsplines.runner.base import (
     ExperimentError,
     Settings,
     current_record,
-    groups_of,
     is_long_training,
-    labels,
     select_cells,
+    whole_groups,
 )
+from lipsplines.runner.labels import labels
+from lipsplines.runner.local import compute_named
+from lipsplines.runner.naming import dotted_name
 from lipsplines.runner.tasks import compute_and_store
 
 __all__ = ["compute_groups", "processes", "run"]
@@ -44,8 +46,9 @@ def run(
 ) -> list[Record]:
     """Compute the runs that the store lacks and return the records of all, in order.
 
-    Each run is stored as soon as its group is done; when this process is killed, what was finished
-    stays, and the next call does the rest.
+    A group of which a run is missing is computed whole, so that results depend on settings alone,
+    and what the store lacks of it is stored as soon as it is done. When this process is killed,
+    what was finished stays, and the next call does the rest.
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ def run(
     cells = select_cells(experiment, profile, seed, only)
     store.check_writable()
     missing = [cell for cell in cells if current_record(experiment, store, cell) is None]
-    groups = groups_of(experiment, missing)
+    groups = whole_groups(experiment, experiment.cells(profile, seed), missing)
     failures = compute_groups(experiment, groups, store, jobs, cluster, progress)
     if failures:
         raise ExperimentError(_told(failures, labels(groups)))
@@ -125,7 +128,7 @@ def compute_groups(
     else:
         from lipsplines.runner.cluster import on_cluster
 
-        finished = on_cluster(cluster, experiment.name, groups, store)
+        finished = on_cluster(cluster, experiment, groups, store)
     costs = [experiment.cost(group) for group in groups]
     failures: dict[int, str] = {}
     # A bar in percent of the work, not of the groups: they differ in size.
@@ -151,23 +154,24 @@ def _locally(
     experiment: Experiment, groups: Sequence[list[Settings]], store: Store, jobs: int
 ) -> Iterator[tuple[int, str | None]]:
     """Compute and store groups in processes of this machine, through ``joblib``."""
-    import joblib
-
     # One thread for each process: batches are small, processes share the cores, and sums have one
     # order. Long trainings of large networks take the cores that would idle.
     is_long = is_long_training(experiment, groups[0][0]["profile"])
     threads = max(1, torch.get_num_threads() // jobs) if is_long else 1
+    root = str(store.root)
+    if jobs == 1:
+        for index, group in enumerate(groups):
+            yield index, compute_and_store(experiment, group, root, threads)
+        return
+    import joblib
+
+    name, caller = dotted_name(experiment), os.getpid()
     tasks = (
-        joblib.delayed(_numbered)(
-            index, experiment.name, group, str(store.root), threads, os.getpid()
-        )
+        joblib.delayed(compute_named)(index, caller, name, group, root, threads)
         for index, group in enumerate(groups)
     )
-    yield from joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(tasks)
-
-
-def _numbered(index: int, *task: Any) -> tuple[int, str | None]:
-    return index, compute_and_store(*task)
+    options = {"batch_size": 1, "return_as": "generator_unordered"}
+    yield from joblib.Parallel(n_jobs=jobs, backend="loky", **options)(tasks)
 
 
 def _progress_bar() -> Any:

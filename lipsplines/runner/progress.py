@@ -11,10 +11,11 @@ from lipsplines.runner.base import (
     Experiment,
     Settings,
     groups_of,
-    labels,
     select_cells,
     status,
+    whole_groups,
 )
+from lipsplines.runner.labels import labels
 from lipsplines.runner.running import running_identities
 
 __all__ = ["CORES", "Progress", "duration", "missing_text", "progress", "status_table"]
@@ -35,7 +36,7 @@ class Progress:
     running, missing
         Settings of the runs that are being computed, and of those that are neither that nor stored.
     groups
-        The runs that are not stored, as they will be computed together.
+        Those with a run that is not stored; each will be computed whole.
     seconds
         Time that each group is expected to take in one process.
     measured
@@ -68,13 +69,13 @@ def progress(
     marked = running_identities(store, experiment.name, profile)
     running = [cell for cell in lacking if identity(cell) in marked]
     missing = [cell for cell in lacking if identity(cell) not in marked]
-    groups = groups_of(experiment, lacking)
+    everything = select_cells(experiment, profile, seed)
+    groups = whole_groups(experiment, everything, lacking)
     stored = found if not only else status(experiment, profile, store, seed)[0]
     rate = _measured_rate(experiment, stored)
     measured = rate is not None
     if rate is None:
-        everything = _cost(experiment, select_cells(experiment, profile, seed))
-        rate = 60.0 * CORES * experiment.minutes[profile] / everything
+        rate = 60.0 * CORES * experiment.minutes[profile] / _cost(experiment, everything)
     seconds = [rate * experiment.cost(group) for group in groups]
     return Progress(experiment, profile, found, running, missing, groups, seconds, measured)
 
@@ -122,7 +123,7 @@ def status_table(rows: Sequence[Progress]) -> str:
 
 
 def missing_text(state: Progress, processes: int | None) -> str:
-    """The groups that are not stored, with the time that each is expected to take.
+    """The groups that are not stored whole, with the time that each is expected to take.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import errno
 import os
 import threading
 import time
@@ -22,58 +22,72 @@ from lipsplines.training.regression import TrainingError
 
 __all__ = ["compute_and_store", "results_in"]
 
+# Random numbers and threads of PyTorch are those of the process: one group at a time.
+ALONE = threading.Lock()
+
 
 def compute_and_store(
-    name: str, group: list[Settings], root: str, threads: int | None = None, caller: int = -1
+    experiment: Experiment, group: list[Settings], root: str, threads: int | None = None
 ) -> str | None:
-    """Compute the runs of a group that the store lacks, and store them.
+    """Compute a group of which the store lacks a run, and store what it lacks.
 
-    What is there by now is left alone: another process may have computed it, and a cluster asks
-    again for a group whose worker died.
+    It is computed whole, for the last digits of a result depend on what is computed with it. What
+    is stored by now is left alone: another process may have computed it, and a cluster asks again
+    for a group whose worker died.
 
     Parameters
     ----------
-    name
-        Of the experiment.
+    experiment
+        That the runs belong to.
     group
-        Settings of the runs.
+        Settings of all its runs.
     root
         Folder of the records.
     threads
         Number of threads; None for those of this process.
-    caller
-        Number of the process to end with, if it is the parent of this one.
 
     Returns
     -------
     str or None
         Why the group failed, in a sentence.
     """
-    from lipsplines.experiments import EXPERIMENTS
-
-    if os.getppid() == caller:
-        end_with_parent(caller)
-    experiment, store = EXPERIMENTS[name], Store(root)
+    store = Store(root)
     try:
-        group = [cell for cell in group if current_record(experiment, store, cell) is None]
-        if group:
-            with _threads(threads), announced(store, group):
-                _compute(experiment, store, group)
+        with ALONE:
+            missing = [cell for cell in group if current_record(experiment, store, cell) is None]
+            if missing:
+                with _threads(threads), announced(store, group):
+                    _compute(experiment, store, group, missing)
     except (TrainingError, ImportError, DataError, FileNotFoundError) as error:
         return str(error)
+    except OSError as error:
+        if error.filename is None:
+            return _defect(error)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room" if is_full else "permit it"
+        return f"{error.filename}: {error.strerror}; {advice} and run again for the rest."
     except Exception as error:
-        # A defect: it ends this group, not the others, and says where to look.
-        return f"{type(error).__name__} {_place(error)}: {error}"
+        return _defect(error)
     return None
 
 
-def _compute(experiment: Experiment, store: Store, group: list[Settings]) -> None:
+def _compute(
+    experiment: Experiment, store: Store, group: list[Settings], missing: list[Settings]
+) -> None:
     state = store.path(group[0]).with_suffix(".partial") if experiment.resumable else None
+    threads = torch.get_num_threads()
     started, clock = time.time(), time.perf_counter()
     outcomes = experiment.compute(group, *([state] if state else []))
     seconds = (time.perf_counter() - clock) / len(group)
+    if torch.get_num_threads() != threads:
+        raise RuntimeError(
+            f"the runs began with {threads} threads and ended with {torch.get_num_threads()}, so "
+            "that nobody can repeat them; set the number of threads before, not while they run"
+        )
     origin = provenance(started, seconds, together=len(group))
     for settings, outcome in zip(group, outcomes, strict=True):
+        if settings not in missing:
+            continue
         own = {**origin, "data": outcome.data} if outcome.data else origin
         record = Record(settings, outcome.metrics, outcome.lipschitz, own)
         store.put(record, outcome.tensors)
@@ -105,21 +119,10 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@functools.cache
-def end_with_parent(parent: int) -> None:
-    """End this worker process when the process that started it is gone, killed for instance."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _place(error: Exception) -> str:
-    """Where in this library an exception came from."""
+def _defect(error: Exception) -> str:
+    """What ends this group, not the others, and where in this library to look."""
     library = Path(__file__).resolve().parents[1]
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(library)]
-    return f"in {Path(own[-1].filename).name}, line {own[-1].lineno}"
+    place = f"in {Path(own[-1].filename).name}, line {own[-1].lineno}"
+    return f"{type(error).__name__} {place}: {error}"

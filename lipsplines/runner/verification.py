@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lipsplines.evidence.records import Record, Store, identity
-from lipsplines.runner.base import Experiment, Settings, labels, select_cells
+from lipsplines.runner.base import Experiment, Settings, select_cells, whole_groups
 from lipsplines.runner.comparison import largest_difference, results, same_results
 from lipsplines.runner.grid import compute_groups
+from lipsplines.runner.labels import labels
 
 __all__ = ["Verification", "known_records", "sample_groups", "verify", "verify_text"]
 
@@ -53,7 +54,7 @@ def sample_groups(
 ) -> list[list[Record]]:
     """Records drawn at random without repetition, each with those that were computed with it.
 
-    Runs of a group are one batched program, so that they are repeated together or not at all.
+    Runs of a group are one batched program, so that they are compared together or not at all.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def verify(
     progress
         Show a progress bar.
     """
-    cells: list[list[Settings]] = [[record.settings for record in group] for group in groups]
+    cells = [_whole(experiment, group) for group in groups]
     found = []
     with tempfile.TemporaryDirectory(prefix="lipsplines-") as folder:
         again = Store(folder)
@@ -120,6 +121,14 @@ def verify(
             for record in group:
                 found.append(_compared(record, again.get(record.settings), failures.get(index)))
     return found
+
+
+def _whole(experiment: Experiment, group: Sequence[Record]) -> list[Settings]:
+    """All runs that are computed with some, of which the store may lack a few."""
+    wanted = [record.settings for record in group]
+    everything = select_cells(experiment, wanted[0]["profile"], wanted[0]["seed"])
+    groups = whole_groups(experiment, everything, wanted)
+    return [cell for whole in groups for cell in whole] or wanted
 
 
 def _compared(record: Record, again: Record | None, failure: str | None) -> Verification:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lipsplines.datasets import download
+from lipsplines.datasets import download, transfer
 from lipsplines.datasets.registry import DataSet, File
 
 needs_data = pytest.mark.skipif(
@@ -87,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
     """A source of files, which may be asked without encryption."""
-    monkeypatch.setattr(download, "SCHEMES", ("http",))
+    monkeypatch.setattr(transfer, "SCHEMES", ("http",))
+    monkeypatch.setattr(download, "PAUSE", 0.001)
     with Source() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lipsplines.datasets import DataError, DataWarning, download
+from lipsplines.datasets import DataError, DataWarning, download, transfer
 
 from .conftest import Answer
 
@@ -137,11 +137,11 @@ def test_no_more_is_read_than_expected(source, cache, entry, says_length: bool) 
         download.fetch([file], cache)
     assert (cache / "a").exists() is False
     kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-    assert kept <= 1000 + download.CHUNK
+    assert kept <= 1000 + transfer.CHUNK
 
 
 def test_only_encrypted_addresses_are_asked(source, cache, entry, monkeypatch) -> None:
-    monkeypatch.setattr(download, "SCHEMES", ("https",))
+    monkeypatch.setattr(transfer, "SCHEMES", ("https",))
     source.answers["/a"] = Answer(CONTENT)
     with pytest.raises(DataError, match="is not an address of https"):
         download.fetch([entry("a", CONTENT, f"{source.address}/a")], cache)
@@ -213,9 +213,9 @@ def test_two_at_once_ask_once(source, cache, entry, capsys) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from lipsplines.datasets import download
+from lipsplines.datasets import download, transfer
 from lipsplines.datasets.registry import File
-download.SCHEMES = ("http",)
+transfer.SCHEMES = ("http",)
 name, size, sha256, url, folder = sys.argv[1:]
 file = File(name, int(size), sha256, int(size), (url,), False)
 print("start", flush=True)
@@ -240,7 +240,7 @@ def test_processes_at_once_and_one_that_is_killed(source, cache, entry) -> None:
     file = entry("a", CONTENT, f"{source.address}/a")
     first = child(file, cache)
     part, deadline = cache / "a.part", time.monotonic() + 60
-    while download._size(part) < 65_536 and time.monotonic() < deadline:
+    while transfer.size_of(part) < 65_536 and time.monotonic() < deadline:
         time.sleep(0.01)
     others = [child(file, cache) for _ in range(2)]
     for process in others:

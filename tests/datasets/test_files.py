@@ -88,3 +88,19 @@ def test_an_empty_name_is_none(cache, monkeypatch, entry) -> None:
     monkeypatch.setenv("LIPSPLINES_DATA", "")
     put(cache, "a", b"a")
     assert read(set_of(entry("a", b"a"))) == {"a": b"a"}
+
+
+def test_without_a_home_folder_the_named_folder_is_enough(named, entry, monkeypatch) -> None:
+    """As for a user of a container who is a number only."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    put(named, "a", b"content")
+    data = set_of(entry("a", b"content"), entry("b", b"more"))
+    with pytest.raises(DataError, match=r"this user has no home folder.*put b \(and"):
+        read(data)
+    put(named, "b", b"more")
+    assert read(data) == {"a": b"content", "b": b"more"}

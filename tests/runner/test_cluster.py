@@ -64,7 +64,7 @@ class Site:
 
     def start_worker(self, threads: int = 1, **environment: str) -> subprocess.Popen:
         options = ["--scheduler-file", str(self.scheduler), "--host", "127.0.0.1", "--no-nanny"]
-        options += ["--no-dashboard", "--nthreads", str(threads), "--preload", str(STUB)]
+        options += ["--no-dashboard", "--nthreads", str(threads)]
         options += ["--local-directory", str(self.log.parent)]
         return self.start("-m", "distributed.cli.dask_worker", *options, **environment)
 
@@ -211,15 +211,20 @@ def test_workers_that_do_not_fit_do_not_compute(site: Site, tmp_path: Path) -> N
         until(site.begun)
         try:
             assert site.start_worker(PYTHONPATH=path).wait(TIMEOUT) == 0
+            # As many tasks at a time as there are cores is what Dask does unless told otherwise.
+            assert site.start_worker(threads=4).wait(TIMEOUT) == 0
         finally:
             (site.log / "hold").unlink()
 
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(join_late)
-        with pytest.warns(UserWarning, match="was sent away: it has lipsplines"):
+        with pytest.warns(UserWarning, match="was sent away: it ") as told:
             records = run(EXPERIMENT, "smoke", site.store, cluster=site.address(), progress=False)
         late.result()
     assert len(records) == GROUPS * TOGETHER
+    reasons = {str(warning.message).partition("was sent away: ")[2][:20] for warning in told}
+    assert {"it has lipsplines 0.", "it runs 4 tasks at a"} <= reasons
+    assert {record.provenance["threads"] for record in records} == {1}
     assert site.done() == {(part, worker.pid) for part in range(GROUPS)}
 
 
@@ -241,14 +246,14 @@ def test_no_scheduler(site: Site, monkeypatch) -> None:
     monkeypatch.setattr(cluster, "CONNECTING", 0.5)
     for address in ("tcp://127.0.0.1:9", "nonsense", "file:/nowhere/scheduler.json"):
         with pytest.raises(ExperimentError, match=f"No scheduler answers at {address} "):
-            list(cluster.on_cluster(address, EXPERIMENT.name, [cells("smoke", 0)], site.store))
+            list(cluster.on_cluster(address, EXPERIMENT, [cells("smoke", 0)], site.store))
     assert not list(site.store.root.rglob("*"))
 
 
 def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ExperimentError, match=r"pip install '\.\[cluster\]'"):
-        list(cluster.on_cluster("tcp://127.0.0.1:9", "stub", [], Store(tmp_path)))
+        list(cluster.on_cluster("tcp://127.0.0.1:9", EXPERIMENT, [], Store(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -257,12 +262,13 @@ def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch) ->
         ({}, None),
         ({"code": "0" * 16}, "give both the same sources"),
         ({"version": "0.0"}, "give both the same sources"),
+        ({"experiment": "nowhere.to.be"}, "it lacks the experiment (The module nowhere.to.be"),
         ({"token": "another"}, "it has another folder at"),
         ({"marker": "/nowhere/.cluster-0"}, "it cannot use the folder of the records, /nowhere"),
     ],
 )
 def test_what_a_worker_says_of_itself(tmp_path: Path, change: dict, message: str | None) -> None:
-    with cluster._expectation(tmp_path) as expected:
+    with cluster._expectation(tmp_path, "tests.stub_experiment") as expected:
         problem = cluster.worker_problem({**expected, **change})
         if message is None:
             assert problem is None

@@ -68,12 +68,12 @@ def test_what_is_told(tmp_path: Path) -> None:
     state = progress(COSTLY, "smoke", store)
     text = missing_text(state, processes=4)
     assert text.startswith("stub (smoke): 1 of 12 runs stored, 0 running, 11 missing.")
-    assert "   1      10 s  stub, part=0\n   2      40 s  stub, part=1" in text
+    assert "   2      20 s  stub, part=0\n   2      40 s  stub, part=1" in text
     assert text.endswith("6 groups, 7 min of one process by stored runs; 2 min with 4 processes.")
     assert missing_text(state, None).endswith("7 min of one process by stored runs.")
     head, row = status_table([state]).splitlines()
     assert head.split() == ["experiment", "profile", "done", "running", "missing", "left", "from"]
-    assert row.split() == ["stub", "smoke", "1", "0", "11", "3", "min", "stored", "runs"]
+    assert row.split() == ["stub", "smoke", "1", "0", "11", "4", "min", "stored", "runs"]
     for settings in CELLS:
         put(store, settings)
     state = progress(COSTLY, "smoke", store)

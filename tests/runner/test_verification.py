@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lipsplines.evidence.records import Store
-from lipsplines.experiments import EXPERIMENTS, run
-from lipsplines.runner.base import Outcome
+from lipsplines.runner.base import Experiment, Outcome
+from lipsplines.runner.grid import run
 from lipsplines.runner.verification import known_records, sample_groups, verify, verify_text
 from lipsplines.training.regression import TrainingError
 from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER
@@ -29,10 +29,8 @@ def compute(group: list[dict]) -> list[Outcome]:
 
 
 @pytest.fixture
-def experiment(monkeypatch):
-    experiment = dataclasses.replace(EXPERIMENT, compute=compute)
-    monkeypatch.setitem(EXPERIMENTS, "stub", experiment)
-    return experiment
+def experiment() -> Experiment:
+    return dataclasses.replace(EXPERIMENT, compute=compute)
 
 
 @pytest.fixture
@@ -114,12 +112,11 @@ def test_a_forged_certificate_differs_at_any_tolerance(experiment, store: Store)
     assert "although nothing else has changed" in verify_text(found, 0.01)
 
 
-def test_a_run_that_fails_differs(experiment, store: Store, monkeypatch) -> None:
+def test_a_run_that_fails_differs(experiment, store: Store) -> None:
     def fail(group):
         raise TrainingError("The loss became NaN.")
 
     broken = dataclasses.replace(experiment, compute=fail)
-    monkeypatch.setitem(EXPERIMENTS, "stub", broken)
     found = verify(broken, [store.select("stub", "smoke", part=1)], jobs=1, progress=False)
     assert all(item.difference == math.inf for item in found)
     assert verify_text(found, 1e9).count("The loss became NaN.") == TOGETHER

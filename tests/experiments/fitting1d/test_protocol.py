@@ -19,7 +19,9 @@ from lipsplines.experiments import EXPERIMENTS, ExperimentError, run, status
 from lipsplines.experiments.fitting1d import protocol as fitting1d
 from lipsplines.experiments.fitting1d import tables
 from lipsplines.models.mlp import LINEAR_LAYERS
-from lipsplines.runner.base import PROFILES, Outcome, groups_of, labels, select_cells
+from lipsplines.runner.base import PROFILES, Outcome, groups_of, select_cells
+from lipsplines.runner.comparison import same_results
+from lipsplines.runner.labels import labels
 from lipsplines.runner.tasks import compute_and_store
 from lipsplines.training.regression import TrainingError
 
@@ -160,7 +162,7 @@ def test_tables_and_claims(store: Store) -> None:
     assert "lambda=0" in tables.text(records)
 
 
-def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_group_does_not_stop_the_others(tmp_path: Path) -> None:
     from lipsplines.training.regression import TrainingError
 
     def compute(group):
@@ -169,19 +171,18 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path: Path, monkeypatch) -
         return fitting1d.compute(group)
 
     broken = dataclasses.replace(EXPERIMENT, compute=compute)
-    monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
     only = {"constraint": "spectral", "target": "f1"}
     with pytest.raises(ExperimentError, match=r"became NaN.\n  Groups: relu, spectral\."):
         run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
-    assert len(list(tmp_path.rglob("*.json"))) == len(fitting1d.ACTIVATIONS) - 1
+    groups = {path.name.partition("-f")[0] for path in tmp_path.rglob("*.json")}
+    assert len(groups) == len(fitting1d.ACTIVATIONS) - 1
 
 
-def test_what_all_groups_lack_is_told_once(tmp_path: Path, monkeypatch) -> None:
+def test_what_all_groups_lack_is_told_once(tmp_path: Path) -> None:
     def compute(group):
         raise DataError("The digits are not to be had.")
 
     broken = dataclasses.replace(EXPERIMENT, compute=compute)
-    monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
     only = {"constraint": "spectral", "target": "f1"}
     with pytest.raises(ExperimentError) as caught:
         run(broken, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
@@ -192,12 +193,11 @@ def test_what_all_groups_lack_is_told_once(tmp_path: Path, monkeypatch) -> None:
     assert max(map(len, message.splitlines())) <= 100
 
 
-def test_reasons_are_told_in_lines_and_names_are_not_all_told(tmp_path: Path, monkeypatch) -> None:
+def test_reasons_are_told_in_lines_and_names_are_not_all_told(tmp_path: Path) -> None:
     def compute(group):
         raise DataError("digits: a.gz is missing. Run `python -m lipsplines run x` or connect.")
 
     broken = dataclasses.replace(EXPERIMENT, compute=compute)
-    monkeypatch.setitem(EXPERIMENTS, "fitting1d", broken)
     with pytest.raises(ExperimentError) as caught:
         run(broken, "smoke", Store(tmp_path), jobs=1, progress=False)
     head, empty, first, second, *names = str(caught.value).splitlines()
@@ -210,7 +210,7 @@ def test_reasons_are_told_in_lines_and_names_are_not_all_told(tmp_path: Path, mo
     assert max(map(len, names)) <= 96
 
 
-def test_what_is_stored_by_now_is_not_computed_again(tmp_path: Path, monkeypatch) -> None:
+def test_what_is_stored_by_now_is_not_computed_again(tmp_path: Path) -> None:
     """A group that is asked for twice, as by a cluster that lost its worker, is computed once."""
     computed = []
 
@@ -219,13 +219,12 @@ def test_what_is_stored_by_now_is_not_computed_again(tmp_path: Path, monkeypatch
         return fitting1d.compute(group)
 
     counting = dataclasses.replace(EXPERIMENT, compute=compute)
-    monkeypatch.setitem(EXPERIMENTS, "fitting1d", counting)
     group = select_cells(EXPERIMENT, "smoke", only=FEW)
-    assert compute_and_store("fitting1d", group[:1], str(tmp_path), 1) is None
+    assert compute_and_store(counting, group[:1], str(tmp_path), 1) is None
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for _ in range(2):
-        assert compute_and_store("fitting1d", group, str(tmp_path), 1) is None
-    assert computed == [1, 2]
+        assert compute_and_store(counting, group, str(tmp_path), 1) is None
+    assert computed == [1, 3]
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(Store(tmp_path).files()) == 3
     assert not list(tmp_path.rglob("*.running"))
@@ -293,6 +292,25 @@ def test_labels_hold_what_the_runs_of_a_group_share() -> None:
     assert labels([[one], [other]]) == ["relu, spline.scaling=True", "relu, spline.scaling=False"]
 
 
+@pytest.mark.parametrize("cause", ["one is lost", "only one is wanted"])
+def test_a_part_of_a_group_has_the_bits_of_the_whole(
+    store: Store, tmp_path: Path, cause: str
+) -> None:
+    """Its networks are trained together, and rounding depends on how many there are."""
+    part = Store(tmp_path)
+    one = select_cells(EXPERIMENT, "smoke", only=FEW)[1]
+    if cause == "one is lost":
+        for record in store.select("fitting1d", "smoke", **FEW):
+            if record.settings != one:
+                part.copy(record, store)
+        run(EXPERIMENT, "smoke", part, only=FEW, jobs=1, progress=False)
+    else:
+        only = {**FEW, "target": one["target"]}
+        assert len(run(EXPERIMENT, "smoke", part, only=only, jobs=1, progress=False)) == 1
+    assert same_results(part.get(one), store.get(one))
+    assert part.get(one).provenance["together"] == store.get(one).provenance["together"]
+
+
 @pytest.mark.slow
 def test_a_killed_run_keeps_what_was_finished(tmp_path: Path) -> None:
     """SIGKILL in the middle: whole records only, and the next run does the rest alone."""
@@ -318,7 +336,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, subprocess, sys, time\n"
-        "child = 'import os, time; from lipsplines.runner.tasks import end_with_parent; '\n"
+        "child = 'import os, time; from lipsplines.runner.local import end_with_parent; '\n"
         "child += f'end_with_parent({os.getpid()}); print(os.getpid(), flush=True); '\n"
         "child += 'time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', child]).wait()\n"
@@ -342,7 +360,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     pytest.fail("the worker outlived the process that started it")
 
 
-def test_a_training_that_was_interrupted_finds_its_state(tmp_path: Path, monkeypatch) -> None:
+def test_a_training_that_was_interrupted_finds_its_state(tmp_path: Path) -> None:
     """The path of the state is the same in the next run, and gone when the record is there."""
     seen = []
 
@@ -365,7 +383,6 @@ def test_a_training_that_was_interrupted_finds_its_state(tmp_path: Path, monkeyp
         compute=compute,
         resumable=True,
     )
-    monkeypatch.setitem(EXPERIMENTS, "stub", stub)
     store = Store(tmp_path)
     with pytest.raises(ExperimentError, match="the loss is NaN"):
         run(stub, "reduced", store, jobs=1, progress=False)
