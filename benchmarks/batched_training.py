@@ -25,6 +25,7 @@ from torch import Tensor
 from lipsplines import parameter_groups, tv2
 from lipsplines.datasets import target_1d
 from lipsplines.experiments.fitting1d import protocol as fitting1d
+from lipsplines.experiments.fitting1d.run import build as build_network
 from lipsplines.models.mlp import MLP
 from lipsplines.training.regression import build_models, epoch_order, fit_regression
 
@@ -41,7 +42,7 @@ class _EnoughError(Exception):
 
 def groups(width: int) -> dict[tuple[str, str], list[dict]]:
     """The settings of each group of the main table, by activation and constraint."""
-    cells = [cell for cell in fitting1d.EXPERIMENT.cells("paper", 0) if cell["width"] == width]
+    cells = [cell for cell in fitting1d.cells("paper") if cell["width"] == width]
     main = [c for c in cells if c["spline"] in (None, fitting1d.SPLINE)]
     keys = list(itertools.product(fitting1d.ACTIVATIONS, fitting1d.CONSTRAINTS))
     return {
@@ -52,7 +53,7 @@ def groups(width: int) -> dict[tuple[str, str], list[dict]]:
 
 def build(cell: dict, count: int) -> list[MLP]:
     """Fresh models of a cell, the same at every call."""
-    return build_models(lambda: fitting1d.build(cell), range(count))
+    return build_models(lambda: build_network(cell), range(count))
 
 
 def data(cells: list[dict], points: int) -> tuple[Tensor, Tensor]:

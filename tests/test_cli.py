@@ -33,7 +33,7 @@ def test_trained_networks_are_looked_for_beside_the_records(
 ) -> None:
     from lipsplines.evidence.records import Record, Store
     from lipsplines.experiments import EXPERIMENTS
-    from lipsplines.experiments.digits import classifier
+    from lipsplines.experiments.digits.classifier import run as classifier
 
     trained = Record(classifier.cells("paper")[0], {"mark": 1.0}, {}, {})
     Store(tmp_path).put(trained, dict(classifier.build(trained.settings).state_dict()))

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from lipsplines.evidence.records import Store
+from lipsplines.experiments.denoising import EXPERIMENT
 from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.experiments.denoising.run import build
 from lipsplines.export.denoisers import INDEX, NAMES
 from lipsplines.export.storage import save_model
 from lipsplines.runner.references import reference_records
@@ -27,12 +29,12 @@ def export(store: Store, folder: Path) -> dict[str, list[dict]]:
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, list[dict]] = {}
     kinds = {kind: name for name, kind in NAMES.items()}
-    for record in reference_records(denoising.EXPERIMENT, store):
+    for record in reference_records(EXPERIMENT, store):
         s = record.settings
         if s["run"] != 0:
             continue
         name = kinds[s["activation"], s["constraint"]]
-        model = denoising.build(s)
+        model = build(s)
         model.load_state_dict(store.tensors(record))
         path = save_model(model, folder / f"{name}-{s['sigma']}.safetensors", {"name": name})
         index.setdefault(name, []).append(

@@ -74,7 +74,7 @@ def rule_text(claim: Claim) -> str:
 
 def _checks(claim: Claim, records: Sequence[Record]) -> Answer:
     """Every figure of the named checks lies within its limits."""
-    from lipsplines.experiments.theory.protocol import held
+    from lipsplines.experiments.theory.tables import held
 
     own = [record for record in records if record.settings["check"] in claim.checks]
     missing = set(claim.checks) - {record.settings["check"] for record in own}

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Hashable
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from lipsplines.experiments.denoising.patches import IMAGES
+from lipsplines.runner.base import Settings
 
-from lipsplines.certify.bounds import lipschitz_bounds
-from lipsplines.evidence.checkpoints import Checkpoint
-from lipsplines.experiments.denoising.patches import IMAGES, DenoisingImages, Patches, load_images
-from lipsplines.experiments.denoising.tables import quality_table
-from lipsplines.measures.image_quality import psnr, ssim
-from lipsplines.models.denoisers import build_denoiser
-from lipsplines.nn.caching import constrain_once
-from lipsplines.nn.linear_spline import LinearSpline, tv2
-from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.splines import effective_regions
-from lipsplines.training.regression import build_models, parameter_groups, random_stream
-from lipsplines.training.stepwise import Batches, Training
-
-__all__ = ["ACTIVATIONS", "EXPERIMENT", "PROFILE_SIZES", "Sizes", "build", "cells", "train"]
+__all__ = [
+    "ACTIVATIONS",
+    "MINUTES",
+    "MODES",
+    "PROFILE_SIZES",
+    "REVISION",
+    "SPLINE",
+    "Sizes",
+    "cells",
+    "cost",
+    "group",
+]
 
 REVISION = 1
 ACTIVATIONS = (
@@ -38,9 +31,9 @@ ACTIVATIONS = (
     "householder",
 )
 SPLINE = {"num_coefficients": 51, "range_": 0.1, "tv2_weight": 1e-6}
-MODES = ("direct", "averaged")
-# What random numbers are for; 0 is the order of the patches.
-POSITIONS, NOISE, VALIDATION, TEST = 1, 2, 3, 4
+MODES = {"direct": "D(x)", "averaged": "(x + D(x)) / 2"}
+# Expected wall time of each profile in minutes, on two processor cores.
+MINUTES = {"smoke": 0.2, "quick": 1.2, "reduced": 80.0, "paper": 240_000.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,139 +74,6 @@ PROFILE_SIZES = {
 }
 
 
-class DenoiserTraining(Training):
-    """Adam on the mean squared error plus the TV2 of all splines; the best network is kept.
-
-    Every step has patches, positions and noise of its own. The network that has the least error
-    on the validation images, whose noise is always the same, is the result.
-
-    Parameters
-    ----------
-    model
-        The network, on the device where it is trained.
-    patches
-        To draw from.
-    validation
-        Clean images, shapes ``(1, 1, h, w)``.
-    settings
-        Of a run.
-    checkpoint
-        Where the state is kept; None keeps none.
-
-    Attributes
-    ----------
-    best
-        Parameters of the best network so far.
-    curves
-        ``step``, ``loss`` (mean since the last point) and ``validation``, the mean PSNR in dB.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        patches: Patches,
-        validation: Mapping[str, Tensor],
-        settings: Settings,
-        checkpoint: Checkpoint | None = None,
-    ) -> None:
-        label = f"{settings['activation']}, {settings['constraint']}, {settings['sigma']}"
-        super().__init__(settings["steps"], seed_of(settings), checkpoint, label)
-        self.model, self.patches, self.validation = model, patches, validation
-        self.deviation = settings["sigma"] / 255
-        self.weight = (settings["spline"] or {}).get("tv2_weight", 0.0)
-        self.interval = max(1, self.steps // settings["points"])
-        numbers = torch.arange(len(patches), dtype=torch.float64)
-        self.batch = Batches(numbers, settings["batch_size"], self.seed)
-        self.optimizer = torch.optim.Adam(parameter_groups(model, settings["lr"]))
-        rates = torch.optim.lr_scheduler
-        if settings["schedule"] == "cosine":
-            self.schedule = rates.CosineAnnealingLR(self.optimizer, self.steps)
-        else:
-            self.schedule = rates.ConstantLR(self.optimizer, 1.0)
-        self.best = self._parameters()
-        self.total, self.highest = 0.0, float("-inf")
-
-    def parts(self) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
-
-    def values(self) -> dict[str, Any]:
-        highest = None if self.highest == float("-inf") else self.highest
-        return {**super().values(), "total": self.total, "best": self.best, "highest": highest}
-
-    def take(self, values: dict[str, Any]) -> None:
-        super().take(values)
-        self.total, self.best = values["total"], values["best"]
-        self.highest = float("-inf") if values["highest"] is None else values["highest"]
-
-    def advance(self) -> None:
-        device = next(self.model.parameters()).device
-        turns, noise = (random_stream(self.seed, use, self.step) for use in (POSITIONS, NOISE))
-        clean = self.patches.cut(self.batch(self.step).long(), turns)
-        noisy = clean + self.deviation * torch.randn(clean.shape, generator=noise)
-        clean, noisy = clean.to(device), noisy.to(device)
-        with constrain_once():
-            loss = functional.mse_loss(self.model(noisy), clean)
-            objective = loss + self.weight * tv2(self.model) if self.weight else loss
-            self.optimizer.zero_grad()
-            objective.backward()
-        self.optimizer.step()
-        self.schedule.step()
-        self.total += loss.item()
-        self.step += 1
-        if self.step % self.interval == 0 or self.step == self.steps:
-            self._compare()
-
-    def _compare(self) -> None:
-        """Note a point of the curves, and keep the network if it is the best so far."""
-        self.model.eval()
-        found = [
-            psnr(denoise(self.model, noisy), clean)
-            for clean, noisy in noisy_pairs(self.validation, self.deviation, VALIDATION)
-        ]
-        self.model.train()
-        value = float(np.mean(found))
-        passed = self.step - (self.curves["step"][-1] if self.curves else 0)
-        self.note(step=self.step, loss=self.total / passed, validation=value)
-        self.total = 0.0
-        if value > self.highest:
-            self.highest, self.best = value, self._parameters()
-
-    def _parameters(self) -> dict[str, Tensor]:
-        state = self.model.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-
-def noisy_pairs(
-    pictures: Mapping[str, Tensor], deviation: float, use: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Clean images and noisy ones: the same noise for every network."""
-    pairs = []
-    for number, clean in enumerate(pictures.values()):
-        noise = torch.randn(clean.shape, generator=random_stream(use, number))
-        pairs.append((clean, clean + deviation * noise))
-    return pairs
-
-
-def denoise(model: nn.Module, noisy: Tensor, weight: float = 1.0) -> Tensor:
-    """``(1 - w) x + w D(x)`` on the processor, without clipping."""
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        clean = model(noisy.to(device)).cpu()
-    return noisy + weight * (clean - noisy)
-
-
-def middles(pictures: Mapping[str, Tensor], side: int | None) -> dict[str, Tensor]:
-    """The square of this side around the middle of each image; all of it for None."""
-    if side is None:
-        return dict(pictures)
-    found = {}
-    for name, picture in pictures.items():
-        height, width = picture.shape[-2:]
-        top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-        found[name] = picture[..., top : top + side, left : left + side]
-    return found
-
-
 def cells(profile: str, seed: int = 0) -> list[Settings]:
     """Settings of all runs: each activation, once the unconstrained ReLU network, then again."""
     sizes = dataclasses.asdict(PROFILE_SIZES[profile])
@@ -240,83 +100,6 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
     ]
 
 
-def build(settings: Settings) -> nn.Sequential:
-    """The network of a run, with fresh weights from the global random state."""
-    spline = settings["spline"] or {}
-    return build_denoiser(
-        settings["activation"],
-        settings["constraint"],
-        settings["channels"],
-        settings["depth"],
-        {key: value for key, value in spline.items() if key != "tv2_weight"},
-    )
-
-
-def train(
-    settings: Settings, pictures: DenoisingImages, state: Path | None = None
-) -> DenoiserTraining:
-    """The training of a run, done; its model is the best one."""
-    (model,) = build_models(partial(build, settings), [seed_of(settings)])
-    patches = Patches(list(pictures.train.values()), settings["side"])
-    # A square of 256 pixels of each validation image is enough to choose with.
-    validation = middles(pictures.validation, settings["border"] or 256)
-    training = DenoiserTraining(
-        model.to(device_of(settings)), patches, validation, settings, Checkpoint(state, settings)
-    )
-    training.run(log=settings["profile"] in LONG_PROFILES)
-    model.load_state_dict(training.best)
-    model.eval()
-    return training
-
-
-def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
-    """Train one network, test it once, in both modes, and certify it."""
-    (settings,) = group
-    pictures = load_images(settings["images"])
-    training = train(settings, pictures, state)
-    model, deviation = training.model, settings["sigma"] / 255
-    tested = middles(pictures.test, settings["border"])
-    pairs = noisy_pairs(tested, deviation, TEST)
-    metrics: dict[str, Any] = {
-        "images": list(tested),
-        "noisy": quality(pairs),
-        **{
-            mode: quality([(clean, denoise(model, noisy, weight)) for clean, noisy in pairs])
-            for mode, weight in zip(MODES, (1.0, 0.5), strict=True)
-        },
-        "regions": regions(model.cpu()),
-        "curves": training.curves,
-    }
-    side = settings["side"]
-    bounds = lipschitz_bounds(model, input_shape=(1, side, side), probes=4)
-    lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
-    # One run of each kind is kept to be used; the others only count.
-    tensors = dict(training.best) if settings["run"] == 0 else {}
-    return [Outcome(metrics, lipschitz, tensors, pictures.checksums)]
-
-
-def regions(model: nn.Module) -> dict[str, list[int]]:
-    """Linear regions of each spline that can be told apart, layer by layer."""
-    return {
-        name: effective_regions(module.projected_coefficients, module.spacing).tolist()
-        for name, module in model.named_modules()
-        if isinstance(module, LinearSpline)
-    }
-
-
-def quality(pairs: list[tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
-    """PSNR in dB and SSIM of each image."""
-    return {
-        name: [float(measure(image[0, 0], clean[0, 0])) for clean, image in pairs]
-        for name, measure in (("psnr", psnr), ("ssim", ssim))
-    }
-
-
-def seed_of(settings: Settings) -> int:
-    """Seed of a run: the same start and patches for all activations and noise levels."""
-    return 1_000 * settings["seed"] + settings["run"]
-
-
 def group(settings: Settings) -> Hashable:
     """Every run is computed alone."""
     return settings["activation"], settings["constraint"], settings["sigma"], settings["run"]
@@ -325,16 +108,3 @@ def group(settings: Settings) -> Hashable:
 def cost(group: list[Settings]) -> float:
     """Steps, times what splines cost more."""
     return sum(s["steps"] * (1.1 if s["spline"] else 1.0) for s in group)
-
-
-EXPERIMENT = Experiment(
-    name="denoising",
-    title="1-Lipschitz denoisers of natural images",
-    minutes={"smoke": 0.2, "quick": 1.2, "reduced": 80.0, "paper": 240_000.0},
-    cells=cells,
-    group=group,
-    cost=cost,
-    compute=compute,
-    table=quality_table,
-    resumable=True,
-)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm
+from lipsplines.experiments.denoising.protocol import MODES, PROFILE_SIZES, cells
 from lipsplines.pages.tables import (
     markdown_table,
     provenance_text,
@@ -42,7 +43,6 @@ __all__ = [
 OURS = "spline-identity"
 OURS_KIND = (OURS, "orthogonal")
 CLAIM = "1-Lipschitz denoisers with linear splines remove noise better than those with others"
-MODES = {"direct": "D(x)", "averaged": "(x + D(x)) / 2"}
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 RESAMPLES = 2_000
 LEAST_RUNS = 2  # trainings of a kind, for a comparison to be decided
@@ -283,19 +283,17 @@ def anchor_table(records: Sequence[Record], mode: str) -> str:
     rows = []
     for kind in (OURS_KIND, ("relu", "orthogonal")):
         own = [means(levels.get(sigma, {}).get(kind, []), mode) for sigma in sigmas]
-        cells = [f"{values.mean():.2f}" if values.size else "" for values in own]
-        rows.append([f"{label(kind)}: {MODES[mode]}", *cells, "these records"])
+        row = [f"{values.mean():.2f}" if values.size else "" for values in own]
+        rows.append([f"{label(kind)}: {MODES[mode]}", *row, "these records"])
     for anchor in ANCHORS:
         if anchor.mode in (mode, "other"):
-            cells = [f"{anchor.psnr[s]:.2f}" if s in anchor.psnr else "" for s in sigmas]
-            rows.append([anchor.name, *cells, anchor.source])
+            row = [f"{anchor.psnr[s]:.2f}" if s in anchor.psnr else "" for s in sigmas]
+            rows.append([anchor.name, *row, anchor.source])
     return markdown_table(["PSNR (dB)", *(f"σ = {sigma}" for sigma in sigmas), "source"], rows)
 
 
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
-    from lipsplines.experiments.denoising.protocol import PROFILE_SIZES, cells
-
     if not records:
         return "No record of a reference run has been committed yet."
     profile = records[0].settings["profile"]

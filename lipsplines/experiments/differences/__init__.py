@@ -1,45 +1,20 @@
 """What differs from the paper and from the authors' public code, with measured effects."""
 
-from lipsplines.experiments.differences import (
-    activations,
-    constraints,
-    critics,
-    evaluation,
-    own,  # each registers its differences
-)
-from lipsplines.experiments.differences.carried import (
-    CARRIED,
-    COMMIT,
-    MEASURED_WITH,
-    REPOSITORY,
-    Carried,
-)
-from lipsplines.experiments.differences.cases import (
-    CHANGES,
-    DIFFERENCES,
-    ORIGINS,
-    Difference,
-    Effect,
-    Found,
-)
-from lipsplines.experiments.differences.protocol import EXPERIMENT
+from lipsplines.experiments.differences.protocol import MINUTES, cells, cost, group
+from lipsplines.experiments.differences.run import compute
+from lipsplines.experiments.differences.tables import summary_table
+from lipsplines.runner.base import Experiment
 
-__all__ = [
-    "CARRIED",
-    "CHANGES",
-    "COMMIT",
-    "DIFFERENCES",
-    "EXPERIMENT",
-    "MEASURED_WITH",
-    "ORIGINS",
-    "REPOSITORY",
-    "Carried",
-    "Difference",
-    "Effect",
-    "Found",
-    "activations",
-    "constraints",
-    "critics",
-    "evaluation",
-    "own",
-]
+__all__ = ["EXPERIMENT"]
+
+EXPERIMENT = Experiment(
+    name="differences",
+    title="what differs from the paper and from the public code",
+    minutes=MINUTES,
+    cells=cells,
+    group=group,
+    cost=cost,
+    compute=compute,
+    table=summary_table,
+    lasting=False,  # as the checks: effects are those of the present code
+)

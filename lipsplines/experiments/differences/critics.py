@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.experiments.differences.cases import Effect, Found, difference
-from lipsplines.experiments.digits.generator import load_generator
+from lipsplines.experiments.digits.generator.run import load_generator
 from lipsplines.experiments.digits.sample_pairs import Samples, load_samples
 from lipsplines.models.digits import ConvCritic, Generator
 from lipsplines.models.mlp import MLP

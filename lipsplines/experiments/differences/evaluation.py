@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.datasets import phantom, photographs, target_1d
-from lipsplines.experiments.denoising.protocol import denoise, noisy_pairs
+from lipsplines.experiments.denoising.run import denoise, noisy_pairs
 from lipsplines.experiments.differences.cases import Effect, Found, difference
 from lipsplines.experiments.differences.fits import main_cells
-from lipsplines.experiments.fitting1d import protocol as fitting1d
+from lipsplines.experiments.fitting1d.protocol import cells
+from lipsplines.experiments.fitting1d.run import train_set
 from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
 from lipsplines.measures.image_quality import psnr, snr
 from lipsplines.runner.references import reference
@@ -35,10 +36,10 @@ def same_seed(profile: str, seed: int) -> Found:
     points of each model from a stream of their own; its knots are where the slope of f1 changes.
     """
     knots, points = knots_and_points_from_one_seed(9, 1_000, seed)
-    settings = next(cell for cell in fitting1d.cells("quick", seed) if cell["target"] == "f1") | {
+    settings = next(cell for cell in cells("quick", seed) if cell["target"] == "f1") | {
         "train_points": 1_000
     }
-    ours = fitting1d._train_set(settings, 0)[0].double().numpy().ravel()
+    ours = train_set(settings, 0)[0].double().numpy().ravel()
     grid = np.linspace(-1, 1, 200_001)
     jumps = np.abs(np.diff(target_1d("f1")(grid), 2)) > 1e-7
     true = grid[1:-1][jumps]

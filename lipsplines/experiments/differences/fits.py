@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipsplines.experiments.fitting1d import protocol as fitting1d
+from lipsplines.datasets import TARGETS_1D
+from lipsplines.experiments.fitting1d.protocol import ACTIVATIONS, cells
 from lipsplines.runner.base import Settings
 from lipsplines.runner.references import reference
 
@@ -21,6 +22,5 @@ def median_error(activation: str, target: str) -> float:
 
 def main_cells() -> list[Settings]:
     """The cells of the main table at the paper's sizes: first width, orthogonal weights."""
-    cells = fitting1d.cells("paper")
-    count = len(fitting1d.ACTIVATIONS) * len(fitting1d.TARGETS_1D)
-    return [cell for cell in cells if cell["constraint"] == "orthogonal"][:count]
+    count = len(ACTIVATIONS) * len(TARGETS_1D)
+    return [cell for cell in cells("paper") if cell["constraint"] == "orthogonal"][:count]

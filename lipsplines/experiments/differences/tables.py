@@ -6,27 +6,37 @@ import inspect
 import math
 from collections import Counter
 
-from lipsplines.evidence.records import Record, Store
+from lipsplines.evidence.records import Record
 from lipsplines.experiments.differences.carried import CARRIED, COMMIT
-from lipsplines.experiments.differences.cases import CHANGES, DIFFERENCES, ORIGINS, Difference
-from lipsplines.experiments.differences.protocol import EXPERIMENT, effects
+from lipsplines.experiments.differences.cases import (
+    CHANGES,
+    DIFFERENCES,
+    ORIGINS,
+    Difference,
+    Effect,
+)
 from lipsplines.experiments.theory.tables import cell_text, plain_text, source_code
 from lipsplines.pages.tables import markdown_table
-from lipsplines.runner.grid import run
 
-__all__ = ["carried_table", "figure", "report", "summary_table", "verdict_text"]
+__all__ = [
+    "carried_table",
+    "difference_text",
+    "effects",
+    "figure",
+    "summary_table",
+    "verdict_text",
+]
 
 # Heading of the column of what is compared with this library, by where a difference was found.
 HEADINGS = {"public code": "restated", "other code": "restated", "this library": "paper"}
 
 
-def report(name: str, profile: str, seed: int, store: Store | None = None) -> str:
-    """Measure one difference, unless its record is there, and show it as Markdown for MyST."""
-    only = {"difference": name}
-    (record,) = run(
-        EXPERIMENT, profile, store or Store(), seed=seed, only=only, jobs=1, progress=False
-    )
-    return difference_text(record)
+def effects(record: Record) -> list[Effect]:
+    """The figures of a record."""
+    return [
+        Effect(row["what"], *(_number(row[key]) for key in ("there", "here")))
+        for row in record.metrics["effects"]
+    ]
 
 
 def difference_text(record: Record) -> str:
@@ -109,6 +119,10 @@ def figure(value: float | None) -> str:
         return f"{value:.4g}".replace("-", "−")
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0').replace('-', '−')}e{int(exponent)}"
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _difference(record: Record) -> Difference:

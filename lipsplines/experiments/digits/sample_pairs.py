@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lipsplines.experiments.digits.digit_images import load_digits
-from lipsplines.experiments.digits.generator import generated_digits, load_generator
+from lipsplines.experiments.digits.generator.run import generated_digits, load_generator
 from lipsplines.measures.transport import KnownPair, random_cones, translated_gaussians
 from lipsplines.runner.base import Settings
 from lipsplines.training.regression import random_stream

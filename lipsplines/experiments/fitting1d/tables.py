@@ -10,6 +10,7 @@ import numpy as np
 from lipsplines.datasets import TARGETS_1D
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, compare, median_interval
+from lipsplines.experiments.fitting1d.protocol import ABLATIONS, ACTIVATIONS, SPLINE, cells
 from lipsplines.pages.tables import (
     comparison_table,
     markdown_table,
@@ -63,8 +64,6 @@ def main_records(records: Sequence[Record], width: int | None = None) -> list[Re
 
 def ablation(settings: dict[str, Any]) -> str | None:
     """Name of the ablation that these settings belong to, or None."""
-    from lipsplines.experiments.fitting1d.protocol import ABLATIONS, SPLINE
-
     if settings["spline"] is None or settings["spline"] == SPLINE:
         return None
     for name, changes in ABLATIONS.items():
@@ -101,8 +100,8 @@ def text(records: Sequence[Record]) -> str:
         by_row.setdefault(key, {})[s["target"]] = (
             f"{numbers['median']:.2e} [{numbers['low']:.1e}, {numbers['high']:.1e}]"
         )
-    for key, cells in by_row.items():
-        rows.append([*key, *(cells.get(target, "") for target in TARGETS_1D)])
+    for key, row in by_row.items():
+        rows.append([*key, *(row.get(target, "") for target in TARGETS_1D)])
     header = ["constraint", "width", "activation", "change", *TARGETS_1D]
     return "Median test MSE [95 % interval]\n" + tabulate(rows, header, disable_numparse=True)
 
@@ -259,8 +258,6 @@ def reference_text(records: Sequence[Record]) -> str:
         ", ".join(sorted({f"{record.settings[key]:,}" for record in records}))
         for key in ("models", "epochs")
     )
-    from lipsplines.experiments.fitting1d.protocol import ACTIVATIONS, cells
-
     stored = {record.settings["width"] for record in records}
     parts = [
         f"Records of the profile *paper* ({models} models, {epochs} epochs) that are part of the "

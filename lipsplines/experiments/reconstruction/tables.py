@@ -8,6 +8,7 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL, Comparison, compare, smallest_p
+from lipsplines.experiments.reconstruction.protocol import DENOISERS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
 
 __all__ = [
@@ -157,8 +158,6 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
     ValueError
         If a rival lacks a reconstruction that the splines have, or there is no rival.
     """
-    from lipsplines.experiments.reconstruction.protocol import DENOISERS
-
     errors = squared_errors(records)
     rivals = [n for n in DENOISERS if n != OURS and n in errors and (not rivals or n in rivals)]
     if OURS not in errors or not rivals:
@@ -206,8 +205,6 @@ def verdict_text(records: Sequence[Record]) -> str:
 
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
-    from lipsplines.experiments.reconstruction.protocol import PROFILE_SIZES, cells
-
     if not records:
         return "No record of a reference run has been committed yet."
     profile = records[0].settings["profile"]

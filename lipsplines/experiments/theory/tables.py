@@ -13,23 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 
-from lipsplines.evidence.records import Record, Store
-from lipsplines.experiments.theory.protocol import EXPERIMENT, held, measurements
+from lipsplines.evidence.records import Record
+from lipsplines.experiments.theory.protocol import all_hold
 from lipsplines.pages.tables import markdown_table, provenance_text
-from lipsplines.runner.grid import run
 from lipsplines.theory.checks import CHECKS, Check, Measurement
 
 __all__ = [
     "allowance",
     "cell_text",
     "check_text",
+    "held",
     "in_order",
     "limits",
+    "measurements",
     "number",
     "plain_text",
     "provenance_text",
-    "report",
     "source_code",
+    "summary_and_verdict",
     "summary_table",
     "verdict_text",
 ]
@@ -41,16 +42,8 @@ CHAPTERS = (
     "layers_and_training",
     "convolutions",
 )
+NUMBERS = ("value", "low", "high")
 HELD, FAILED, NO_VERDICT = "✓", "**✗**", "–"
-
-
-def report(name: str, profile: str, seed: int, store: Store | None = None) -> str:
-    """Run one check, unless its record is there, and show it: figures, limits, verdict, code."""
-    only = {"check": name}
-    (record,) = run(
-        EXPERIMENT, profile, store or Store(), seed=seed, only=only, jobs=1, progress=False
-    )
-    return check_text(record)
 
 
 def check_text(record: Record) -> str:
@@ -70,6 +63,22 @@ def check_text(record: Record) -> str:
             "````",
         ]
     )
+
+
+def measurements(record: Record) -> list[Measurement]:
+    """The measurements of a record."""
+    rows = record.metrics["measurements"]
+    return [Measurement(row["what"], *(_number(row[key]) for key in NUMBERS)) for row in rows]
+
+
+def held(record: Record) -> bool:
+    """Whether a check has figures with limits, and all lie within them."""
+    return all_hold(measurements(record))
+
+
+def summary_and_verdict(records: list[Record]) -> str:
+    """All checks in a table, and how many held, for the command line."""
+    return f"{summary_table(records)}\n\n{verdict_text(records)}"
 
 
 def summary_table(records: list[Record]) -> str:
@@ -165,6 +174,10 @@ def _mark(measurement: Measurement) -> str:
     if not measurement.holds:
         return FAILED
     return HELD if measurement.decides else NO_VERDICT
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _check(record: Record) -> Check:

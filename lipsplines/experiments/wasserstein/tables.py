@@ -8,6 +8,7 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm, smallest_p
+from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS, CONSTRAINTS, STARTS, cells
 from lipsplines.pages.tables import markdown_table, provenance_text, verdict_line
 
 __all__ = [
@@ -61,8 +62,6 @@ def critics(records: Iterable[Record], pair: str) -> dict[tuple[str, str], list[
 
 def _places() -> list[tuple[str, str]]:
     """Constraint and activation in the order of the tables."""
-    from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS, CONSTRAINTS, STARTS
-
     return [(c, a) for c in CONSTRAINTS for a in (*ACTIVATIONS, *STARTS)]
 
 
@@ -235,8 +234,6 @@ def claims(
 
 def learning_table(records: Sequence[Record]) -> str:
     """What learning adds to the start: splines against the absolute value; part of no claim."""
-    from lipsplines.experiments.wasserstein.protocol import CONSTRAINTS
-
     table = critics(records, "digits")
     rows = []
     for constraint in CONSTRAINTS:
@@ -284,8 +281,6 @@ def reference_text(records: Sequence[Record]) -> str:
     """The committed records of a long profile: tables, verdicts and provenance, or what lacks."""
     if not records:
         return "No record of the profiles *paper* and *reduced* has been committed yet."
-    from lipsplines.experiments.wasserstein.protocol import cells
-
     profile = records[0].settings["profile"]
     parts = [
         f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "

@@ -4,38 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from lipsplines.experiments.digits.digit_images import DIGITS
+from lipsplines.experiments.digits.gans import SPLINE, GanSizes
+from lipsplines.runner.base import Settings
 
-from lipsplines.certify.bounds import lipschitz_bounds
-from lipsplines.evidence.checkpoints import Checkpoint
-from lipsplines.evidence.records import Record
-from lipsplines.experiments.digits.classifier import load_classifier
-from lipsplines.experiments.digits.digit_images import DIGITS, DigitTensors, load_digits
-from lipsplines.experiments.wgan.tables import score_table
-from lipsplines.measures.scores import bootstrap_score, frechet_distance, inception_score
-from lipsplines.measures.transport import held_out_estimate
-from lipsplines.models.digits import Classifier, ConvCritic, Generator, initialize
-from lipsplines.models.mlp import spline_tensors
-from lipsplines.nn.convolution import OrthogonalConv2d
-from lipsplines.nn.linear import Polar
-from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.training.adversarial import GanTraining, values_of
-from lipsplines.training.regression import build_models, random_stream
-
-__all__ = [
-    "ACTIVATIONS",
-    "EXPERIMENT",
-    "PROFILE_SIZES",
-    "ReshapedConv2d",
-    "Sizes",
-    "build_critic",
-    "build_generator",
-    "train",
-]
+__all__ = ["ACTIVATIONS", "MINUTES", "PROFILE_SIZES", "REVISION", "Sizes", "cells", "cost", "group"]
 
 REVISION = 1
 ACTIVATIONS = (
@@ -46,70 +20,25 @@ ACTIVATIONS = (
     "groupsort-2",
     "householder",
 )
-SPLINE = {"num_coefficients": 21, "range_": 0.1, "tv2_weight": 1e-6}
-# What random numbers of an evaluation are for; those of the training are in `adversarial`.
-GRID, SCORED, HELD_OUT = 2, 3, 4
-GRID_SIDE = 8
+# Expected wall time of each profile in minutes, on two processor cores.
+MINUTES = {"smoke": 0.1, "quick": 1.0, "reduced": 80.0, "paper": 32_400.0}
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes(GanSizes):
     """What a profile may change: sizes, never the method."""
 
     runs: int
-    steps: int  # of the critic
-    channels: tuple[int, int] = (16, 32)
-    hidden: int = 128
-    generator_channels: tuple[int, int] = (32, 16)
-    generator_hidden: int = 256
-    scored: int = 5_000
-    points: int = 20  # of the curves
-    latent: int = 62
-    batch_size: int = 64
-    critic_steps: int = 5
-    critic_lr: float = 2e-3
-    generator_lr: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    deviation: float = 0.02
 
 
 # 54,000 digits are 1,687 batches of 32 and 843 of 64. Wide generators learn in fewer steps. Two
 # tests of the ranks against a single rival need six runs to reach 5 % (2 / 2**6).
 PROFILE_SIZES = {
-    "smoke": Sizes(1, 10, (8, 16), 32, (16, 8), 64, scored=200, points=2),
-    "quick": Sizes(1, 600, (8, 16), 64, (64, 32), 512, scored=400, points=10, batch_size=16),
-    "reduced": Sizes(3, 4 * 1687, (16, 32), 128, (64, 32), 1024, batch_size=32),
-    "paper": Sizes(6, 50 * 843, (64, 128), 1024, (128, 64), 1024, scored=6_000, points=50),
+    "smoke": Sizes(10, (8, 16), 32, (16, 8), 64, scored=200, points=2, runs=1),
+    "quick": Sizes(600, (8, 16), 64, (64, 32), 512, scored=400, points=10, batch_size=16, runs=1),
+    "reduced": Sizes(4 * 1687, (16, 32), 128, (64, 32), 1024, batch_size=32, runs=3),
+    "paper": Sizes(50 * 843, (64, 128), 1024, (128, 64), 1024, scored=6_000, points=50, runs=6),
 }
-
-
-class ReshapedConv2d(nn.Conv2d):
-    """The strided convolution of earlier code, which is *not* 1-Lipschitz: for comparison only.
-
-    The kernel, reshaped to a matrix ``c_out x (c_in k^2)``, has orthonormal rows or columns. The
-    windows of a 4 x 4 kernel with stride 2 overlap, so the convolution may double a norm.
-    """
-
-    folded_class = nn.Conv2d
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, **options)
-        nn.utils.parametrize.register_parametrization(self, "weight", _Reshaped())
-
-
-class _Reshaped(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.constraint = Polar()
-
-    def forward(self, kernel: Tensor) -> Tensor:
-        return self.constraint(kernel.flatten(1)).view(kernel.shape)
-
-    def right_inverse(self, kernel: Tensor) -> Tensor:
-        return kernel
-
-
-CONVOLUTIONS = {"orthogonal": OrthogonalConv2d, "reshaped": ReshapedConv2d}
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
@@ -137,132 +66,6 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
     ]
 
 
-def build_critic(settings: Settings) -> ConvCritic:
-    """The critic of a run, with fresh weights from the global random state."""
-    spline = settings["spline"] or {}
-    critic = ConvCritic(
-        settings["activation"],
-        {key: value for key, value in spline.items() if key != "tv2_weight"},
-        tuple(settings["channels"]),
-        settings["hidden"],
-        CONVOLUTIONS[settings["convolution"]],
-    )
-    initialize(critic, settings["deviation"])
-    return critic
-
-
-def build_generator(settings: Settings) -> Generator:
-    """The generator of a run, with fresh weights from the global random state."""
-    generator = Generator(
-        settings["latent"], settings["generator_hidden"], tuple(settings["generator_channels"])
-    )
-    initialize(generator, settings["deviation"])
-    return generator
-
-
-def train(
-    settings: Settings, digits: DigitTensors, classifier: Classifier, state: Path | None = None
-) -> GanTraining:
-    """The generator and the critic of a run, trained, with the curves of the training."""
-    seed, device = _seed(settings), device_of(settings)
-    (generator,) = build_models(lambda: build_generator(settings), [seed])
-    (critic,) = build_models(lambda: build_critic(settings), [seed + 1])
-    few = min(1_000, settings["scored"])
-    features = classifier.describe(digits.validation)[0]
-
-    def evaluate(generator: Generator, critic: nn.Module) -> dict[str, float]:
-        images = generator.sample(few, random_stream(seed, SCORED))
-        held_out = 2 * digits.validation[:few].to(device) - 1
-        gap = values_of(critic, held_out).mean() - values_of(critic, images).mean()
-        found = classifier.describe((images.cpu() + 1) / 2)[0]
-        return {"held_out": gap.item(), "frechet": frechet_distance(found, features)}
-
-    training = GanTraining(
-        generator.to(device),
-        critic.to(device),
-        (2 * digits.train - 1).to(device),
-        steps=settings["steps"],
-        batch_size=settings["batch_size"],
-        critic_steps=settings["critic_steps"],
-        critic_lr=settings["critic_lr"],
-        generator_lr=settings["generator_lr"],
-        betas=tuple(settings["betas"]),
-        tv2_weight=settings["spline"]["tv2_weight"] if settings["spline"] else 0.0,
-        seed=seed,
-        evaluate=evaluate,
-        every=max(1, settings["steps"] // settings["points"]),
-        checkpoint=Checkpoint(state, settings),
-        label=f"wgan, {settings['activation']}, {settings['convolution']}, run {settings['run']}",
-    )
-    training.run(log=settings["profile"] in LONG_PROFILES)
-    generator.cpu()
-    critic.cpu()
-    return training
-
-
-def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
-    """Train one generator, score its images, and certify its critic."""
-    (settings,) = group
-    digits, (classifier, origin) = load_digits(settings["digits"]), load_classifier()
-    training = train(settings, digits, classifier, state)
-    rivals = classifier.describe(digits.test)[0]
-    metrics, grid = score(training.generator, settings, rivals, classifier)
-    critic = training.critic.eval()
-    images = training.generator.sample(len(digits.test), random_stream(_seed(settings), HELD_OUT))
-    bounds = lipschitz_bounds(critic, probes=(2 * digits.test[:64] - 1).double())
-    values = [values_of(critic, part).numpy() for part in (2 * digits.test - 1, images)]
-    held_out = digits.validation[: settings["scored"]]
-    metrics |= {
-        "dual": dataclasses.asdict(held_out_estimate(*values)),
-        "layers": dict(bounds.layers),
-        "real": {"images": len(held_out), **scores(held_out, rivals, classifier)},
-        "curves": training.curves,
-    }
-    splines = {f"spline.{name}": tensor for name, tensor in spline_tensors(critic).items()}
-    tensors = {"images": grid, **splines}
-    lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
-    return [Outcome(metrics, lipschitz, tensors, data_of(digits, origin))]
-
-
-def score(
-    generator: Generator, settings: Settings, rivals: Tensor, classifier: Classifier
-) -> tuple[dict[str, Any], Tensor]:
-    """`scores` of a generator, and a grid of its images, uint8, shape ``(64, 28, 28)``.
-
-    The same latent vectors for all generators of one seed, so that grids can be compared.
-    """
-    stream = random_stream(settings["seed"], SCORED)
-    images = (generator.sample(settings["scored"], stream) + 1) / 2
-    grid = generator.sample(GRID_SIDE**2, random_stream(settings["seed"], GRID))
-    return (
-        scores(images, rivals, classifier),
-        (255 * (grid[:, 0] + 1) / 2).round().to(torch.uint8),
-    )
-
-
-def scores(images: Tensor, rivals: Tensor, classifier: Classifier) -> dict[str, dict[str, float]]:
-    """Inception Score of images, and their Fréchet distance from real ones, with intervals.
-
-    `images` are ``(n, 1, 28, 28)`` in [0, 1], `rivals` the features of real ones. The intervals
-    come from the number of `images` alone.
-    """
-    features, probabilities = (part.numpy() for part in classifier.describe(images))
-    found = {
-        "inception": bootstrap_score(inception_score, probabilities),
-        "frechet": bootstrap_score(lambda rows: frechet_distance(rows, rivals), features),
-    }
-    return {name: dataclasses.asdict(estimate) for name, estimate in found.items()}
-
-
-def data_of(digits: DigitTensors, classifier: Record) -> dict[str, str]:
-    """SHA-256 of all that a run was given: the files of digits, the weights of the classifier."""
-    return {**digits.checksums, "classifier": classifier.tensors["sha256"]}
-
-
-def _seed(settings: Settings) -> int:
-    return 1_000 * settings["seed"] + 10 * settings["run"]
-
-
 def group(settings: Settings) -> Hashable:
     """Every run is computed alone."""
     return settings["activation"], settings["convolution"], settings["run"]
@@ -271,16 +74,3 @@ def group(settings: Settings) -> Hashable:
 def cost(group: list[Settings]) -> float:
     """Steps, times what splines cost more."""
     return sum(s["steps"] * (1.3 if s["spline"] else 1.0) for s in group)
-
-
-EXPERIMENT = Experiment(
-    name="wgan",
-    title="Wasserstein GANs on MNIST",
-    minutes={"smoke": 0.1, "quick": 1.0, "reduced": 80.0, "paper": 32_400.0},
-    cells=cells,
-    group=group,
-    cost=cost,
-    compute=compute,
-    table=score_table,
-    resumable=True,
-)

@@ -17,6 +17,7 @@ from lipsplines.evidence.statistics import (
     smallest_p,
     verdict,
 )
+from lipsplines.experiments.wgan.protocol import ACTIVATIONS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import markdown_table, provenance_text, rounded_down, rounded_up
 
 __all__ = [
@@ -181,8 +182,6 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
     ValueError
         If a run is not there for every activation.
     """
-    from lipsplines.experiments.wgan.protocol import ACTIVATIONS
-
     names = ACTIVATIONS if rivals is None else (OURS, *rivals)
     table = of_convolution(records)
     runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in names}
@@ -252,8 +251,6 @@ def verdict_text(records: Sequence[Record]) -> str:
 
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, table, verdict, provenance."""
-    from lipsplines.experiments.wgan.protocol import PROFILE_SIZES, cells
-
     if not records:
         return "No record of a reference run has been committed yet."
     profile = records[0].settings["profile"]

@@ -6,8 +6,8 @@ import pytest
 
 from lipsplines.evidence.records import Record, Store
 from lipsplines.evidence.statistics import smallest_p
+from lipsplines.experiments.wgan import EXPERIMENT, tables
 from lipsplines.experiments.wgan import protocol as wgan
-from lipsplines.experiments.wgan import tables
 from lipsplines.runner.references import reference_records
 from tests.handmade import ORIGIN
 
@@ -177,10 +177,10 @@ def test_reference_text() -> None:
 
 def test_reference_records_prefer_the_sizes_of_the_paper(tmp_path) -> None:
     store = Store(tmp_path)
-    assert reference_records(wgan.EXPERIMENT, store) == []
+    assert reference_records(EXPERIMENT, store) == []
     reduced, paper = grid("reduced")[:2], grid("paper")[:1]
     for run in reduced:
         store.put(run)
-    assert reference_records(wgan.EXPERIMENT, store) == reduced
+    assert reference_records(EXPERIMENT, store) == reduced
     store.put(paper[0])
-    assert reference_records(wgan.EXPERIMENT, store) == paper
+    assert reference_records(EXPERIMENT, store) == paper

@@ -1,9 +1,7 @@
-"""The classifier of digits whose features and classes give the scores of generated images."""
+"""Train the classifier of digits, and load the one of the reference run."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +11,15 @@ from torch.nn import functional
 
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.evidence.records import Record, Store
-from lipsplines.experiments.digits.digit_images import DIGITS, load_digits
+from lipsplines.experiments.digits.classifier.protocol import cells
+from lipsplines.experiments.digits.digit_images import load_digits
 from lipsplines.models.digits import Classifier
-from lipsplines.runner.base import Experiment, Outcome, Settings
+from lipsplines.runner.base import Outcome, Settings
 from lipsplines.runner.references import reference
 from lipsplines.training.regression import build_models
 from lipsplines.training.stepwise import Batches, Training
 
-__all__ = ["EXPERIMENT", "PROFILE_SIZES", "load_classifier"]
-
-REVISION = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """What a profile may change."""
-
-    epochs: int
-    channels: tuple[int, int] = (16, 32)
-    features: int = 64
-    batch_size: int = 100
-    lr: float = 1e-3
-
-
-PROFILE_SIZES = {
-    "smoke": Sizes(epochs=1, channels=(4, 8), features=16),
-    "quick": Sizes(epochs=5, channels=(8, 16)),
-    "paper": Sizes(epochs=12),
-}
+__all__ = ["ClassifierTraining", "build", "compute", "load_classifier"]
 
 
 class ClassifierTraining(Training):
@@ -88,21 +67,6 @@ class ClassifierTraining(Training):
         if self.step % self.batch.in_pass == 0:
             self.note(step=self.step, loss=self.total / self.batch.in_pass)
             self.total = 0.0
-
-
-def cells(profile: str, seed: int = 0) -> list[Settings]:
-    """Settings of the one run."""
-    sizes = dataclasses.asdict(PROFILE_SIZES[profile])
-    return [
-        {
-            "experiment": "classifier",
-            "revision": REVISION,
-            "profile": profile,
-            "digits": DIGITS[profile],
-            "seed": seed,
-            **{key: list(v) if isinstance(v, tuple) else v for key, v in sizes.items()},
-        }
-    ]
 
 
 def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
@@ -155,20 +119,3 @@ def load_classifier(store: Store | None = None) -> tuple[Classifier, Record]:
     model = build(record.settings)
     model.load_state_dict(tensors)
     return model.eval(), record
-
-
-def group(settings: Settings) -> Hashable:
-    """Runs that are computed together: none."""
-    return settings["seed"]
-
-
-EXPERIMENT = Experiment(
-    name="classifier",
-    title="The classifier of digits behind the scores of generated images",
-    minutes={"smoke": 0.05, "quick": 0.2, "paper": 4.0},
-    cells=cells,
-    group=group,
-    cost=lambda group: float(len(group)),
-    compute=compute,
-    resumable=True,
-)

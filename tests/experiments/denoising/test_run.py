@@ -1,0 +1,157 @@
+"""The training of denoisers, that a broken run goes on, and what runs store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments import EXPERIMENTS, status
+from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.experiments.denoising.patches import Patches
+from lipsplines.experiments.denoising.run import (
+    TEST,
+    VALIDATION,
+    DenoiserTraining,
+    build,
+    denoise,
+    middles,
+    noisy_pairs,
+)
+from lipsplines.measures.image_quality import psnr
+from lipsplines.training.regression import TrainingError, build_models, random_stream
+
+pytest.importorskip("skimage")
+EXPERIMENT = EXPERIMENTS["denoising"]
+
+
+@pytest.fixture(scope="module")
+def store(smoke_runs) -> Store:
+    """All runs of the smoke profile."""
+    return smoke_runs("denoising")
+
+
+@pytest.fixture(scope="module")
+def records(store: Store) -> list[Record]:
+    return status(EXPERIMENT, "smoke", store)[0]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, torch.Tensor]:
+    """Two smooth pictures."""
+    return {
+        name: torch.nn.functional.interpolate(
+            torch.rand(1, 1, 6, 6, generator=random_stream(k)), (48, 48), mode="bilinear"
+        )
+        for k, name in enumerate("ab")
+    }
+
+
+def settings(**changes) -> dict:
+    return {**EXPERIMENT.cells("smoke", 0)[0], "steps": 6, "points": 3, **changes}
+
+
+def training(pictures, path: Path | None = None, **changes) -> DenoiserTraining:
+    own = settings(**changes)
+    (model,) = build_models(lambda: build(own).double(), [0])
+    patches = Patches([p.double() for p in pictures.values()], own["side"])
+    validation = {name: p.double() for name, p in pictures.items()}
+    checkpoint = Checkpoint(path, own, interval=0.0)
+    return DenoiserTraining(model, patches, validation, own, checkpoint)
+
+
+def test_records_are_certified_and_complete(records: list[Record], store: Store) -> None:
+    assert len(records) == 7
+    for record in records:
+        assert 0 < record.lipschitz["lower"] <= record.lipschitz["upper"]
+        if record.settings["constraint"] == "orthogonal":
+            assert record.lipschitz["upper"] <= 1 + 1e-5
+        count = len(record.metrics["images"])
+        for mode in ("noisy", *denoising.MODES):
+            assert len(record.metrics[mode]["psnr"]) == count
+            assert all(-1 <= value <= 1 for value in record.metrics[mode]["ssim"])
+        noisy = np.mean(record.metrics["noisy"]["psnr"])
+        assert noisy == pytest.approx(20 * np.log10(255 / record.settings["sigma"]), abs=0.2)
+        assert record.metrics["noisy"] == records[0].metrics["noisy"]
+        assert set(store.tensors(record)) == set(build(record.settings).state_dict())
+        is_spline = record.settings["spline"] is not None
+        assert bool(record.metrics["regions"]) is is_spline
+
+
+def test_the_averaged_mode_is_the_mean_of_image_and_output(store: Store) -> None:
+    own = EXPERIMENT.cells("smoke", 0)[0]
+    (model,) = build_models(lambda: build(own), [0])
+    noisy = torch.rand(1, 1, 20, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(denoise(model, noisy, 0.5), (noisy + model(noisy)) / 2)
+        torch.testing.assert_close(denoise(model, noisy), model(noisy))
+
+
+def test_training_lowers_the_loss_and_keeps_the_best(pictures) -> None:
+    own = training(pictures, steps=60, points=6)
+    own.run()
+    assert own.curves["loss"][-1] < 0.5 * own.curves["loss"][0]
+    assert own.highest == max(own.curves["validation"])
+    own.model.load_state_dict(own.best)
+    pairs = noisy_pairs(own.validation, own.deviation, VALIDATION)
+    found = np.mean([psnr(denoise(own.model, noisy), clean) for clean, noisy in pairs])
+    assert found == pytest.approx(own.highest, abs=1e-9)
+
+
+def test_a_network_that_gets_worse_is_not_the_result(pictures) -> None:
+    own = training(pictures, lr=1e-3)
+    own.advance()
+    own.advance()
+    best = {name: tensor.clone() for name, tensor in own.best.items()}
+    with torch.no_grad():
+        for parameter in own.model.parameters():
+            parameter += 0.3
+    own.run()
+    assert own.highest == own.curves["validation"][0] > max(own.curves["validation"][1:])
+    assert all(torch.equal(own.best[name], best[name]) for name in best)
+
+
+def test_an_interrupted_training_ends_as_an_unbroken_one(pictures, tmp_path: Path) -> None:
+    whole = training(pictures)
+    whole.run()
+    path = tmp_path / "state.partial"
+    broken = training(pictures, path)
+    for _ in range(3):
+        broken.advance()
+    broken.checkpoint.save(broken.parts(), broken.values(), now=True)
+    again = training(pictures, path)
+    again.run()
+    assert again.curves == whole.curves
+    for name, tensor in whole.best.items():
+        assert torch.equal(again.best[name], tensor)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor)
+
+
+def test_a_training_that_fails_says_so(pictures) -> None:
+    own = training(pictures)
+    with torch.no_grad():
+        next(own.model.parameters()).fill_(float("nan"))
+    with pytest.raises((TrainingError, ValueError), match="NaN"):
+        own.run()
+
+
+def test_middles() -> None:
+    picture = torch.arange(30.0).view(1, 1, 5, 6)
+    assert torch.equal(middles({"a": picture}, None)["a"], picture)
+    assert torch.equal(middles({"a": picture}, 2)["a"], picture[..., 1:3, 2:4])
+    assert torch.equal(middles({"a": picture}, 9)["a"], picture)
+
+
+def test_the_noise_is_the_same_for_every_network_and_differs_between_images(pictures) -> None:
+    first, again = (noisy_pairs(pictures, 0.1, TEST) for _ in range(2))
+    for (clean, noisy), (_, other) in zip(first, again, strict=True):
+        assert torch.equal(noisy, other)
+        assert 0.09 < (noisy - clean).std() < 0.11
+    assert not torch.equal(first[0][1] - first[0][0], first[1][1] - first[1][0])
+    choice = noisy_pairs(pictures, 0.1, VALIDATION)
+    assert not torch.equal(first[0][1], choice[0][1])

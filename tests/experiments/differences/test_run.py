@@ -1,0 +1,46 @@
+"""Records of differences keep every figure, and only those of this code count."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments import run, status
+from lipsplines.experiments.differences import EXPERIMENT
+from lipsplines.experiments.differences.cases import DIFFERENCES, Difference, Effect, Found
+from lipsplines.experiments.differences.tables import effects
+
+ODD = [
+    Effect("a|b", math.nan, None),
+    Effect("minus infinity", -math.inf, 1 / 3),
+    Effect("only here", None, 0.0),
+]
+
+
+@pytest.fixture
+def record(monkeypatch, tmp_path: Path) -> Record:
+    """Of a difference that is gone after the test."""
+
+    def measure(profile: str, seed: int) -> Found:
+        """Figures that are known."""
+        return Found(ODD)
+
+    new = Difference("new", "A | title", "other code", "unknown", "A reason.", 1.0, measure)
+    monkeypatch.setitem(DIFFERENCES, "new", new)
+    only = {"difference": "new"}
+    (found,) = run(EXPERIMENT, "smoke", Store(tmp_path), only=only, jobs=1, progress=False)
+    return found
+
+
+def test_records_keep_every_figure(record: Record, tmp_path: Path) -> None:
+    again = effects(Store(tmp_path).get(record.settings))
+    assert [repr(effect) for effect in again] == [repr(effect) for effect in ODD]
+
+
+def test_records_of_other_code_are_not_reused(record: Record, tmp_path: Path) -> None:
+    record.provenance["code"] = "0" * 16
+    Store(tmp_path).put(record)
+    assert status(EXPERIMENT, "smoke", Store(tmp_path))[0] == []
