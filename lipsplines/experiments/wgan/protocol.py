@@ -16,15 +16,17 @@ from lipsplines.evidence.records import Record
 from lipsplines.experiments.digits.classifier import load_classifier
 from lipsplines.experiments.digits.digit_images import DIGITS, DigitTensors, load_digits
 from lipsplines.experiments.wgan.tables import score_table
+from lipsplines.measures.laws import held_out_estimate
 from lipsplines.measures.scores import bootstrap_score, frechet_distance, inception_score
-from lipsplines.measures.transport import held_out_estimate
 from lipsplines.models.digits import Classifier, ConvCritic, Generator, initialize
 from lipsplines.models.mlp import spline_tensors
 from lipsplines.nn.convolution import OrthogonalConv2d
 from lipsplines.nn.linear import Polar
 from lipsplines.runner.base import LONG_PROFILES, Experiment, Outcome, Settings, device_of
-from lipsplines.training.adversarial import GanTraining, values_of
-from lipsplines.training.regression import build_models, random_stream
+from lipsplines.training.adversarial import GanTraining
+from lipsplines.training.critics import values_of
+from lipsplines.training.regression import build_models
+from lipsplines.training.streams import random_stream
 
 __all__ = [
     "ACTIVATIONS",

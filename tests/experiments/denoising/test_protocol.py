@@ -15,7 +15,8 @@ from lipsplines.experiments import EXPERIMENTS, run, status
 from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.patches import Patches
 from lipsplines.measures.image_quality import psnr
-from lipsplines.training.regression import TrainingError, build_models, random_stream
+from lipsplines.training.regression import TrainingError, build_models
+from lipsplines.training.streams import random_stream
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["denoising"]

@@ -19,7 +19,7 @@ from lipsplines.experiments.digits.digit_images import HELD_OUT, load_digits
 from lipsplines.experiments.wgan import protocol as wgan
 from lipsplines.models.digits import SIDE
 from lipsplines.runner.references import reference
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 from tests.dense_convolutions import dense_layer, singular_values
 
 EXPERIMENT = EXPERIMENTS["wgan"]
