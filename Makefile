@@ -24,9 +24,10 @@ test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomp
 browse: install ## test the built book in a browser (skipped where there is none)
 	$(PY) -m pytest tests/browser --numprocesses auto --maxprocesses 4
 
-lint: install ## style of the code; notebooks must hold no outputs
+lint: install ## style, imports and types of the code; notebooks must hold no outputs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	@$(dir $(PY))lint-imports --no-cache --no-logo
 	@$(PY) -m nbstripout --verify --keep-id $(NOTEBOOKS) || { echo "error: notebooks in git hold no outputs; run $(PY) -m nbstripout --keep-id notebooks/*.ipynb" >&2; exit 1; }
 
 notebooks: install ## execute the notebooks that are out of date

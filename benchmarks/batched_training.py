@@ -27,7 +27,8 @@ from lipsplines.datasets import target_1d
 from lipsplines.experiments.fitting1d import protocol as fitting1d
 from lipsplines.experiments.fitting1d.run import build as build_network
 from lipsplines.models.mlp import MLP
-from lipsplines.training.regression import build_models, epoch_order, fit_regression
+from lipsplines.training.regression import build_models, fit_regression
+from lipsplines.training.streams import epoch_order
 
 RESULT = Path(__file__).parent / "results" / "batched_training.json"
 MODELS, POINTS = 25, 200

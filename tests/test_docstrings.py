@@ -23,18 +23,22 @@ PAGES = sorted((FOLDER.parent / "book" / "api").glob("*.md"))
 EXAMPLES = (
     "certify.bounds",
     "certify.chains",
+    "evidence.rankings",
     "evidence.records",
+    "evidence.results",
     "evidence.statistics",
     "inverse.convergence",
     "inverse.forward_backward",
     "inverse.iterations",
+    "inverse.masks",
     "inverse.operators",
-    "inverse.sampling",
+    "inverse.simulation",
     "inverse.tomography",
     "inverse.total_variation",
     "linear.convolutions",
     "linear.matrices",
     "measures.image_quality",
+    "measures.laws",
     "measures.transport",
     "models.mlp",
     "nn.convolution",
@@ -43,10 +47,12 @@ EXAMPLES = (
     "splines.plain",
     "splines.projections",
     "training.regression",
+    "training.streams",
 )
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
-    r"certify\.(attained|probes)|training\.(batching|tracing)|splines\.kernel\.\w+|claims\.(rankings|tables)|arguments|files"
+    r"certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|splines\.kernel\.\w+"
+    r"|claims\.(rankings|tables)|arguments|files"
     r"|theory\.checks(\.projections)?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )
 # What an example needs beside the packages of the experiments.

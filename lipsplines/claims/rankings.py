@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.evidence.rankings import Ranking, rank_methods
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import Ranking, rank_methods
 
 __all__ = ["BLOCKS", "ranking"]
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lipsplines.evidence.records import Record, benchmark
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison, compare
 
 __all__ = ["NOT_RUN", "RULES", "Claim", "Rule", "rule_text"]

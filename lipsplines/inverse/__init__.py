@@ -8,14 +8,9 @@ from lipsplines.inverse.convergence import (
 )
 from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
 from lipsplines.inverse.iterations import Reconstruction
+from lipsplines.inverse.masks import cartesian_mask, radial_mask, random_mask
 from lipsplines.inverse.operators import CoilSampling, FourierSampling, LinearOperator, check_data
-from lipsplines.inverse.sampling import (
-    add_noise,
-    cartesian_mask,
-    coil_sensitivities,
-    radial_mask,
-    random_mask,
-)
+from lipsplines.inverse.simulation import add_noise, coil_sensitivities
 from lipsplines.inverse.tomography import ParallelBeam, filtered_back_projection
 from lipsplines.inverse.total_variation import total_variation_reconstruction
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lipsplines.measures.transport import Estimate
+from lipsplines.measures.laws import Estimate
 
 __all__ = ["bootstrap_score", "frechet_distance", "inception_score"]
 

@@ -1,4 +1,4 @@
-"""The Wasserstein-1 distance of samples and of laws, as a reference for critics.
+"""The Wasserstein-1 distance of samples, as a reference for critics.
 
 Samples are arrays of shape ``(n, d)``, each point with the weight ``1 / n``, and the distance of
 two points is the Euclidean one. All is computed in float64.
@@ -12,8 +12,8 @@ What a critic ``f`` with ``Lip(f) <= L`` bounds (Kantorovich, Rubinstein; Villan
   critic on samples estimates this larger number: no bound of the distance of the laws.
 - For ``f`` fixed without the samples, the *mean* of ``D(f) / L`` over samples is at most the
   distance of the laws. One value of it has an error, so it goes with an interval
-  (`held_out_estimate`). A critic that was picked because it did well on the samples, as the best of
-  several or of the epochs of one training, was not fixed without them.
+  (`laws.held_out_estimate`). A critic that was picked because it did well on the samples, as the
+  best of several or of the epochs of one training, was not fixed without them.
 - Nothing computed from a critic bounds the distance of the laws from above.
 """
 
@@ -28,16 +28,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "Estimate",
-    "KnownPair",
     "OptimalTransport",
     "distances",
     "dual_gap",
-    "held_out_estimate",
     "mcshane",
     "optimal_transport",
-    "random_cones",
-    "translated_gaussians",
     "wasserstein",
     "wasserstein_1d",
 ]
@@ -74,62 +69,6 @@ class OptimalTransport:
     potential: Function
 
 
-@dataclasses.dataclass(frozen=True)
-class KnownPair:
-    """Two laws whose distance is known, with a critic that attains it.
-
-    Attributes
-    ----------
-    distance
-        Wasserstein-1 distance of the laws.
-    potential
-        A 1-Lipschitz function, from points ``(k, d)`` to values ``(k,)``, whose mean under the
-        first law exceeds that under the second by `distance`.
-    sample
-        From a number ``n`` and a generator to independent samples of both laws, ``(n, d)`` each.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lipsplines.measures.transport import translated_gaussians
-    >>> pair = translated_gaussians([3.0, 4.0])
-    >>> x, y = pair.sample(10, np.random.default_rng(0))
-    >>> x.shape, y.shape, pair.potential(x).shape
-    ((10, 2), (10, 2), (10,))
-    """
-
-    distance: float
-    potential: Function
-    sample: Callable[[int, np.random.Generator], tuple[Array, Array]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A difference of means with its standard error and a bootstrap interval.
-
-    Attributes
-    ----------
-    value
-        The difference.
-    standard_error
-        Its standard error.
-    low, high
-        The ends of the interval.
-
-    Examples
-    --------
-    >>> from lipsplines.measures.transport import held_out_estimate
-    >>> estimate = held_out_estimate([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
-    >>> estimate.low < estimate.high, estimate.standard_error > 0
-    (True, True)
-    """
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-
-
 def distances(x: ArrayLike, y: ArrayLike) -> Array:
     """Euclidean (not squared) distances of all pairs.
 
@@ -160,7 +99,7 @@ def distances(x: ArrayLike, y: ArrayLike) -> Array:
         from scipy.spatial.distance import cdist
     except ImportError:
         raise _missing("SciPy") from None
-    first, second = _points(x, "x"), _points(y, "y")
+    first, second = checked_points(x, "x"), checked_points(y, "y")
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"Points must have one dimension, got {first.shape[1]} and {second.shape[1]}."
@@ -247,7 +186,7 @@ def wasserstein_1d(x: ArrayLike, y: ArrayLike) -> float:
     >>> round(wasserstein_1d([1.0, 0.0], [3.0, 4.0]), 6)
     3.0
     """
-    first, second = _values(x, "x"), _values(y, "y")
+    first, second = checked_values(x, "x"), checked_values(y, "y")
     knots = np.sort(np.concatenate([first, second]))
     below = [
         np.searchsorted(np.sort(sample), knots[:-1], side="right") / sample.size
@@ -284,103 +223,10 @@ def mcshane(points: ArrayLike, values: ArrayLike) -> Function:
     >>> extension([[0.0], [1.0], [4.0]]).tolist()
     [0.0, 1.0, 3.0]
     """
-    apexes, heights = _points(points, "points"), _values(values, "values")
+    apexes, heights = checked_points(points, "points"), checked_values(values, "values")
     if len(apexes) != len(heights):
         raise ValueError(f"{len(apexes)} points need as many values, got {len(heights)}.")
     return lambda z: np.min(distances(z, apexes) + heights, axis=1)
-
-
-def translated_gaussians(shift: ArrayLike, deviation: float = 1.0) -> KnownPair:
-    """The normal laws with means `shift` and 0, at the distance ``|shift|``.
-
-    A law and its translate have the length of the shift as distance: moving every point by the
-    shift costs it, and the projection on its direction attains it.
-
-    Parameters
-    ----------
-    shift
-        Not zero, shape ``(d,)``.
-    deviation
-        Standard deviation of every coordinate, for both laws.
-
-    Raises
-    ------
-    ValueError
-        If the shift is zero or not finite.
-
-    Examples
-    --------
-    >>> from lipsplines.measures.transport import translated_gaussians
-    >>> round(translated_gaussians([3.0, 4.0]).distance, 6)
-    5.0
-    """
-    mean = _values(shift, "shift")
-    length = float(np.linalg.norm(mean))
-    if length == 0:
-        raise ValueError("shift must not be zero: the two laws would be one.")
-
-    def sample(size: int, generator: np.random.Generator) -> tuple[Array, Array]:
-        x, y = deviation * generator.normal(size=(2, size, mean.size))
-        return x + mean, y
-
-    return KnownPair(length, lambda z: _points(z, "z") @ (mean / length), sample)
-
-
-def random_cones(
-    count: int, dimension: int, generator: np.random.Generator, distance: float = 1.0
-) -> KnownPair:
-    """Laws around random points, whose potential is the distance to the nearest: `count` cones.
-
-    Both laws choose one of the points and a direction uniformly. With ``R = 2 distance``, the first
-    law goes on by a uniform length in ``[R / 2, R]``, the second by one in ``[0, R / 2]``. Moving
-    outward along rays costs ``R / 2`` on average. The distance to the nearest point rises by as
-    much, so this is the least cost: the nearest is the one that was chosen, since no two are closer
-    than ``2 R``. Each is at ``2 R`` from one of those before it, in a random direction.
-
-    Parameters
-    ----------
-    count, dimension
-        Number of points, and of their coordinates; at least 1.
-    generator
-        It draws the points.
-    distance
-        Of the laws; positive.
-
-    Raises
-    ------
-    ValueError
-        For numbers out of range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lipsplines.measures.transport import random_cones
-    >>> pair = random_cones(4, 2, np.random.default_rng(0))
-    >>> x, y = pair.sample(1000, np.random.default_rng(1))
-    >>> bool(abs(pair.potential(x).mean() - pair.potential(y).mean() - pair.distance) < 0.1)
-    True
-    """
-    if count < 1 or dimension < 1 or not (math.isfinite(distance) and distance > 0):
-        raise ValueError(
-            "Cones need a count and a dimension of at least 1 and a positive distance, got "
-            f"{count}, {dimension} and {distance}."
-        )
-    radius, apexes = 2 * distance, np.zeros((1, dimension))
-    while len(apexes) < count:
-        step = 2 * radius * _directions(1, dimension, generator)
-        another = apexes[generator.integers(len(apexes))] + step
-        if distances(another, apexes).min() > (1 - 1e-9) * 2 * radius:
-            apexes = np.concatenate([apexes, another])
-
-    def around(inner: float, size: int, source: np.random.Generator) -> Array:
-        length = source.uniform(inner, inner + radius / 2, size=(size, 1))
-        chosen = apexes[source.integers(count, size=size)]
-        return chosen + length * _directions(size, dimension, source)
-
-    def sample(size: int, source: np.random.Generator) -> tuple[Array, Array]:
-        return around(radius / 2, size, source), around(0, size, source)
-
-    return KnownPair(distance, mcshane(apexes, np.zeros(count)), sample)
 
 
 def dual_gap(
@@ -414,76 +260,8 @@ def dual_gap(
     >>> dual_gap([3.0, 4.0], [0.0, 1.0], distance=3.5)
     0.5
     """
-    first, second = _scaled(x_values, y_values, lipschitz)
+    first, second = scaled_values(x_values, y_values, lipschitz)
     return float(distance - (first.mean() - second.mean()))
-
-
-def held_out_estimate(
-    x_values: ArrayLike,
-    y_values: ArrayLike,
-    lipschitz: float = 1.0,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-) -> Estimate:
-    """Difference of the means of a critic over two independent samples, divided by `lipschitz`.
-
-    Its expected value is at most the distance of the laws if the critic was fixed without these
-    samples; so `low` is, with the confidence of its side of the interval, a lower bound. It bounds
-    nothing from above.
-
-    Parameters
-    ----------
-    x_values, y_values
-        Values of the critic, shapes ``(n,)`` and ``(m,)``, at least two each.
-    lipschitz
-        Upper bound of the critic's Lipschitz constant.
-    confidence
-        Of the two-sided interval, in (0, 1).
-    resamples
-        Number of bootstrap samples (percentile interval; Efron and Tibshirani 1993, Chapter 13).
-        The same values give the same interval.
-
-    Raises
-    ------
-    ValueError
-        For fewer than two values a sample, values that are not finite, or a setting out of range.
-
-    Examples
-    --------
-    >>> from lipsplines.measures.transport import held_out_estimate
-    >>> estimate = held_out_estimate([3.0, 4.0, 5.0], [0.0, 1.0, 2.0])
-    >>> round(estimate.value, 6), estimate.low <= estimate.value <= estimate.high
-    (3.0, True)
-    """
-    first, second = _scaled(x_values, y_values, lipschitz)
-    if min(first.size, second.size) < 2:
-        raise ValueError(
-            f"An interval needs at least 2 values a sample, got {first.size} and {second.size}."
-        )
-    if not (0 < confidence < 1 and resamples >= 1):
-        raise ValueError(
-            "confidence must lie in (0, 1) and resamples be at least 1, got "
-            f"{confidence} and {resamples}."
-        )
-    generator = np.random.default_rng(0)
-    drawn = [
-        generator.choice(first, first.size).mean() - generator.choice(second, second.size).mean()
-        for _ in range(resamples)
-    ]
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(
-        value=float(first.mean() - second.mean()),
-        standard_error=math.hypot(*(v.std(ddof=1) / math.sqrt(v.size) for v in (first, second))),
-        low=float(low),
-        high=float(high),
-    )
-
-
-def _directions(count: int, dimension: int, generator: np.random.Generator) -> Array:
-    """Uniform on the unit sphere, shape ``(count, dimension)``."""
-    normal = generator.normal(size=(count, dimension))
-    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
 def _solve(cost: Array) -> tuple[float, Array]:
@@ -505,17 +283,24 @@ def _missing(package: str) -> ImportError:
     )
 
 
-def _scaled(x_values: ArrayLike, y_values: ArrayLike, lipschitz: float) -> tuple[Array, Array]:
+def scaled_values(
+    x_values: ArrayLike, y_values: ArrayLike, lipschitz: float
+) -> tuple[Array, Array]:
+    """Values of a critic on two samples, divided by the bound of its Lipschitz constant."""
     if not (math.isfinite(lipschitz) and lipschitz > 0):
         raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
-    return _values(x_values, "x_values") / lipschitz, _values(y_values, "y_values") / lipschitz
+    return checked_values(x_values, "x_values") / lipschitz, checked_values(
+        y_values, "y_values"
+    ) / lipschitz
 
 
-def _points(array: ArrayLike, name: str) -> Array:
+def checked_points(array: ArrayLike, name: str) -> Array:
+    """Finite points ``(n, d)`` in float64, or a `ValueError` that names the argument."""
     return _checked(array, name, 2, "points, shape (n, d)")
 
 
-def _values(array: ArrayLike, name: str) -> Array:
+def checked_values(array: ArrayLike, name: str) -> Array:
+    """Finite numbers ``(n,)`` in float64, or a `ValueError` that names the argument."""
     return _checked(array, name, 1, "numbers, shape (n,)")
 
 

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lipsplines.evidence.records import Record, benchmark
-from lipsplines.evidence.statistics import Ranking
+from lipsplines.evidence.rankings import Ranking
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.results import benchmark
 from lipsplines.pages.tables import source_text
 
 __all__ = [

@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from lipsplines.evidence.checkpoints import Checkpoint
-from lipsplines.training.regression import TrainingError, batches, random_stream
+from lipsplines.training.regression import TrainingError
+from lipsplines.training.streams import batches, random_stream
 
 __all__ = ["Batches", "Training"]
 

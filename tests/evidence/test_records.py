@@ -40,19 +40,6 @@ def test_round_trip_with_tensors(tmp_path: Path) -> None:
     assert store.tensors(make()) == {}
 
 
-def test_tables_of_benchmarks_are_found_from_any_folder_below(tmp_path, monkeypatch) -> None:
-    """Executed notebooks lie deeper than their sources."""
-    folder = tmp_path / "benchmarks" / "results"
-    folder.mkdir(parents=True)
-    (folder / "toy.json").write_text('{"rows": [1, 2]}')
-    deep = tmp_path / "_executed" / "smoke"
-    deep.mkdir(parents=True)
-    monkeypatch.chdir(deep)
-    assert records.benchmark("toy") == {"rows": [1, 2]}
-    with pytest.raises(FileNotFoundError, match=r"No table of a benchmark 'none' is stored in .*"):
-        records.benchmark("none")
-
-
 def damage_cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
@@ -181,13 +168,3 @@ def test_two_writers_never_leave_a_mixed_record(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-
-
-def test_default_folder(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.delenv("LIPSPLINES_RESULTS", raising=False)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
-    assert Store().root == tmp_path / "results"
-    monkeypatch.setenv("LIPSPLINES_RESULTS", str(tmp_path / "elsewhere"))
-    assert Store().root == tmp_path / "elsewhere"

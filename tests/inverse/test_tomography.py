@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.inverse import ParallelBeam, filtered_back_projection, tomography
+from lipsplines.inverse import ParallelBeam, filtered_back_projection
 
 seeds = st.integers(0, 10**6)
 PRECISIONS = {torch.float32: 1e-5, torch.float64: 1e-13}
@@ -82,22 +82,6 @@ def test_each_angle_keeps_the_sum_of_the_image(seed, side, detectors, angles) ->
     image = torch.rand(side, side, dtype=torch.float64)
     sums = operator.bin_width * operator(image).sum(-1)
     torch.testing.assert_close(sums, image.sum().expand(len(angles)))
-
-
-@given(angle=st.floats(-4, 4), width=st.floats(0.2, 2.5), side=st.integers(1, 3))
-def test_entries_are_areas_within_strips(angle, width, side) -> None:
-    """Against points in place of areas: 200 x 200 in each pixel."""
-    detectors, fine = 5, 200
-    operator = ParallelBeam(
-        side, torch.tensor([angle], dtype=torch.float64), detectors, width, torch.float64
-    )
-    axis = (torch.arange(side * fine, dtype=torch.float64) + 0.5) / fine - side / 2
-    place = axis * math.cos(angle) - axis[:, None] * math.sin(angle)  # rows go down, y up
-    bins = (place / width + detectors / 2).floor()
-    for number, row in enumerate(operator.matrix.to_dense().view(detectors, side, side)):
-        inside = (bins == number).double().view(side, fine, side, fine)
-        # Two edges cut at most 2 * 2 * 200 of the small squares that the points stand for.
-        torch.testing.assert_close(row, inside.mean((1, 3)) / width, rtol=0, atol=0.02 / width)
 
 
 def test_axes_are_exact() -> None:
@@ -204,10 +188,3 @@ def test_what_is_refused() -> None:
 def test_bad_geometry_is_refused(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         ParallelBeam(*arguments)
-
-
-def test_pixels_in_pieces_are_the_same(monkeypatch) -> None:
-    whole = tomography._shares(9, 0.7, 5, 2.6, 2)
-    monkeypatch.setattr(tomography, "PIECE", 20)
-    for one, other in zip(whole, tomography._shares(9, 0.7, 5, 2.6, 2), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-15)

@@ -13,8 +13,9 @@ from torch import nn
 
 import lipsplines
 from lipsplines import OrthogonalConv2d, lipschitz_bounds, load_denoiser
-from lipsplines.models import denoisers
-from lipsplines.models.denoisers import NAMES, WEIGHTS, build_denoiser, denoiser_facts
+from lipsplines.export import denoisers
+from lipsplines.export.denoisers import NAMES, WEIGHTS, denoiser_facts
+from lipsplines.models.denoisers import build_denoiser
 
 FOLDER = Path(str(WEIGHTS))
 

@@ -11,7 +11,7 @@ from torch import nn
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.models.digits import SIDE, Classifier, ConvCritic, Generator, initialize
 from lipsplines.models.mlp import ACTIVATIONS
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 
 SMALL = {"channels": (4, 8), "hidden": 16}
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lipsplines.evidence.statistics import rank_methods
+from lipsplines.evidence.rankings import rank_methods
 from lipsplines.models.mlp import ACTIVATIONS
 from lipsplines.pages import figures
 

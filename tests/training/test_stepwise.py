@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lipsplines.training import stepwise
-from lipsplines.training.regression import random_stream
 from lipsplines.training.stepwise import Batches, Training
+from lipsplines.training.streams import random_stream
 
 
 class Counting(Training):

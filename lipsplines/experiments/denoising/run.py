@@ -22,8 +22,9 @@ from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.linear_spline import LinearSpline, tv2
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings, device_of
 from lipsplines.splines import effective_regions
-from lipsplines.training.regression import build_models, parameter_groups, random_stream
+from lipsplines.training.regression import build_models, parameter_groups
 from lipsplines.training.stepwise import Batches, Training
+from lipsplines.training.streams import random_stream
 
 __all__ = [
     "DenoiserTraining",

@@ -10,8 +10,9 @@ from lipsplines.experiments.digits.generator.run import load_generator
 from lipsplines.experiments.digits.sample_pairs import Samples, load_samples
 from lipsplines.models.digits import ConvCritic, Generator
 from lipsplines.models.mlp import MLP
-from lipsplines.training.adversarial import CriticTraining, values_of
-from lipsplines.training.regression import build_models, random_stream
+from lipsplines.training.critics import CriticTraining, values_of
+from lipsplines.training.regression import build_models
+from lipsplines.training.streams import random_stream
 
 __all__ = ["validate_in_training_mode"]
 

@@ -15,7 +15,8 @@ from lipsplines.experiments.fitting1d.run import train_set
 from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
 from lipsplines.measures.image_quality import psnr, snr
 from lipsplines.runner.references import reference
-from lipsplines.training.regression import build_models, random_stream
+from lipsplines.training.regression import build_models
+from lipsplines.training.streams import random_stream
 
 __all__ = ["build_then_seed", "knots_and_points_from_one_seed"]
 

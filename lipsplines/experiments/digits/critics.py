@@ -12,7 +12,7 @@ from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.experiments.digits.sample_pairs import Samples
 from lipsplines.models.mlp import MLP
 from lipsplines.runner.base import Settings, device_of
-from lipsplines.training.adversarial import CriticTraining
+from lipsplines.training.critics import CriticTraining
 from lipsplines.training.regression import build_models
 from lipsplines.training.stepwise import Training
 

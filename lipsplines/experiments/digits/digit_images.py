@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lipsplines.datasets import mnist, mnist_sample
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 
 __all__ = ["DIGITS", "DigitTensors", "load_digits"]
 

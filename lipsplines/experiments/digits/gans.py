@@ -17,8 +17,10 @@ from lipsplines.models.digits import Classifier, ConvCritic, Generator, initiali
 from lipsplines.nn.convolution import OrthogonalConv2d
 from lipsplines.nn.linear import Polar
 from lipsplines.runner.base import LONG_PROFILES, Settings, device_of
-from lipsplines.training.adversarial import GanTraining, values_of
-from lipsplines.training.regression import build_models, random_stream
+from lipsplines.training.adversarial import GanTraining
+from lipsplines.training.critics import values_of
+from lipsplines.training.regression import build_models
+from lipsplines.training.streams import random_stream
 
 __all__ = [
     "CONVOLUTIONS",

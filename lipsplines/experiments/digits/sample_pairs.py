@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lipsplines.experiments.digits.digit_images import load_digits
 from lipsplines.experiments.digits.generator.run import generated_digits, load_generator
-from lipsplines.measures.transport import KnownPair, random_cones, translated_gaussians
+from lipsplines.measures.laws import KnownPair, random_cones, translated_gaussians
 from lipsplines.runner.base import Settings
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 
 __all__ = ["KNOWN", "Samples", "known_pair", "load_samples"]
 

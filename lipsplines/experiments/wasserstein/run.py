@@ -12,11 +12,12 @@ from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments.digits.critics import Critics
 from lipsplines.experiments.digits.sample_pairs import KNOWN, Samples, known_pair, load_samples
 from lipsplines.experiments.wasserstein.protocol import NEURONS
-from lipsplines.measures.transport import held_out_estimate, wasserstein
+from lipsplines.measures.laws import held_out_estimate
+from lipsplines.measures.transport import wasserstein
 from lipsplines.models.mlp import spline_tensors
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings, device_of
-from lipsplines.training.adversarial import CriticTraining, values_of
+from lipsplines.training.critics import CriticTraining, values_of
 
 __all__ = ["compute", "kept_splines"]
 

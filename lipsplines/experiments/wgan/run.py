@@ -16,11 +16,11 @@ from lipsplines.experiments.digits.gans import (
     seed_of,
     train,
 )
-from lipsplines.measures.transport import held_out_estimate
+from lipsplines.measures.laws import held_out_estimate
 from lipsplines.models.mlp import spline_tensors
 from lipsplines.runner.base import Outcome, Settings
-from lipsplines.training.adversarial import values_of
-from lipsplines.training.regression import random_stream
+from lipsplines.training.critics import values_of
+from lipsplines.training.streams import random_stream
 
 __all__ = ["compute"]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lipsplines.models.mlp import MLP
 from lipsplines.theory import expressivity
+from lipsplines.theory.approximation import best_approximation, sawtooth, slope_variation
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
@@ -22,7 +23,6 @@ from lipsplines.theory.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.theory.expressivity import best_approximation, sawtooth, slope_variation
 from lipsplines.training.regression import build_models, fit_regression
 
 # Legs of the targets: the absolute value and a sawtooth.

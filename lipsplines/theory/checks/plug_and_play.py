@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines.certify.bounds import lipschitz_bounds, matrix_norm_bound
+from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.inverse import FourierSampling, ParallelBeam
 from lipsplines.inverse.convergence import (
     averaging_constant,
@@ -16,6 +16,7 @@ from lipsplines.inverse.convergence import (
 from lipsplines.inverse.forward_backward import Map, averaged
 from lipsplines.linear import matrices as orthogonal
 from lipsplines.linear.convolutions import power_iteration
+from lipsplines.linear.norms import matrix_norm_bound
 from lipsplines.models.mlp import MLP
 from lipsplines.nn.linear import OrthogonalLinear
 from lipsplines.nn.linear_spline import LinearSpline

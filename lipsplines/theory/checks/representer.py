@@ -19,12 +19,8 @@ from lipsplines.theory.checks.base import (
     observed,
     smallest,
 )
-from lipsplines.theory.representer import (
-    FreeForm,
-    fit_free_form,
-    interpolate_free_form,
-    replace_activations,
-)
+from lipsplines.theory.free_form import FreeForm, fit_free_form, interpolate_free_form
+from lipsplines.theory.representer import replace_activations
 
 PAGE = "representer_theorem"
 KNOT = 1e-6  # a slope change of a solution counts from here: the solver leaves some 1e-12

@@ -9,7 +9,7 @@ import torch
 
 from lipsplines.experiments.denoising import patches as module
 from lipsplines.experiments.denoising.patches import SCALES, Patches, load_images
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 
 needs_data = pytest.mark.skipif(
     not os.environ.get("LIPSPLINES_DATA"), reason="LIPSPLINES_DATA names no folder of data sets"

@@ -23,7 +23,8 @@ from lipsplines.experiments.denoising.run import (
     noisy_pairs,
 )
 from lipsplines.measures.image_quality import psnr
-from lipsplines.training.regression import TrainingError, build_models, random_stream
+from lipsplines.training.regression import TrainingError, build_models
+from lipsplines.training.streams import random_stream
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["denoising"]

@@ -21,7 +21,7 @@ from lipsplines.experiments.differences.critics import validate_in_training_mode
 from lipsplines.linear import matrices
 from lipsplines.models.digits import Generator
 from lipsplines.splines import evaluate, knots
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 
 PAGE = "smoke"
 

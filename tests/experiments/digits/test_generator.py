@@ -10,7 +10,7 @@ from lipsplines.evidence.records import Store
 from lipsplines.experiments import EXPERIMENTS, run
 from lipsplines.experiments.digits.gans import GRID
 from lipsplines.experiments.digits.generator import run as generator
-from lipsplines.training.regression import random_stream
+from lipsplines.training.streams import random_stream
 
 
 def test_generator_smoke_run(tmp_path: Path, monkeypatch) -> None:

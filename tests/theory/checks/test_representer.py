@@ -7,6 +7,7 @@ import pytest
 
 from lipsplines.splines import piecewise
 from lipsplines.splines.piecewise import PiecewiseLinear, interpolant
+from lipsplines.theory import free_form
 from lipsplines.theory import representer as library
 from lipsplines.theory.checks import representer as checks
 
@@ -43,27 +44,27 @@ def test_replacement_layer_by_layer_on_wrong_values(monkeypatch) -> None:  # C1.
 
 
 def test_free_form_with_wrong_data_weights(monkeypatch) -> None:  # C1.3b
-    right = library._slope_weights
+    right = free_form._slope_weights
 
     def wrong(x, nodes):
         return right(np.round(x, 2), nodes)
 
-    monkeypatch.setattr(library, "_slope_weights", wrong)
+    monkeypatch.setattr(free_form, "_slope_weights", wrong)
     assert failures("C1.3b")
 
 
 def test_free_form_with_a_loose_solver(monkeypatch) -> None:  # C1.3b
-    monkeypatch.setattr(library, "SOLVER_TOLERANCE", 1e-4)
+    monkeypatch.setattr(free_form, "SOLVER_TOLERANCE", 1e-4)
     assert failures("C1.3b")
 
 
 def test_free_form_without_the_bound_off_the_data(monkeypatch) -> None:  # C1.3b
-    right = library._solve
+    right = free_form._solve
 
     def wrong(x, y, nodes, bound, weight):
         return right(x, y, nodes, bound if nodes.size < 30 else None, weight)
 
-    monkeypatch.setattr(library, "_solve", wrong)
+    monkeypatch.setattr(free_form, "_solve", wrong)
     assert failures("C1.3b")
 
 
@@ -105,6 +106,6 @@ def test_zigzag_that_is_not_interpolated(monkeypatch) -> None:  # C1.3c
     monkeypatch.setattr(
         checks,
         "interpolate_free_form",
-        lambda x, y, nodes: library.fit_free_form(x, y, 0.01, nodes),
+        lambda x, y, nodes: free_form.fit_free_form(x, y, 0.01, nodes),
     )
     assert failures("C1.3c")

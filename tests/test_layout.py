@@ -1,0 +1,61 @@
+"""The plan of the house: what the linter of imports does not see."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import grimp
+
+ROOT = Path(__file__).parents[1]
+
+
+def code() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the name and the syntax of every file and notebook that may import the package."""
+    for folder in ("lipsplines", "tests", "tools", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        yield str(path.relative_to(ROOT)), ast.parse(source)
+
+
+def imported_privately(tree: ast.Module) -> Iterator[str]:
+    """Yield the underscore names that a file imports from modules of the package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lipsplines":
+            for alias in node.names:
+                if alias.name.startswith("_") and alias.name != "__version__":
+                    yield f"{node.module}.{alias.name}"
+
+
+def read_privately(tree: ast.Module) -> Iterator[str]:
+    """Yield the underscore names that a file reads as attributes of modules of the package."""
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lipsplines":
+            modules |= {alias.asname or alias.name for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if private and node.value.id in modules and node.value.id.islower():  # no class
+                yield f"{node.value.id}.{node.attr}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("lipsplines", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    TopologicalSorter(imports).prepare()  # CycleError names a circle
+
+
+def test_nobody_uses_an_underscore_name_of_another_module() -> None:
+    used = []
+    for file, tree in code():
+        used += [(file, name) for name in imported_privately(tree)]
+        if not file.startswith("tests"):  # which may replace one, to see a check fail
+            used += [(file, name) for name in read_privately(tree)]
+    assert used == []
