@@ -52,7 +52,7 @@ EXAMPLES = (
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
     r"certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|splines\.kernel\.\w+"
-    r"|claims\.(rankings|tables)|arguments|files"
+    r"|claims\.(rankings|tables)|arguments|files|datasets\.transfer"
     r"|theory\.checks(\.projections)?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )
 # What an example needs beside the packages of the experiments.

@@ -1,7 +1,7 @@
 """States of a training in one file, from which a run that was killed goes on.
 
 A training consists of objects with a ``state_dict`` (modules, optimizers) and of plain values
-(the step, curves). Random numbers need no state: they come from `regression.random_stream`, which
+(the step, curves). Random numbers need no state: they come from `streams.random_stream`, which
 depends on a seed and the number of a step alone. The file is safetensors, written to a temporary
 name and renamed; its header holds the structure as JSON, so nothing in it is ever run.
 """

@@ -100,7 +100,7 @@ def benchmark_note(*names: str) -> None:
     Parameters
     ----------
     names
-        Of the tables, as for `records.benchmark`.
+        Of the tables, as for `results.benchmark`.
     """
     lines = []
     for name in names:
