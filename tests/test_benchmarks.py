@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 import lipsplines
+from lipsplines.experiments import EXPERIMENTS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -398,7 +399,7 @@ def test_stored_orthogonalization_is_complete_and_safe(load) -> None:
 def test_batched_training_measures_the_whole_table(load) -> None:
     """Its groups hold each cell of the main table once, targets together, as it runs them."""
     module = load("batched_training")
-    experiment = module.fitting1d.EXPERIMENT
+    experiment = EXPERIMENTS["fitting1d"]
     for width in module.PAPER.widths:
         groups = module.groups(width)
         assert [len(cells) for cells in groups.values()] == [3] * 20

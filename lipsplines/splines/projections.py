@@ -78,7 +78,7 @@ def project_slopes(
     ([1.0, 0.5], 6.5)
     """
     low, high = checked_slope_bounds(slope_bounds)
-    return _ProjectSlopes.apply(single(coefficients), low * spacing, high * spacing)[0]
+    return SlopeProjection.apply(single(coefficients), low * spacing, high * spacing)[0]
 
 
 def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -> Tensor:
@@ -109,7 +109,7 @@ def normalize_slopes(coefficients: Tensor, spacing: float, bound: float = 1.0) -
     return coefficients / excess.clamp_min(1.0).unsqueeze(-1)
 
 
-class _ProjectSlopes(torch.autograd.Function):
+class SlopeProjection(torch.autograd.Function):
     """SplineProj, and its backward pass as a correction, ``J^T g = g - D^T (I - M) (D^+)^T g``.
 
     ``M`` is the mask of the slopes that were not clipped. The forward pass sums the clipped
@@ -145,7 +145,7 @@ class _ProjectSlopes(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, coefficients, low, high):
-        return _ProjectSlopes.apply(coefficients.movedim(in_dims[0], 0), low, high), (0, 0)
+        return SlopeProjection.apply(coefficients.movedim(in_dims[0], 0), low, high), (0, 0)
 
 
 def rounding(coefficients: Tensor, step: float) -> float:
