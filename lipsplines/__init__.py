@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
     from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
     from lipsplines.nn.linear_spline import LinearSpline, tv2
+    from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
     from lipsplines.training.regression import parameter_groups
 
 __all__ = [
@@ -38,10 +39,12 @@ __all__ = [
     "Householder",
     "LinearSpline",
     "LipschitzPReLU",
+    "NActivation",
     "OrthogonalConv2d",
     "OrthogonalConvTranspose2d",
     "OrthogonalLinear",
     "Residual",
+    "ShiftedAbsolute",
     "SpectralLinear",
     "__version__",
     "certified_radius",
@@ -73,6 +76,7 @@ _NAMES = {
     "nn.convolution": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
     "nn.linear_spline": ("LinearSpline", "tv2"),
     "nn.linear": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
+    "nn.n_activation": ("NActivation", "ShiftedAbsolute"),
     "training.regression": ("parameter_groups",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -19,6 +19,7 @@ from lipsplines.linear.norms import UNIT_ROUNDOFF, kernel_norm_bound, matrix_nor
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.convolution import CircularConvTranspose2d
 from lipsplines.nn.linear_spline import LinearSpline
+from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 
 __all__ = ["BOUNDS", "linear_parts"]
 
@@ -143,6 +144,8 @@ BOUNDS: dict[type[nn.Module], Callable[[nn.Module, Sequence[int]], float]] = {
     GroupSort: _one,
     Householder: _one,
     Absolute: _one,
+    ShiftedAbsolute: _one,
+    NActivation: _one,
     nn.ReLU: _one,
     nn.Identity: _one,
     nn.Flatten: _one,

@@ -16,6 +16,7 @@ from lipsplines.nn.convolution import (
 )
 from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
 from lipsplines.nn.linear_spline import LinearSpline
+from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 
 __all__ = ["CONTAINERS", "KNOWN"]
 
@@ -77,7 +78,7 @@ def _optional_sizes(value: Any) -> bool:
     return all(map(_optional(_positive), value if isinstance(value, list) else [value]))
 
 
-def _bounds(value: Any) -> bool:
+def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(_number, value))
 
 
@@ -112,13 +113,15 @@ KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
         "range_": _number,
         "init": _text,
         "constraint": _optional(_text),
-        "slope_bounds": _bounds,
+        "slope_numbers": _numbers,
         "scaling": _flag,
     },
     GroupSort: {"group_size": _integer, "dim": _integer},
     Householder: {"num_activations": _integer},
     LipschitzPReLU: {"num_parameters": _integer},
     Absolute: {},
+    ShiftedAbsolute: {"num_activations": _integer},
+    NActivation: {"num_activations": _integer, "init": _numbers},
     nn.ReLU: {"inplace": _flag},
     nn.LeakyReLU: {"negative_slope": _number, "inplace": _flag},
     nn.PReLU: {"num_parameters": _integer, "init": _number},

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
 from lipsplines.nn.linear_spline import LinearSpline
+from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 
 __all__ = ["ACTIVATIONS", "LINEAR_LAYERS", "MLP", "make_activation", "spline_tensors"]
 
@@ -23,6 +24,8 @@ LINEAR_LAYERS: dict[str, Callable[..., nn.Linear]] = {
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda channels: nn.ReLU(),
     "absolute": lambda channels: Absolute(),
+    "shifted-absolute": lambda channels: ShiftedAbsolute(channels),
+    "n-activation": lambda channels: NActivation(channels),
     "prelu": lambda channels: LipschitzPReLU(channels, init=-1.0),
     "prelu-maxmin": lambda channels: LipschitzPReLU(channels, init="maxmin"),
     "groupsort-2": lambda channels: GroupSort(2),

@@ -263,12 +263,25 @@ class _ClampInward(torch.autograd.Function):
         return gradient.masked_fill(outward, 0.0), None, None
 
 
-def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
+def check_channels(x: Tensor, channels: int) -> None:
+    """Refuse an input that does not have this many channels at dimension 1.
+
+    Parameters
+    ----------
+    x
+        The input.
+    channels
+        Number of channels of the module.
+    """
     if x.dim() < 2 or x.shape[1] != channels:
         raise ValueError(
             f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
             f"this module was built for {channels} channels."
         )
+
+
+def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
+    check_channels(x, channels)
     if x.dtype != parameter.dtype and single(x).dtype != parameter.dtype:
         raise TypeError(
             f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."

@@ -1,7 +1,8 @@
 """One style for all figures, and the figures that more than one page uses.
 
 Every activation has one name, colour and marker throughout the book. The colours are those of
-Okabe and Ito, told apart with any colour vision; families share a hue, members differ in marker.
+Okabe and Ito, and an indigo of Tol, told apart with any colour vision; families share a hue,
+members differ in marker.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ SOURCE_TYPE = "application/vnd.lipsplines.source"
 ACTIVATION_STYLES: dict[str, tuple[str, str, str]] = {
     "relu": ("ReLU", "#4D4D4D", "o"),
     "absolute": ("absolute value", "#E69F00", "s"),
+    "shifted-absolute": ("shifted absolute value", "#E69F00", "p"),
+    "n-activation": ("N-activation", "#332288", "h"),
     "prelu": ("PReLU", "#CC79A7", "D"),
     "prelu-maxmin": ("PReLU, MaxMin start", "#CC79A7", "d"),
     "groupsort-2": ("GroupSort 2 (MaxMin)", "#009E73", "^"),

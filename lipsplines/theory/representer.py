@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lipsplines.nn.activations import Absolute, LipschitzPReLU
 from lipsplines.nn.linear_spline import LinearSpline
+from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 from lipsplines.splines.piecewise import PiecewiseLinear, interpolant
 
 __all__ = [
@@ -125,13 +126,21 @@ def _check_componentwise(module: nn.Module, z: Tensor, index: int) -> None:
             )
 
 
-FIXED_TV2 = {nn.ReLU: 1.0, Absolute: 2.0, nn.Tanh: 2.0, nn.Softplus: 1.0, nn.Identity: 0.0}
+FIXED_TV2 = {
+    nn.ReLU: 1.0,
+    Absolute: 2.0,
+    ShiftedAbsolute: 2.0,
+    nn.Tanh: 2.0,
+    nn.Softplus: 1.0,
+    nn.Identity: 0.0,
+}
 
 
 def activation_tv2(model: nn.Sequential) -> Array:
     """TV2 of the activation of each neuron of a chain, layer by layer, in float64.
 
-    Known for splines, PReLU, ReLU (1), the absolute value (2), tanh (2) and softplus (1).
+    Known for splines, PReLU, the N-activation (4, or 0 where its thresholds are equal), ReLU (1),
+    absolute values (2), tanh (2) and softplus (1).
 
     Parameters
     ----------
@@ -151,6 +160,9 @@ def activation_tv2(model: nn.Sequential) -> Array:
             found.append(module.second_order_tv().detach().numpy())
         elif isinstance(module, LipschitzPReLU):
             found.append((1 - module.slope).detach().numpy())
+        elif isinstance(module, NActivation):
+            low, high = module.ordered_thresholds.detach().numpy().T
+            found.append(4.0 * (low < high))
         elif type(module) in FIXED_TV2:
             found.append(np.full(width, FIXED_TV2[type(module)]))
         else:

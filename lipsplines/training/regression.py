@@ -35,7 +35,8 @@ def parameter_groups(
     """Optimizer groups with learning rates ``lr``, ``lr / 40`` and ``lr / 4``.
 
     The second rate is for the coefficients of `LinearSpline` modules, the third for their scales
-    (the authors' settings for Ducotterd et al. 2024), the first for everything else.
+    (the authors' settings for Ducotterd et al. 2024), the first for everything else, the slopes,
+    angles and thresholds of other activations among it.
 
     Parameters
     ----------

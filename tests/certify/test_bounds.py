@@ -20,8 +20,10 @@ from lipsplines import (
     Householder,
     LinearSpline,
     LipschitzPReLU,
+    NActivation,
     OrthogonalConv2d,
     OrthogonalLinear,
+    ShiftedAbsolute,
     SpectralLinear,
     lipschitz_bounds,
     splines,
@@ -47,7 +49,10 @@ def test_networks_of_the_library(activation: str, constraint: str) -> None:
         assert upper > 0.99
 
 
-@pytest.mark.parametrize("activation", ["groupsort-2", "householder", "absolute", "spline-relu"])
+@pytest.mark.parametrize(
+    "activation",
+    ["groupsort-2", "householder", "absolute", "shifted-absolute", "n-activation", "spline-relu"],
+)
 def test_bounds_enclose_sampled_quotients(activation: str) -> None:
     """No pair of points is further apart than upper allows; lower is a quotient of some pair."""
     model = network(activation)
@@ -158,6 +163,8 @@ def test_every_known_module() -> None:
         GroupSort(3),
         Householder(6),
         LipschitzPReLU(6),
+        NActivation(6),
+        ShiftedAbsolute(6),
         nn.LeakyReLU(0.1, inplace=True),
         LinearSpline(6, init="maxmin"),
     )

@@ -21,10 +21,12 @@ from lipsplines import (
     Householder,
     LinearSpline,
     LipschitzPReLU,
+    NActivation,
     OrthogonalConv2d,
     OrthogonalConvTranspose2d,
     OrthogonalLinear,
     Residual,
+    ShiftedAbsolute,
     SpectralLinear,
 )
 from lipsplines.export.descriptions import build, description
@@ -55,6 +57,8 @@ EXAMPLES = [
     GroupSort(3, dim=2),
     Householder(4),
     LipschitzPReLU(3, init=-1.0),
+    NActivation(3, init=(-0.5, 0.25)),
+    ShiftedAbsolute(4),
     nn.ReLU(inplace=True),
     nn.LeakyReLU(-0.5),
     nn.PReLU(4, init=0.5),

@@ -66,9 +66,13 @@ def test_activation_starts(name: str) -> None:
     alternating[:, ::2] = x[:, ::2].abs()
     on_odd = x.clone()
     on_odd[:, 1::2] = x[:, 1::2].abs()
+    n_shaped = x.clone()
+    n_shaped[:, ::2] -= 2 * x[:, ::2].clamp(-1, 0)
     expected = {
         "relu": x.relu(),
         "absolute": x.abs(),
+        "shifted-absolute": x.abs(),
+        "n-activation": n_shaped,
         "prelu": x.abs(),
         "prelu-maxmin": on_odd,
         "groupsort-2": ascending,
@@ -87,7 +91,7 @@ def test_activation_starts(name: str) -> None:
 def test_names_are_in_both_tables() -> None:
     """Every activation and layer that can be named has a test above."""
     assert set(LINEAR_LAYERS) == set(CONSTRAINTS)
-    assert len(ACTIVATIONS) == 11
+    assert len(ACTIVATIONS) == 13
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)

@@ -21,6 +21,8 @@ from lipsplines import (
     Householder,
     LinearSpline,
     LipschitzPReLU,
+    NActivation,
+    ShiftedAbsolute,
     fold,
     lipschitz_bounds,
     splines,
@@ -182,7 +184,15 @@ def test_compiles_without_graph_breaks(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [LinearSpline(6), LinearSpline(6, scaling=False), Householder(6), LipschitzPReLU(6)]
+    "module",
+    [
+        LinearSpline(6),
+        LinearSpline(6, scaling=False),
+        Householder(6),
+        LipschitzPReLU(6),
+        NActivation(6),
+        ShiftedAbsolute(6),
+    ],
 )
 def test_channel_count_that_does_not_match(module: nn.Module) -> None:
     """The message gives the expected number of channels and the shape that came."""
@@ -574,7 +584,10 @@ def test_householder_needs_pairs() -> None:
 # Gradient-norm preservation -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["groupsort-2", "groupsort-5", "householder", "absolute"])
+@pytest.mark.parametrize(
+    "name",
+    ["groupsort-2", "groupsort-5", "householder", "absolute", "shifted-absolute", "n-activation"],
+)
 def test_gradient_norm_preservation(name: str) -> None:
     """All singular values of the Jacobian are 1 at almost every point."""
     module = train(make_activation(name, CHANNELS).double(), 0)

@@ -20,10 +20,12 @@ from lipsplines import (
     Householder,
     LinearSpline,
     LipschitzPReLU,
+    NActivation,
     OrthogonalConv2d,
     OrthogonalConvTranspose2d,
     OrthogonalLinear,
     Residual,
+    ShiftedAbsolute,
     SpectralLinear,
 )
 
@@ -128,6 +130,13 @@ CASES = [
     ),
     activation("Householder", lambda s, **to: Householder(s[0], **to), multiple=2, **PRESERVING),
     activation("Absolute", lambda s, **to: Absolute(), unbatched=True, **PRESERVING),
+    activation("NActivation", lambda s, **to: NActivation(s[0], **to), **PRESERVING),
+    activation(
+        "NActivation(0.5, -0.25)",
+        lambda s, **to: NActivation(s[0], (0.5, -0.25), **to),
+        **PRESERVING,
+    ),
+    activation("ShiftedAbsolute", lambda s, **to: ShiftedAbsolute(s[0], **to), **PRESERVING),
     activation("LipschitzPReLU(0.25)", lambda s, **to: LipschitzPReLU(s[0], **to)),
     activation("LipschitzPReLU(-1)", lambda s, **to: LipschitzPReLU(s[0], -1.0, **to), **AT_START),
     activation(

@@ -11,7 +11,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lipsplines import GroupSort, Householder, LinearSpline, LipschitzPReLU, OrthogonalLinear, tv2
+from lipsplines import (
+    GroupSort,
+    Householder,
+    LinearSpline,
+    LipschitzPReLU,
+    NActivation,
+    OrthogonalLinear,
+    ShiftedAbsolute,
+    tv2,
+)
 from lipsplines.nn.activations import Absolute
 from lipsplines.theory.representer import activation_tv2, replace_activations
 
@@ -35,6 +44,8 @@ ACTIVATIONS = {
     "tanh": lambda n: nn.Tanh(),
     "softplus": lambda n: nn.Softplus(),
     "prelu": lambda n: LipschitzPReLU(n, init=-0.3),
+    "shifted": lambda n: ShiftedAbsolute(n),
+    "n": lambda n: NActivation(n, (0.25, -0.5)),
 }
 
 
@@ -88,8 +99,11 @@ def test_activation_tv2() -> None:
     model = network(ACTIVATIONS["spline"]).double()
     assert activation_tv2(model).sum() == pytest.approx(float(tv2(model).detach()))
     expected = {"relu": 1.0, "absolute": 2.0, "tanh": 2.0, "softplus": 1.0, "prelu": 1.3}
+    expected |= {"shifted": 2.0, "n": 4.0}
     for name, value in expected.items():
         np.testing.assert_allclose(activation_tv2(network(ACTIVATIONS[name])), value, rtol=1e-6)
+    chain = nn.Sequential(nn.Linear(2, 4), NActivation(4))
+    assert activation_tv2(chain).tolist() == [4.0, 0.0, 4.0, 0.0]
     assert activation_tv2(nn.Sequential(nn.Linear(2, 2))).size == 0
     with pytest.raises(ValueError, match="TV2 of Sigmoid is not known"):
         activation_tv2(nn.Sequential(nn.Linear(2, 2), nn.Sigmoid()))

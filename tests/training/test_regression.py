@@ -24,6 +24,8 @@ AGREEMENT = 1e-8
 ACTIVATIONS = [
     "relu",
     "absolute",
+    "shifted-absolute",
+    "n-activation",
     "prelu",
     "groupsort-2",
     "groupsort-5",

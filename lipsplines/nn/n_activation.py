@@ -1,0 +1,238 @@
+"""Activations of slopes 1 and -1 that turn at learned thresholds, for each channel its own.
+
+They act on channels, dimension 1 of ``(N, C, *spatial)``, and preserve the norm of gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lipsplines.arguments import positive_integer
+from lipsplines.nn.activations import check_channels
+
+__all__ = ["NActivation", "ShiftedAbsolute"]
+
+
+class NActivation(nn.Module):
+    """N-activation: slopes 1, -1 and 1, which change at two learned thresholds.
+
+    For thresholds ``l <= h``: ``x - 2 l`` below ``l``, ``-x`` between them, ``x - 2 h`` above
+    ``h`` (Prach and Lampert 2024, https://arxiv.org/abs/2311.06103). That is
+    ``x - 2 clip(x, l, h)``, continuous, 1-Lipschitz for every p-norm, and gradient-norm preserving
+    almost everywhere, for any parameters: the smaller one of a channel is its ``l``.
+
+    Parameters
+    ----------
+    num_activations
+        Number of channels ``C``.
+    init
+        Starts of the thresholds, two for a channel, for the channels in turn. The default is that
+        of the authors' code, which their networks of one variable start from: -1 and 0, an
+        N-shape, on even channels, and 0 twice, the identity, on odd ones. For images they
+        start from ``(-100, 0, 0, 0)``, where even channels are absolute values.
+    device, dtype
+        Of the parameters.
+
+    Raises
+    ------
+    ValueError
+        For starts that are no pairs of finite numbers, and in the forward pass for an input that
+        does not have ``C`` channels.
+    TypeError
+        In the forward pass, if the input has another dtype than the thresholds; under
+        ``torch.autocast`` it may be in half precision, as the output is then.
+
+    Notes
+    -----
+    `parameter_groups` gives the thresholds the learning rate of the weights, as the authors do for
+    networks of one variable; for images they divide it by 100.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import NActivation
+    >>> activation = NActivation(1, init=(-1.0, 2.0))
+    >>> activation(torch.tensor([[-3.0], [-1.0], [0.5], [2.0], [5.0]])).flatten().tolist()
+    [-1.0, 1.0, -0.5, -2.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        num_activations: int,
+        init: Sequence[float] = (-1.0, 0.0, 0.0, 0.0),
+        *,
+        device=None,
+        dtype=None,
+    ) -> None:
+        super().__init__()
+        self.num_activations = positive_integer("num_activations", num_activations)
+        self.init = _checked_pairs(init)
+        shape = (self.num_activations, 2)
+        self.thresholds = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the thresholds to their start."""
+        with torch.no_grad():
+            pairs = self.thresholds.new_tensor(self.init).view(-1, 2)
+            repeats = -(-self.num_activations // len(pairs))
+            self.thresholds.copy_(pairs.repeat(repeats, 1)[: self.num_activations])
+
+    @property
+    def ordered_thresholds(self) -> Tensor:
+        """Thresholds as the forward pass uses them, the smaller one first, shape ``(C, 2)``."""
+        # Not minimum and maximum, which share the gradient of equal ones: they would never part.
+        return _in_order(self.thresholds, self.thresholds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_input(x, self.num_activations, self.thresholds)
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return _n_shape(x, self.ordered_thresholds)
+        return _NShape.apply(x, self.thresholds)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_activations}, init={self.init}"
+
+
+class ShiftedAbsolute(nn.Module):
+    """Absolute value ``|x - b|`` with a learned shift ``b``, one for each channel.
+
+    1-Lipschitz for every p-norm, and gradient-norm preserving almost everywhere. The start
+    ``b = 0`` is `Absolute`.
+
+    Parameters
+    ----------
+    num_activations
+        Number of channels ``C``.
+    device, dtype
+        Of the parameters.
+
+    Raises
+    ------
+    ValueError
+        In the forward pass for an input that does not have ``C`` channels.
+    TypeError
+        In the forward pass, if the input has another dtype than the shifts; under
+        ``torch.autocast`` it may be in half precision, as the output is then.
+
+    Notes
+    -----
+    After a layer with a bias, the shift changes how a network learns, not what it can represent.
+    `NActivation` tends to ``|x - b| - b`` as its smaller threshold tends to minus infinity. The
+    shifts learn at the rate of the weights in `parameter_groups`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import ShiftedAbsolute
+    >>> activation = ShiftedAbsolute(2)
+    >>> _ = activation.shift.data.copy_(torch.tensor([1.0, 0.0]))
+    >>> activation(torch.tensor([[-2.0, -2.0], [1.5, 1.5]])).tolist()
+    [[3.0, 2.0], [0.5, 1.5]]
+    """
+
+    def __init__(self, num_activations: int, *, device=None, dtype=None) -> None:
+        super().__init__()
+        self.num_activations = positive_integer("num_activations", num_activations)
+        self.shift = nn.Parameter(torch.empty(self.num_activations, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the shifts to zero."""
+        nn.init.zeros_(self.shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_input(x, self.num_activations, self.shift)
+        return (x - _along_channels(self.shift, x)).abs()
+
+    def extra_repr(self) -> str:
+        return str(self.num_activations)
+
+
+def _checked_pairs(init: Sequence[float]) -> tuple[float, ...]:
+    try:
+        pairs = tuple(map(float, init))
+    except (TypeError, ValueError):
+        pairs = ()
+    if not pairs or len(pairs) % 2 or not all(map(math.isfinite, pairs)):
+        raise ValueError(f"init must be one or more pairs of finite thresholds, got {init!r}.")
+    return pairs
+
+
+def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
+    check_channels(x, channels)
+    if x.dtype == parameter.dtype:
+        return
+    is_half = x.dtype in (torch.float16, torch.bfloat16)
+    if not (is_half and torch.is_autocast_enabled(x.device.type)):
+        raise TypeError(
+            f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
+        )
+
+
+def _in_order(pairs: Tensor, thresholds: Tensor) -> Tensor:
+    """Pairs ``(C, 2)`` as they are, but exchanged where the thresholds have crossed."""
+    crossed = thresholds[:, 1:] < thresholds[:, :1]
+    return torch.where(crossed, pairs.flip(1), pairs)
+
+
+def _along_channels(values: Tensor, x: Tensor) -> Tensor:
+    """Numbers of the channels of `x`, in its dtype, to be combined with it."""
+    return values.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
+
+
+def _n_shape(x: Tensor, ordered_thresholds: Tensor) -> Tensor:
+    low, high = (_along_channels(values, x) for values in ordered_thresholds.unbind(1))
+    # The comparisons are such that thresholds of NaN show.
+    return x - 2 * torch.where(x >= low, torch.where(x <= high, x, high), low)
+
+
+class _NShape(torch.autograd.Function):
+    """`_n_shape`, whose derivatives take a few products and sums in place of selections."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, thresholds: Tensor) -> Tensor:
+        ctx.save_for_backward(x, thresholds)
+        ctx.save_for_forward(x, thresholds)
+        return torch.sub(x, x.clamp(*_NShape._limits(x, thresholds)), alpha=2)
+
+    @staticmethod
+    def _limits(x: Tensor, thresholds: Tensor) -> list[Tensor]:
+        return [_along_channels(values, x) for values in thresholds.aminmax(dim=1)]
+
+    @staticmethod
+    @torch.no_grad()
+    def _side(x: Tensor, thresholds: Tensor) -> Tensor:
+        """1 below, 0 between and -1 above the thresholds."""
+        return x.clamp(*_NShape._limits(x, thresholds)).sub_(x).sgn_()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, thresholds = ctx.saved_tensors
+        side = _NShape._side(x, thresholds)
+        signed = gradient * side
+        outside = signed * side
+        in_x = (outside - gradient) + outside
+        if not ctx.needs_input_grad[1]:
+            return in_x, None
+        others = [0, *range(2, x.dim())]
+        # Equal but for the sign where one side has no numbers, so that its gradient is zero.
+        total, difference = (t.sum(others, dtype=thresholds.dtype) for t in (outside, signed))
+        in_ordered = torch.stack((-total - difference, difference - total), 1)
+        return in_x, _in_order(in_ordered, thresholds)
+
+    @staticmethod
+    def jvp(ctx, in_x: Tensor | None, in_thresholds: Tensor | None) -> Tensor:
+        x, thresholds = ctx.saved_tensors
+        side = _NShape._side(x, thresholds)
+        outside = side.square()
+        result = torch.zeros_like(x) if in_x is None else in_x * (2 * outside - 1)
+        if in_thresholds is not None:
+            moved = _in_order(in_thresholds, thresholds).unbind(1)
+            low, high = (_along_channels(values, x) for values in moved)
+            result = result - (outside + side) * low - (outside - side) * high
+        return result
