@@ -113,7 +113,7 @@ KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
         "range_": _number,
         "init": _text,
         "constraint": _optional(_text),
-        "slope_numbers": _numbers,
+        "slope_bounds": _numbers,
         "scaling": _flag,
     },
     GroupSort: {"group_size": _integer, "dim": _integer},
