@@ -113,7 +113,7 @@ class Householder(nn.Module):
         self.angle = nn.Parameter(angle)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_input(x, self.num_activations, self.angle)
+        check_input(x, self.num_activations, self.angle)
         half = single(self.angle).view(-1, *[1] * (x.dim() - 2)) / 2
         sine, cosine = half.sin(), half.cos()
         pairs = x.to(half.dtype).unflatten(1, (self.num_activations // 2, 2))
@@ -177,7 +177,7 @@ class LipschitzPReLU(nn.Module):
         return _ClampInward.apply(self.weight, -1.0, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_input(x, self.num_parameters, self.weight)
+        check_input(x, self.num_parameters, self.weight)
         slope = self.slope.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
         return torch.where(x > 0, x, slope * x)
 
@@ -280,7 +280,8 @@ def check_channels(x: Tensor, channels: int) -> None:
         )
 
 
-def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
+def check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
+    """Refuse an input of other channels, or of a precision that the parameter does not fit."""
     check_channels(x, channels)
     if x.dtype != parameter.dtype and single(x).dtype != parameter.dtype:
         raise TypeError(

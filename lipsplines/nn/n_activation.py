@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
-from lipsplines.nn.activations import check_channels
+from lipsplines.nn.activations import check_input
+from lipsplines.splines.plain import single
 
 __all__ = ["NActivation", "ShiftedAbsolute"]
 
@@ -43,8 +44,8 @@ class NActivation(nn.Module):
         For starts that are no pairs of finite numbers, and in the forward pass for an input that
         does not have ``C`` channels.
     TypeError
-        In the forward pass, if the input has another dtype than the thresholds; under
-        ``torch.autocast`` it may be in half precision, as the output is then.
+        In the forward pass, if the input has another dtype than the thresholds; it may be in half
+        precision, as the output is then.
 
     Notes
     -----
@@ -89,10 +90,12 @@ class NActivation(nn.Module):
         return _in_order(self.thresholds, self.thresholds)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_input(x, self.num_activations, self.thresholds)
+        check_input(x, self.num_activations, self.thresholds)
+        thresholds = single(self.thresholds)
+        wide = x.to(thresholds.dtype)
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            return _n_shape(x, self.ordered_thresholds)
-        return _NShape.apply(x, self.thresholds)
+            return _n_shape(wide, _in_order(thresholds, thresholds)).to(x.dtype)
+        return _NShape.apply(wide, thresholds).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_activations}, init={self.init}"
@@ -116,8 +119,8 @@ class ShiftedAbsolute(nn.Module):
     ValueError
         In the forward pass for an input that does not have ``C`` channels.
     TypeError
-        In the forward pass, if the input has another dtype than the shifts; under
-        ``torch.autocast`` it may be in half precision, as the output is then.
+        In the forward pass, if the input has another dtype than the shifts; it may be in half
+        precision, as the output is then.
 
     Notes
     -----
@@ -146,8 +149,10 @@ class ShiftedAbsolute(nn.Module):
         nn.init.zeros_(self.shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_input(x, self.num_activations, self.shift)
-        return (x - _along_channels(self.shift, x)).abs()
+        check_input(x, self.num_activations, self.shift)
+        shift = single(self.shift)
+        wide = x.to(shift.dtype)
+        return (wide - _along_channels(shift, wide)).abs().to(x.dtype)
 
     def extra_repr(self) -> str:
         return str(self.num_activations)
@@ -161,17 +166,6 @@ def _checked_pairs(init: Sequence[float]) -> tuple[float, ...]:
     if not pairs or len(pairs) % 2 or not all(map(math.isfinite, pairs)):
         raise ValueError(f"init must be one or more pairs of finite thresholds, got {init!r}.")
     return pairs
-
-
-def _check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
-    check_channels(x, channels)
-    if x.dtype == parameter.dtype:
-        return
-    is_half = x.dtype in (torch.float16, torch.bfloat16)
-    if not (is_half and torch.is_autocast_enabled(x.device.type)):
-        raise TypeError(
-            f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
-        )
 
 
 def _in_order(pairs: Tensor, thresholds: Tensor) -> Tensor:
