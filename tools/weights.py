@@ -16,6 +16,7 @@ from lipsplines.evidence.records import Store
 from lipsplines.experiments.denoising import EXPERIMENT
 from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.run import build
+from lipsplines.experiments.denoising.tables import shown
 from lipsplines.export.denoisers import INDEX, NAMES
 from lipsplines.export.storage import save_model
 from lipsplines.runner.references import reference_records
@@ -25,13 +26,16 @@ KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batc
 
 
 def export(store: Store, folder: Path) -> dict[str, list[dict]]:
-    """Write the weights of the first run of every kind, and the index; return the index."""
+    """Write the weights of the first run of every kind, and the index; return the index.
+
+    The runs are those of the study that the page shows, the one with the largest networks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, list[dict]] = {}
     kinds = {kind: name for name, kind in NAMES.items()}
-    for record in reference_records(EXPERIMENT, store):
+    for record in shown(reference_records(EXPERIMENT, store)):
         s = record.settings
-        if s["run"] != 0:
+        if s["run"] != 0 or (s["activation"], s["constraint"]) not in kinds:
             continue
         name = kinds[s["activation"], s["constraint"]]
         model = build(s)

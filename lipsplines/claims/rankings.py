@@ -1,7 +1,8 @@
 """Ranks of all activations in one experiment, over blocks that are independent of each other.
 
-A block is what was drawn anew: a model and its data, a run, or a test image. Errors of one block
-under several targets, constraints or noise levels are averaged first, as a geometric mean.
+A block is what was drawn anew: a training, or a test image where one network of each kind was
+trained. Errors of one block under several targets, constraints or noise levels are averaged first,
+as a geometric mean.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.claims.rules import UNITS
 from lipsplines.evidence.rankings import Ranking, rank_methods
 from lipsplines.evidence.records import Record
+from lipsplines.experiments.denoising.tables import of_study, runs_of
+from lipsplines.experiments.fitting1d.tables import OURS, main_records
+from lipsplines.experiments.reconstruction.protocol import DENOISERS
+from lipsplines.experiments.reconstruction.tables import by_image, squared_errors
+from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
+from lipsplines.experiments.wasserstein.tables import FLOOR, critics, values
+from lipsplines.experiments.wgan.tables import of_convolution
+from lipsplines.export.denoisers import NAMES
 
 __all__ = ["BLOCKS", "ranking"]
 
@@ -42,8 +52,6 @@ def _geometric_means(cells: Cells) -> dict[str, np.ndarray]:
 
 
 def _fitting1d(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.fitting1d.tables import OURS, main_records
-
     found: Cells = {}
     for record in main_records(records):
         s = record.settings
@@ -54,9 +62,6 @@ def _fitting1d(records: Sequence[Record]) -> Cells:
 
 
 def _wasserstein(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
-    from lipsplines.experiments.wasserstein.tables import FLOOR, critics, values
-
     found: Cells = {}
     for (constraint, activation), runs in critics(records, "digits").items():
         if activation in ACTIVATIONS:
@@ -66,8 +71,6 @@ def _wasserstein(records: Sequence[Record]) -> Cells:
 
 
 def _wgan(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.wgan.tables import of_convolution
-
     found: Cells = {}
     for name, runs in of_convolution(records).items():
         found[name] = {("frechet",): [r.metrics["frechet"]["value"] for r in runs]}
@@ -75,37 +78,25 @@ def _wgan(records: Sequence[Record]) -> Cells:
 
 
 def _denoising(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.denoising.tables import runs_of
-
+    own = of_study(records, "seeds") or of_study(records, "first")
     found: Cells = {}
-    for sigma, kinds in runs_of(records).items():
+    for sigma, kinds in runs_of(own).items():
         for (activation, constraint), runs in kinds.items():
-            for run in runs if constraint == "orthogonal" else ():
-                psnr = np.array(run.metrics["direct"]["psnr"])
-                own = found.setdefault(activation, {})
-                own[sigma, run.settings["run"]] = 10 ** (-psnr / 10)
+            if constraint == "orthogonal":
+                psnr = np.array([np.mean(run.metrics["direct"]["psnr"]) for run in runs])
+                found.setdefault(activation, {})[(sigma,)] = 10 ** (-psnr / 10)
     return found
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    from lipsplines.experiments.reconstruction.protocol import DENOISERS
-    from lipsplines.experiments.reconstruction.tables import by_image, squared_errors
-    from lipsplines.export.denoisers import NAMES
-
     errors = squared_errors(records)
     return {
         NAMES[name][0]: {("all",): by_image(errors[name])} for name in DENOISERS if name in errors
     }
 
 
-# Experiment -> what a block is.
-BLOCKS = {
-    "fitting1d": "models",
-    "wasserstein": "runs",
-    "wgan": "runs",
-    "denoising": "test images",
-    "reconstruction": "test images",
-}
+#: Experiment -> what a block is.
+BLOCKS = UNITS
 CELLS: dict[str, Callable[[Iterable[Record]], Cells]] = {
     "fitting1d": _fitting1d,
     "wasserstein": _wasserstein,

@@ -5,84 +5,85 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+
+from lipsplines.claims.claim import Claim
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison, compare
+from lipsplines.experiments.denoising import tables as denoising
+from lipsplines.experiments.fitting1d import tables as fitting1d
+from lipsplines.experiments.reconstruction import tables as reconstruction
+from lipsplines.experiments.theory.tables import held
+from lipsplines.experiments.wasserstein import tables as wasserstein
+from lipsplines.experiments.wgan import tables as wgan
 
-__all__ = ["NOT_RUN", "RULES", "Claim", "Rule", "rule_text"]
+__all__ = ["RULES", "Rule", "rule_text"]
 
-NOT_RUN = "not run"
+PROVED, UNDECIDED = "proved", "undecided"
 ANSWERS = {True: "confirmed", False: "not confirmed"}
+#: Experiment -> what its comparisons pair.
+UNITS = {
+    "fitting1d": "models",
+    "wasserstein": "runs",
+    "wgan": "runs",
+    "denoising": "runs",
+    "reconstruction": "test images",
+}
+#: Experiment -> its tables, which have its comparisons and the runs that they need.
+TABLES: dict[str, ModuleType] = {
+    "fitting1d": fitting1d,
+    "wasserstein": wasserstein,
+    "wgan": wgan,
+    "denoising": denoising,
+    "reconstruction": reconstruction,
+}
 Settings = Mapping[str, Any]
 Answer = tuple[str, list[Record], str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One claim of the paper; ``claims.schema.json`` says what each attribute may hold.
-
-    Attributes
-    ----------
-    id, part
-        Short name, and the part of the book it belongs to.
-    statement, source
-        The claim in our words, and the part of the paper that says so.
-    experiments, metric
-        Where it is decided, and what is measured there.
-    rule
-        Name of the rule that decides.
-    page, target
-        Notebook of the chapter, and label of its figure there.
-    checks, rivals, choice, tolerance, margin
-        What some rules need: the checks, the activations compared with, the part of a table, the
-        excess that a certificate may have, the factor of a comparison.
-    """
-
-    id: str
-    part: str
-    statement: str
-    source: str
-    experiments: tuple[str, ...]
-    metric: str
-    rule: str
-    page: str
-    target: str
-    checks: tuple[str, ...] = ()
-    rivals: tuple[str, ...] | None = None
-    choice: str = ""
-    tolerance: float = 0.0
-    margin: float = 1.0
-
-
 def rule_text(claim: Claim) -> str:
-    """When a claim counts as confirmed, in a sentence.
+    """When a claim counts as proved or confirmed, in a sentence.
 
     Parameters
     ----------
     claim
         One of `load_claims`.
     """
-    text = " ".join(inspect.getdoc(RULES[claim.rule].decide).split())
+    parts = [" ".join(inspect.getdoc(RULES[claim.rule].decide).split())]
     if claim.checks:
-        text += f" Checks: {', '.join(claim.checks)}."
+        parts.append(f"Checks: {', '.join(claim.checks)}.")
     if claim.tolerance:
-        text += f" Tolerance: {claim.tolerance:g}."
-    return text + (f" Margin: {claim.margin:g}." if claim.margin != 1 else "")
+        parts.append(f"Tolerance: {claim.tolerance:g}.")
+    if claim.margin != 1:
+        parts.append(f"Margin: {claim.margin:g}.")
+    if claim.runs:
+        parts.append(f"At least {claim.runs} {unit(claim)}.")
+    if claim.converged:
+        parts.append(f"Converged: at least {claim.converged:.0%}.")
+    return " ".join(parts)
+
+
+def unit(claim: Claim) -> str:
+    """What the comparisons of a claim pair."""
+    (name,) = claim.experiments
+    return UNITS[name]
 
 
 def _checks(claim: Claim, records: Sequence[Record]) -> Answer:
-    """Every figure of the named checks lies within its limits."""
-    from lipsplines.experiments.theory.tables import held
-
+    """It is a theorem, proved in the book, and every figure of the named checks of it lies within
+    its limits."""
     own = [record for record in records if record.settings["check"] in claim.checks]
     missing = set(claim.checks) - {record.settings["check"] for record in own}
     if missing:
-        return NOT_RUN, own, f"no record of {', '.join(sorted(missing))}"
+        return UNDECIDED, own, f"no record of {', '.join(sorted(missing))}"
     passed = [record for record in own if held(record)]
-    return ANSWERS[passed == own], own, f"{len(passed)} of {len(own)} checks held"
+    answer = PROVED if passed == own else ANSWERS[False]
+    return answer, own, f"{len(passed)} of {len(own)} checks held"
 
 
 def _certificates(claim: Claim, records: Sequence[Record]) -> Answer:
@@ -90,10 +91,10 @@ def _certificates(claim: Claim, records: Sequence[Record]) -> Answer:
     own = [record for record in records if _is_constrained(record.settings)]
     without = set(claim.experiments) - {r.settings["experiment"] for r in own}
     if without:
-        return NOT_RUN, own, f"no record of a constrained network of {', '.join(sorted(without))}"
+        return UNDECIDED, own, f"no record of a constrained network of {', '.join(sorted(without))}"
     bounds = [(r.lipschitz.get("lower", math.nan), r.lipschitz.get("upper")) for r in own]
     if not all(isinstance(u, float) and 0 <= low <= u < math.inf for low, u in bounds):
-        return NOT_RUN, own, "a record lacks bounds 0 ≤ lower ≤ upper of its network"
+        return UNDECIDED, own, "a record lacks bounds 0 ≤ lower ≤ upper of its network"
     excess = max(upper for _, upper in bounds) - 1
     text = f"largest bound of {len(own)} records: 1 {'+' if excess >= 0 else '−'} {abs(excess):.1e}"
     return ANSWERS[excess <= claim.tolerance], own, text
@@ -133,11 +134,9 @@ def _is_constrained(settings: Mapping[str, Any]) -> bool:
 
 
 def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the models, Holm's correction over the targets."""
-    from lipsplines.experiments.fitting1d.tables import variants
-
+    """Exact signed-rank test over the models, Holm's correction over the targets."""
     found = []
-    for target, errors in variants(records).items():
+    for target, errors in fitting1d.variants(records).items():
         for name in (claim.choice, *claim.rivals):
             if name not in errors:
                 raise ValueError(f"There is no record of {name} for {target}.")
@@ -148,109 +147,85 @@ def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     return found
 
 
-def _fitting1d(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the models of each target, constraint and rival; Holm."""
-    from lipsplines.experiments.fitting1d import tables as fitting1d_tables
-
-    return fitting1d_tables.claims(records, names=[claim.choice])[claim.choice]
-
-
-def _wasserstein(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the runs for each rival, constraints averaged; Holm."""
-    from lipsplines.experiments.wasserstein import tables as wasserstein_tables
-
-    return wasserstein_tables.claims(records, [claim.choice])[claim.choice]
+def _rivals(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
+    """Exact signed-rank test over trainings that share their seed, for each rival, error against
+    error; Holm's correction. (Reconstruction has one network of each kind, so test images are
+    paired and the verdict speaks of these networks.)"""
+    (name,) = claim.experiments
+    return TABLES[name].comparisons(records, claim.rivals, margin=claim.margin)
 
 
-def _wgan(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Exact test of the ranks over the runs for each score; Holm's correction."""
-    from lipsplines.experiments.wgan import tables as wgan_tables
-
-    return wgan_tables.comparisons(records, claim.rivals)
-
-
-def _denoising(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the test images for each noise level and rival, in
-    each of at least two trainings; Holm's correction."""
-    from lipsplines.experiments.denoising import tables as denoising_tables
-
-    return denoising_tables.comparisons(records, rivals=claim.rivals)
+def _ranks(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
+    """Exact test of the ranks of the splines among the rivals over the runs, for each score;
+    Holm's correction."""
+    return wgan.rank_comparisons(records, claim.rivals)
 
 
-def _reconstruction(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
-    """Wilcoxon's signed-rank test over the test images for each rival; Holm's correction."""
-    from lipsplines.experiments.reconstruction import tables as reconstruction_tables
+def _shape(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
+    """Exact signed-rank test over trainings that share their seed, the splines against the fixed
+    activation from which they start; Holm's correction."""
+    (name,) = claim.experiments
+    found = []
+    for ours, start in claim.starts.items():
+        found += TABLES[name].comparisons(records, [start], ours, claim.margin)
+    return found
 
-    return reconstruction_tables.comparisons(records, claim.rivals)
+
+def _starts(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
+    """Exact signed-rank test over trainings that share their seed, the splines with the start that
+    does worst against each rival; Holm's correction. Worst is the start with the largest mean
+    log error."""
+    (name,) = claim.experiments
+    names = _names(record.settings for record in records)
+    starts = sorted(other for other in names if other.startswith("spline-"))
+    tried = {
+        start: TABLES[name].comparisons(records, claim.rivals, start, claim.margin)
+        for start in starts
+    }
+    worst = max(starts, key=lambda start: np.sum([np.mean(c.differences) for c in tried[start]]))
+    word = worst.removeprefix("spline-")
+    return [dataclasses.replace(c, label=f"{word} start: {c.label}") for c in tried[worst]]
 
 
-def _taking_part(planned: Sequence[Settings], claim: Claim, key: str, ours: str) -> list[Settings]:
-    """Runs of ours and of the rivals that the claim names, or of all if it names none."""
-    unknown = set(claim.rivals or ()) - {settings[key] for settings in planned}
+def _names(settings: Iterable[Settings]) -> set[str]:
+    """Activations, or methods, of some runs."""
+    return {own.get("method", own.get("activation")) for own in settings}
+
+
+def _need(planned: Sequence[Settings], claim: Claim, ours: set[str]) -> list[Settings]:
+    """Runs of ours, of the rivals, and of the activations from which splines start."""
+    (name,) = claim.experiments
+    methods = ours | {*claim.rivals} | {*claim.starts.values()}
+    unknown = methods - _names(planned)
     if unknown:
         raise ValueError(f"no run is planned of {', '.join(sorted(unknown))}")
-    return [s for s in planned if claim.rivals is None or s[key] in (ours, *claim.rivals)]
+    return TABLES[name].needed(planned, methods)
 
 
-def _fits(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.fitting1d import tables
+def _rivals_need(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
+    (name,) = claim.experiments
+    return _need(planned, claim, {TABLES[name].OURS})
 
-    rivals = tables.BETTER if claim.choice == "better" else tables.NOT_WORSE
-    width = min(s["width"] for s in planned)
-    return [
-        s
-        for s in planned
-        if s["width"] == width
-        and s["activation"] in (tables.OURS, *rivals)
-        and not tables.ablation(s)
-    ]
+
+def _shape_needs(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
+    return _need(planned, claim, set(claim.starts))
+
+
+def _starts_need(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
+    splines = {name for name in _names(planned) if name and name.startswith("spline-")}
+    return _need(planned, claim, splines)
 
 
 def _fitted_variants(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.fitting1d import tables
-
     names = {claim.choice, *claim.rivals}
     width = min(s["width"] for s in planned)
     return [
         s
         for s in planned
         if s["width"] == width
-        and (s["activation"], s["constraint"]) == (tables.OURS, "orthogonal")
-        and tables.VARIANTS.get(tables.ablation(s)) in names
+        and (s["activation"], s["constraint"]) == (fitting1d.OURS, "orthogonal")
+        and fitting1d.VARIANTS.get(fitting1d.ablation(s)) in names
     ]
-
-
-def _critics(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.wasserstein import tables
-
-    names = (tables.OURS, *tables.RIVALS[claim.choice])
-    return [
-        s
-        for s in planned
-        if s["pair"] == "digits" and "check" not in s and s["activation"] in names
-    ]
-
-
-def _gans(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.wgan.tables import OURS
-
-    of_claim = [s for s in planned if s["convolution"] == "orthogonal"]
-    return _taking_part(of_claim, claim, "activation", OURS)
-
-
-def _denoisers(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.denoising.tables import OURS
-
-    of_claim = [s for s in planned if s["constraint"] != "none"]
-    return _taking_part(of_claim, claim, "activation", OURS)
-
-
-def _reconstructions(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    from lipsplines.experiments.reconstruction.protocol import DENOISERS
-    from lipsplines.experiments.reconstruction.tables import OURS
-
-    of_claim = [s for s in planned if s["method"] in DENOISERS]
-    return _taking_part(of_claim, claim, "method", OURS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,10 +257,9 @@ RULES = {
     "checks": Rule(_checks, None, ("checks",), ("theory",)),
     "certificates": Rule(_certificates, None, ("tolerance",), TRAINED),
     "step times": Rule(_step_times, None, ("margin",), ()),
-    "variants": Rule(_variants, _fitted_variants, ("choice", "rivals"), ("fitting1d",)),
-    "fitting1d": Rule(_fitting1d, _fits, ("choice",), ("fitting1d",)),
-    "wasserstein": Rule(_wasserstein, _critics, ("choice",), ("wasserstein",)),
-    "wgan": Rule(_wgan, _gans, ("rivals",), ("wgan",)),
-    "denoising": Rule(_denoising, _denoisers, ("rivals",), ("denoising",)),
-    "reconstruction": Rule(_reconstruction, _reconstructions, ("rivals",), ("reconstruction",)),
+    "variants": Rule(_variants, _fitted_variants, ("choice", "rivals", "runs"), ("fitting1d",)),
+    "rivals": Rule(_rivals, _rivals_need, ("rivals", "margin", "runs", "converged"), tuple(TABLES)),
+    "ranks": Rule(_ranks, _rivals_need, ("rivals", "runs"), ("wgan",)),
+    "shape": Rule(_shape, _shape_needs, ("starts", "margin", "runs"), TRAINED),
+    "starts": Rule(_starts, _starts_need, ("rivals", "margin", "runs"), TRAINED),
 }

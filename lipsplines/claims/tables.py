@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lipsplines.claims.rules import NOT_RUN, rule_text
+from lipsplines.claims.rules import PROVED, UNDECIDED, rule_text, unit
 from lipsplines.claims.verdicts import Finding, best, corrected
 from lipsplines.evidence.records import Record, Store
 from lipsplines.evidence.statistics import LEVEL
@@ -27,8 +27,9 @@ SOURCES = {
     "abstract": "the abstract",
     "method": "the description of the method",
     "experiments": "the experiments",
+    "open": "no part of the paper: it leaves the question open",
 }
-SIGNS = {"confirmed": "✓", "not confirmed": "✗", "inconclusive": "?", NOT_RUN: "–"}
+SIGNS = {PROVED: "∎", "confirmed": "✓", "not confirmed": "✗", UNDECIDED: "?"}
 
 
 def standing(reference: Iterable[Finding], build: Iterable[Finding]) -> list[Finding]:
@@ -40,21 +41,15 @@ def standing(reference: Iterable[Finding], build: Iterable[Finding]) -> list[Fin
 
 
 def headline(found: Sequence[Finding]) -> str:
-    """How many claims are confirmed, by what records, and what became of the others."""
-    confirmed = [finding for finding in found if finding.verdict == "confirmed"]
-    number = Counter(finding.profile for finding in confirmed)
-    counts = [
+    """How many claims are proved, confirmed, not confirmed and undecided, and by what records."""
+    counts = [f"{sum(f.verdict == verdict for f in found)} {verdict}" for verdict in SIGNS]
+    number = Counter(finding.profile for finding in found if finding.verdict == "confirmed")
+    by = [
         f"{number[profile]} {'by stored' if profile == 'benchmarks' else 'at'} *{profile}*"
         for profile in sorted(number, key=_place)
     ]
-    rest = [
-        f"{sum(f.verdict == verdict for f in found)} {verdict}"
-        for verdict in ("not confirmed", "inconclusive", NOT_RUN)
-        if any(f.verdict == verdict for f in found)
-    ]
-    text = f"**{len(confirmed)} of {len(found)} claims confirmed**"
-    text += f" ({', '.join(counts)})" if counts else ""
-    return text + (f"; {', '.join(rest)}." if rest else ".")
+    text = f"**Of {len(found)} claims: {', '.join(counts)}**"
+    return text + (f" (confirmed: {', '.join(by)})." if by else ".")
 
 
 def _place(profile: str) -> int:
@@ -90,13 +85,11 @@ def verdict_table(
 
 
 def _sign(finding: Finding) -> str:
-    return f"{SIGNS[finding.verdict]} {finding.verdict}"
+    return f"{SIGNS[finding.verdict]} {finding.told}"
 
 
 def _verdict(finding: Finding) -> str:
-    if finding.verdict == NOT_RUN:
-        return _sign(finding)
-    return f"{_sign(finding)}, *{finding.profile}*"
+    return _sign(finding) + (f"; *{finding.profile}*" if finding.profile else "")
 
 
 def card(finding: Finding, build: Finding) -> str:
@@ -105,22 +98,28 @@ def card(finding: Finding, build: Finding) -> str:
     rows = [
         ["said in", SOURCES[claim.source]],
         ["measured", claim.metric],
-        ["confirmed if", rule_text(claim)],
+        [f"{PROVED if claim.checks else 'confirmed'} if", rule_text(claim)],
         ["verdict", f"{_verdict(finding)}: {finding.text}"],
         ["records", _records(finding.records)],
         ["at this build", f"{_verdict(build)}: {build.text}"],
-        ["chapter, figure", f"[{claim.page}]({claim.page}.ipynb), {{numref}}`{claim.target}`"],
+        ["chapter, figure", f"[{claim.page}]({claim.page}.ipynb), {{numref}}`{_figure(finding)}`"],
     ]
     parts = [f"**{claim.id}.** {claim.statement}", markdown_table(["", ""], rows, names=2)]
     if finding.comparisons:
         parts.append(comparison_table(finding.comparisons))
         reach = "" if finding.least < LEVEL else ": too few to confirm the claim, whatever they say"
         parts.append(
-            "The smallest corrected p-value that so many models, runs or images can give is "
-            f"{finding.least:.1g}"
-            f"{reach}."
+            f"The smallest corrected p-value that so many {unit(claim)} can give is "
+            f"{finding.least:.1g}{reach}."
         )
     return "\n\n".join(parts)
+
+
+def _figure(finding: Finding) -> str:
+    """Label of the figure that shows the records behind a verdict."""
+    claim = finding.claim
+    by_reference = any(profile in LONG_PROFILES for profile in finding.profile.split(" and "))
+    return claim.reference if claim.reference and by_reference else claim.target
 
 
 def _records(records: Sequence[Record]) -> str:

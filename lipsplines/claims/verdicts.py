@@ -1,32 +1,33 @@
-"""The claims of the paper, and what the records say about each.
+"""What the records say about each claim.
 
-The claims are data, in ``claims.yml``; its format is ``claims.schema.json``. Each names the
-experiment, the metric and the rule that decide it. The verdict is computed from records, never
-stored.
+The claims are data; see `entries.load_claims`. Each names the experiments, the metric and the rule
+that decide it. The verdict is computed from records, never stored.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
-from lipsplines.claims.rules import NOT_RUN, RULES, Claim
+from lipsplines.claims.claim import Claim
+from lipsplines.claims.entries import load_claims
+from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, unit
 from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.evidence.statistics import LEVEL, Comparison, holm, smallest_p, verdict
+from lipsplines.pages.tables import more_runs
 from lipsplines.runner.base import LONG_PROFILES, Experiment, Settings, status
 
-__all__ = [
-    "Finding",
-    "best",
-    "corrected",
-    "findings",
-    "load_claims",
-    "parse_claims",
-]
+__all__ = ["Finding", "best", "corrected", "findings", "judge"]
+
+# Settings that must be the same in all records of one test: no test mixes sizes.
+SIZES = {
+    "fitting1d": ("profile", "width", "hidden_layers", "models", "epochs", "train_points"),
+    "wasserstein": ("profile", "hidden", "batch_size", "steps"),
+    "wgan": ("profile", "channels", "hidden", "batch_size", "steps"),
+    "denoising": ("profile", "images", "channels", "depth", "side", "batch_size", "steps"),
+    "reconstruction": ("profile", "images", "tolerance", "max_iterations"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +41,18 @@ class Finding:
     profile
         Profile, or profiles, of the records; ``"benchmarks"`` for stored times.
     verdict
-        ``"confirmed"``, ``"not confirmed"``, ``"inconclusive"`` or ``"not run"``.
+        ``"proved"``: a theorem whose checks held. ``"confirmed"``, ``"not confirmed"`` or
+        ``"undecided"``: by records.
     records
         Those that were looked at.
     comparisons
         The statistical tests behind the verdict; empty for checks and certificates.
     text
         What was found, in a few words, or why there is no verdict.
+    progress
+        What lacks for a verdict, such as ``"5 of 8 runs"``; empty if nothing does.
+    share
+        Part of what is needed that is there.
     """
 
     claim: Claim
@@ -55,6 +61,8 @@ class Finding:
     records: tuple[Record, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     text: str = ""
+    progress: str = ""
+    share: float = 1.0
 
     @property
     def p_value(self) -> float | None:
@@ -68,79 +76,14 @@ class Finding:
         """The smallest `p_value` that so many runs can give; 0 without tests."""
         return smallest_p(self.comparisons)
 
-
-@functools.cache
-def load_claims() -> tuple[Claim, ...]:
-    """All claims, checked against the schema, in their order.
-
-    Raises
-    ------
-    ValueError
-        If an entry does not follow the schema, or two have one name; the message says which.
-    """
-    folder = Path(__file__).parent
-    return parse_claims((folder / "claims.yml").read_text(encoding="utf-8"))
-
-
-def parse_claims(text: str) -> tuple[Claim, ...]:
-    """Claims from the text of a file such as ``claims.yml``; errors as in `load_claims`.
-
-    Parameters
-    ----------
-    text
-        YAML that follows ``claims.schema.json``.
-    """
-    import jsonschema
-    import yaml
-
-    try:
-        entries = yaml.load(text, Loader=_loader())
-    except yaml.YAMLError as error:
-        raise ValueError(f"The claims are no YAML that can be read: {error}") from None
-    schema = json.loads(Path(__file__).with_name("claims.schema.json").read_text("utf-8"))
-    problem = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(entries)
-    )
-    if problem is not None:
-        first, *rest = problem.absolute_path or [None]
-        entry = entries[first] if isinstance(first, int) else None
-        name = entry.get("id", f"number {first + 1}") if isinstance(entry, dict) else first
-        place = f"The claim {name} does" if entry is not None else "The list of claims does"
-        where = "".join(f" in {key}" for key in rest)
-        raise ValueError(f"{place} not follow the schema{where}: {problem.message}.")
-    names = [entry["id"] for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"Two claims are called {', '.join(twice)}; give each its own name.")
-    for entry in entries:
-        rule = RULES[entry["rule"]]
-        foreign = set(entry["experiments"]) - set(rule.experiments)
-        unread = {"checks", "rivals", "choice", "tolerance", "margin"} & entry.keys()
-        unread -= set(rule.fields)
-        if foreign or unread:
-            raise ValueError(
-                f"The rule of the claim {entry['id']} does not know "
-                f"{', '.join(sorted(foreign | unread))}."
-            )
-    return tuple(
-        Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-        for entry in entries
-    )
-
-
-def _loader() -> type:
-    """Of YAML without objects, that refuses a key which stands twice in one entry."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            keys = [key.value for key, _ in node.value]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
-            if twice:
-                raise yaml.YAMLError(f"{', '.join(twice)} stands twice in one claim")
-            return super().construct_mapping(node, deep)
-
-    return Loader
+    @property
+    def told(self) -> str:
+        """The verdict, and if it is open what would decide."""
+        if self.verdict != UNDECIDED:
+            return self.verdict
+        if self.progress:
+            return f"{self.verdict}, {self.progress}"
+        return self.verdict + (more_runs(self.comparisons) if self.comparisons else "")
 
 
 def findings(
@@ -155,8 +98,8 @@ def findings(
     Parameters
     ----------
     store
-        Where the records lie. Nothing is computed: a claim of which a needed record is missing
-        counts as not run.
+        Where the records lie. Nothing is computed: a claim of which a needed record is missing is
+        undecided.
     experiments
         By name, such as `lipsplines.experiments.EXPERIMENTS`.
     profile
@@ -186,7 +129,10 @@ def findings(
         if len(claim.experiments) > 1:  # of all that were run
             found.append(look(claim, profiles))
         else:
-            found.append(best([look(claim, [at]) for at in profiles]))
+            known_to = [
+                p for p in profiles if all(p in experiments[n].minutes for n in claim.experiments)
+            ]
+            found.append(best([look(claim, [at]) for at in known_to or profiles]))
     return found
 
 
@@ -203,24 +149,53 @@ def judge(
         Of its experiments.
     planned
         Settings of all runs of the profile; if one that the claim needs has no record, the claim
-        counts as not run. By default the records are taken to be all.
+        is undecided. By default the records are taken to be all.
     """
     rule = RULES[claim.rule]
-    if not records and claim.experiments:
-        return Finding(claim, "", NOT_RUN, text="there are no records")
+
+    def open_(text: str, progress: str, share: float = 0.0) -> Finding:
+        profile = _profiles(records) if records else ""
+        return Finding(
+            claim, profile, UNDECIDED, tuple(records), text=text, progress=progress, share=share
+        )
+
     try:
         if rule.needs is not None:
-            settings = [record.settings for record in records]
-            records = _needed(rule.needs(settings if planned is None else planned, claim), records)
+            plan = [record.settings for record in records] if planned is None else planned
+            needed = rule.needs(plan, claim) if plan else []
+            there = {identity(record.settings): record for record in records}
+            records = [there[i] for i in map(identity, needed) if i in there]
+            if len(records) < len(needed) or not needed:
+                progress, share = _progress(claim, needed, there)
+                text = f"{len(needed) - len(records)} of the {len(needed)} records that it needs "
+                return open_(text + "are missing", progress, share)
+            _check_sizes(records)
+        elif not records and claim.experiments:
+            return open_("there are no records", "no record")
         decided = rule.decide(claim, records)
     except (ValueError, FileNotFoundError) as error:
-        return Finding(claim, _profiles(records), NOT_RUN, tuple(records), text=str(error))
+        return open_(str(error), "records are missing")
     except (KeyError, TypeError, IndexError) as error:
         text = f"a record does not hold what the rule reads ({type(error).__name__}: {error})"
-        return Finding(claim, _profiles(records), NOT_RUN, tuple(records), text=text)
+        return open_(text, "records are not whole")
     if isinstance(decided, tuple):
         answer, own, text = decided
-        return Finding(claim, _profiles(own), answer, tuple(own), text=text)
+        progress = "records are missing" if answer == UNDECIDED else ""
+        share = 0.0 if progress else 1.0
+        return Finding(
+            claim, _profiles(own), answer, tuple(own), text=text, progress=progress, share=share
+        )
+    fewest = min(len(comparison.differences) for comparison in decided)
+    if fewest < claim.runs:
+        text = f"so few {unit(claim)} decide nothing"
+        return open_(text, f"{fewest} of {claim.runs} {unit(claim)}", fewest / claim.runs)
+    if claim.converged:
+        (name,) = claim.experiments
+        methods = (TABLES[name].OURS, *claim.rivals)
+        ended, total = TABLES[name].converged(records, methods)
+        if ended < claim.converged * total:
+            text = f"{ended} of {total} reconstructions reached their fixed points"
+            return open_(f"{text}; the rule asks for {claim.converged:.0%}", text, ended / total)
     held, failed = (
         sum(p < LEVEL for p in holm([getattr(c, side) for c in decided]))
         for side in ("p_holds", "p_fails")
@@ -232,12 +207,31 @@ def judge(
     return Finding(claim, _profiles(records), answer, tuple(records), tuple(decided), text)
 
 
-def _needed(needed: Sequence[Settings], records: Sequence[Record]) -> list[Record]:
-    there = {identity(record.settings): record for record in records}
-    missing = sum(identity(settings) not in there for settings in needed)
-    if missing or not needed:
-        raise ValueError(f"{missing} of the {len(needed)} records that it needs are missing")
-    return [there[identity(settings)] for settings in needed]
+def _check_sizes(records: Iterable[Record]) -> None:
+    """Refuse records of one experiment that are not of one size."""
+    first: dict[str, Settings] = {}
+    for record in records:
+        s = record.settings
+        one = first.setdefault(s["experiment"], s)
+        other = [k for k in SIZES.get(s["experiment"], ()) if s.get(k) != one.get(k)]
+        if other:
+            values = ", ".join(f"{key} {one.get(key)} and {s.get(key)}" for key in other)
+            raise ValueError(f"Records of other sizes are never mixed in one test: {values}.")
+
+
+def _progress(
+    claim: Claim, needed: Sequence[Settings], there: Mapping[str, Record]
+) -> tuple[str, float]:
+    """How many of the planned runs have all their records."""
+    if needed and all("run" in settings for settings in needed):
+        runs: dict[int, bool] = {}
+        for s in needed:
+            runs[s["run"]] = runs.get(s["run"], True) and identity(s) in there
+        done, total, what = sum(runs.values()), max(len(runs), claim.runs), "runs"
+    else:
+        done, total = sum(identity(settings) in there for settings in needed), len(needed)
+        what = "records"
+    return f"{done} of {total} {what}", done / max(total, 1)
 
 
 def _profiles(records: Iterable[Record]) -> str:
@@ -245,7 +239,7 @@ def _profiles(records: Iterable[Record]) -> str:
 
 
 def best(candidates: Iterable[Finding]) -> Finding:
-    """The first finding with a verdict, else the first that has records.
+    """The first finding that lacks nothing, else the one that lacks least.
 
     Parameters
     ----------
@@ -253,8 +247,10 @@ def best(candidates: Iterable[Finding]) -> Finding:
         Findings about one claim, the most telling records first.
     """
     ordered = list(candidates)
-    with_verdict = (finding for finding in ordered if finding.verdict != NOT_RUN)
-    return next(with_verdict, next((f for f in ordered if f.records), ordered[0]))
+    whole = iter([finding for finding in ordered if not finding.progress])
+    # Of those that lack as much, the last: its runs are the shortest.
+    ordered.reverse()
+    return next(whole, max(ordered, key=lambda finding: (finding.share, bool(finding.records))))
 
 
 def corrected(found: Sequence[Finding]) -> list[float | None]:

@@ -26,6 +26,7 @@ PRESENTATION = (
     "claims/",
     "cli",
     "evidence/provenance",
+    "evidence/rankings",
     "evidence/records",
     "evidence/statistics",
     "export/descriptions",

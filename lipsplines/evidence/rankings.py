@@ -1,4 +1,4 @@
-"""Mean ranks of several methods: which of them can be told apart."""
+"""Ranks of several methods over runs or images: tests of them, and which can be told apart."""
 
 from __future__ import annotations
 
@@ -7,12 +7,84 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lipsplines.evidence.statistics import LEVEL
+from lipsplines.evidence.statistics import LEVEL, Comparison
 
 __all__ = [
     "Ranking",
+    "compare_ranks",
     "rank_methods",
+    "ranks",
 ]
+
+
+def ranks(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[int]:
+    """Rank of our error among those of all methods in each run: 1 the smallest.
+
+    Parameters
+    ----------
+    ours
+        One error for each of ``n`` runs.
+    theirs
+        Those of the rivals, ``k - 1`` lists of ``n``. One that equals ours counts as smaller.
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.rankings import ranks
+    >>> ranks([1.0, 5.0], [[2.0, 4.0], [3.0, 3.0]])
+    [1, 3]
+    """
+    return [1 + sum(rival[run] <= own for rival in theirs) for run, own in enumerate(ours)]
+
+
+def compare_ranks(
+    label: str, ours: Sequence[float], theirs: Sequence[Sequence[float]]
+) -> Comparison:
+    """Test of the sum of our `ranks`, for few runs of several methods; arguments as there.
+
+    If the method had no effect, each of the ``k`` would have each rank with probability ``1 / k``,
+    independently in each run: the sum is that of ``n`` rolls of a die with ``k`` sides. The
+    p-values are exact, the smallest is ``k^-n``. Errors that are equal count against either side:
+    as smaller than ours for "below", as larger for "above". ``ratio`` is the median over the runs
+    of our error over the median rival's.
+
+    Parameters
+    ----------
+    label
+        What is compared.
+    ours, theirs
+        As for `ranks`.
+
+    Raises
+    ------
+    ValueError
+        If the runs differ in number, there are none, or an error is NaN or infinite.
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.rankings import compare_ranks
+    >>> comparison = compare_ranks("ours", [1.0, 1.0], [[2.0, 4.0], [3.0, 3.0]])
+    >>> round(comparison.p_holds, 4)  # first of three, twice: 1 / 3^2
+    0.1111
+    """
+    runs, sides = len(ours), len(theirs) + 1
+    if runs == 0 or sides < 2 or any(len(rival) != runs for rival in theirs):
+        raise ValueError(
+            f"Ranks need rivals with as many runs as ours, at least one of each; got {runs} runs "
+            f"and rivals with {[len(rival) for rival in theirs]}."
+        )
+    if not all(np.isfinite(errors).all() for errors in (ours, *theirs)):
+        raise ValueError("Errors must be finite: NaN has no rank.")
+    law = np.ones(1)
+    for _ in range(runs):
+        law = np.convolve(law, np.full(sides, 1 / sides))
+    most = sum(ranks(ours, theirs)) - runs
+    least = sum(rival[run] < own for rival in theirs for run, own in enumerate(ours))
+    ratio = float(np.median(np.asarray(ours) / np.median(theirs, axis=0)))
+    holds, fails = law[: most + 1].sum(), law[least:].sum()
+    p_values = min(1.0, float(holds)), min(1.0, float(fails))
+    middle = (sides + 1) / 2
+    differences = tuple(rank - middle for rank in ranks(ours, theirs))
+    return Comparison(label, ratio, *p_values, least=sides**-runs, differences=differences)
 
 
 @dataclasses.dataclass(frozen=True)

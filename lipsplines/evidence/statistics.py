@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -11,10 +13,11 @@ __all__ = [
     "LEVEL",
     "Comparison",
     "compare",
-    "compare_ranks",
     "holm",
     "median_interval",
-    "ranks",
+    "pair_up",
+    "runs_needed",
+    "signed_rank",
     "smallest_p",
     "verdict",
 ]
@@ -39,6 +42,8 @@ class Comparison:
         The factor.
     least
         The smallest p-value that so many pairs or runs can give.
+    differences
+        What each pair, or run, says: negative where it speaks for "below".
 
     Examples
     --------
@@ -54,6 +59,39 @@ class Comparison:
     p_fails: float
     margin: float = 1.0
     least: float = 0.0
+    differences: tuple[float, ...] = ()
+
+
+def signed_rank(differences: Sequence[float]) -> tuple[float, float]:
+    """Exact p-values of Wilcoxon's signed-rank test, for "below zero" and "above".
+
+    If differences are symmetric around zero, each sign is as likely as the other. The law of the
+    sum of the ranks of the positive ones is summed up exactly over all signs, for these ranks:
+    equal magnitudes share their mean rank, zeros are left out.
+
+    Parameters
+    ----------
+    differences
+        One for each pair.
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.statistics import signed_rank
+    >>> signed_rank([-1.0, -2.0, -3.0])
+    (0.125, 1.0)
+    """
+    from scipy.stats import rankdata
+
+    d = np.asarray(differences, dtype=float)
+    d = d[d != 0]
+    doubled = np.rint(2 * rankdata(np.abs(d))).astype(int)  # mean ranks are halves
+    law = np.ones(1)
+    for rank in doubled:
+        law = np.concatenate([law, np.zeros(rank)]) + np.concatenate([np.zeros(rank), law])
+        law /= 2
+    positive = doubled[d > 0].sum()
+    below, above = law[: positive + 1].sum(), law[positive:].sum()
+    return min(1.0, float(below)), min(1.0, float(above))
 
 
 def compare(
@@ -82,89 +120,66 @@ def compare(
     >>> comparison.p_holds  # all of 5 pairs in favour: 1 / 2^5
     0.03125
     """
-    from scipy.stats import wilcoxon
-
     a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or a.size == 0:
         raise ValueError(f"Paired errors need two equally long lists, got {a.shape} and {b.shape}.")
     if not (np.all(a > 0) and np.all(b > 0) and np.all(np.isfinite(a + b))):
         raise ValueError("Errors must be positive and finite.")
     difference = np.log(a) - np.log(margin * b)
-    least = float(wilcoxon(-1.0 - np.arange(a.size), alternative="less").pvalue)
-    if not difference.any():
-        return Comparison(label, 1.0, 1.0, 1.0, margin, least)
-    below = wilcoxon(difference, alternative="less").pvalue
-    above = wilcoxon(difference, alternative="greater").pvalue
-    ratio = float(np.median(a / b))
-    return Comparison(label, ratio, float(below), float(above), margin, least)
+    return Comparison(
+        label,
+        float(np.median(a / b)),
+        *signed_rank(difference),
+        margin,
+        least=0.5**a.size,
+        differences=tuple(difference.tolist()),
+    )
 
 
-def ranks(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[int]:
-    """Rank of our error among those of all methods in each run: 1 the smallest.
-
-    Parameters
-    ----------
-    ours
-        One error for each of ``n`` runs.
-    theirs
-        Those of the rivals, ``k - 1`` lists of ``n``. One that equals ours counts as smaller.
-
-    Examples
-    --------
-    >>> from lipsplines.evidence.statistics import ranks
-    >>> ranks([1.0, 5.0], [[2.0, 4.0], [3.0, 3.0]])
-    [1, 3]
-    """
-    return [1 + sum(rival[run] <= own for rival in theirs) for run, own in enumerate(ours)]
-
-
-def compare_ranks(
-    label: str, ours: Sequence[float], theirs: Sequence[Sequence[float]]
+def pair_up(
+    label: str,
+    ours: Mapping[Hashable, Mapping[Hashable, float]],
+    theirs: Mapping[Hashable, Mapping[Hashable, float]],
+    margin: float = 1.0,
 ) -> Comparison:
-    """Test of the sum of our `ranks`, for few runs of several methods; arguments as there.
+    """`compare` of two methods over trainings, each with its errors under several conditions.
 
-    If the method had no effect, each of the ``k`` would have each rank with probability ``1 / k``,
-    independently in each run: the sum is that of ``n`` rolls of a die with ``k`` sides. The
-    p-values are exact, the smallest is ``k^-n``. Errors that are equal count against either side:
-    as smaller than ours for "below", as larger for "above". ``ratio`` is the median over the runs
-    of our error over the median rival's.
+    A training, or whatever else was drawn anew, is one pair: its errors under several conditions
+    are averaged first, as a geometric mean.
 
     Parameters
     ----------
     label
         What is compared.
     ours, theirs
-        As for `ranks`.
+        Training -> condition -> error.
+    margin
+        As for `compare`.
 
     Raises
     ------
     ValueError
-        If the runs differ in number, there are none, or an error is NaN or infinite.
+        If the two have other trainings, or a training other conditions.
 
     Examples
     --------
-    >>> from lipsplines.evidence.statistics import compare_ranks
-    >>> comparison = compare_ranks("ours", [1.0, 1.0], [[2.0, 4.0], [3.0, 3.0]])
-    >>> round(comparison.p_holds, 4)  # first of three, twice: 1 / 3^2
-    0.1111
+    >>> from lipsplines.evidence.statistics import pair_up
+    >>> ours = {seed: {"easy": 1.0, "hard": 4.0} for seed in range(5)}
+    >>> theirs = {seed: {"easy": 2.0, "hard": 8.0} for seed in range(5)}
+    >>> pair_up("rival", ours, theirs).ratio
+    0.5
     """
-    runs, sides = len(ours), len(theirs) + 1
-    if runs == 0 or sides < 2 or any(len(rival) != runs for rival in theirs):
+    pair = [{key: set(own) for key, own in side.items()} for side in (ours, theirs)]
+    if pair[0] != pair[1]:
         raise ValueError(
-            f"Ranks need rivals with as many runs as ours, at least one of each; got {runs} runs "
-            f"and rivals with {[len(rival) for rival in theirs]}."
+            f"{label}: ours has {len(ours)} trainings and the rival {len(theirs)}, or they are not "
+            "the same ones under the same conditions; run those that are missing."
         )
-    if not all(np.isfinite(errors).all() for errors in (ours, *theirs)):
-        raise ValueError("Errors must be finite: NaN has no rank.")
-    law = np.ones(1)
-    for _ in range(runs):
-        law = np.convolve(law, np.full(sides, 1 / sides))
-    most = sum(ranks(ours, theirs)) - runs
-    least = sum(rival[run] < own for rival in theirs for run, own in enumerate(ours))
-    ratio = float(np.median(np.asarray(ours) / np.median(theirs, axis=0)))
-    holds, fails = law[: most + 1].sum(), law[least:].sum()
-    p_values = min(1.0, float(holds)), min(1.0, float(fails))
-    return Comparison(label, ratio, *p_values, least=sides**-runs)
+    errors = (
+        [float(np.exp(np.mean(np.log([*side[key].values()])))) for key in ours]
+        for side in (ours, theirs)
+    )
+    return compare(label, *errors, margin)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -208,10 +223,10 @@ def smallest_p(comparisons: Sequence[Comparison]) -> float:
 
 
 def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
-    """``"confirmed"``, ``"not confirmed"`` or ``"inconclusive"``.
+    """``"confirmed"``, ``"not confirmed"`` or ``"undecided"``.
 
     Confirmed if every comparison holds at the level after Holm's correction; not confirmed if at
-    least one fails at the level after the same correction; else inconclusive. Where every one has
+    least one fails at the level after the same correction; else undecided. Where every one has
     to hold, the verdict would keep the level without a correction; with it, it is stricter.
 
     Parameters
@@ -238,7 +253,55 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
         return "confirmed"
     if any(p < level for p in holm([c.p_fails for c in comparisons])):
         return "not confirmed"
-    return "inconclusive"
+    return "undecided"
+
+
+def runs_needed(
+    comparisons: Sequence[Comparison], level: float = LEVEL, power: float = 0.8
+) -> int | None:
+    """How many pairs would decide a claim with some probability, from the spread seen so far.
+
+    The normal approximation of the signed-rank test, whose efficiency for normal differences is
+    ``3 / pi`` of that of a test of the mean, at the level that Holm's correction asks of the
+    smallest p-value: ``((z(1 - level / k) + z(power)) s / m)^2 pi / 3`` pairs for differences with
+    mean ``m`` and standard deviation ``s`` in one of ``k`` comparisons. All must speak for the
+    claim to confirm it, one against it is enough not to.
+
+    Parameters
+    ----------
+    comparisons
+        The tests behind a claim that is undecided.
+    level
+        Of the whole, in (0, 1).
+    power
+        Probability that so many pairs decide, if the differences go on as they are.
+
+    Returns
+    -------
+    int or None
+        None if fewer than two pairs were seen, or their mean difference is zero.
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.statistics import compare, runs_needed
+    >>> runs_needed([compare("ours", [1.0, 1.2, 1.4], [2.0, 2.1, 1.3])])
+    8
+    """
+    quantile = NormalDist().inv_cdf
+    if not comparisons or any(len(c.differences) < 2 for c in comparisons):
+        return None
+    share = level / len(comparisons)
+    factor = (quantile(1 - share) + quantile(power)) ** 2 * math.pi / 3
+    to_hold, to_fail = [], []
+    for comparison in comparisons:
+        mean, deviation = np.mean(comparison.differences), np.std(comparison.differences, ddof=1)
+        # So many at least that all of one sign reach the level.
+        fewest = max(math.floor(-math.log2(share)) + 1, len(comparison.differences) + 1)
+        count = math.inf if mean == 0 else max(fewest, math.ceil(factor * (deviation / mean) ** 2))
+        to_hold.append(count if mean < 0 else math.inf)
+        to_fail.append(count if mean > 0 else math.inf)
+    count = min(max(to_hold), min(to_fail))
+    return None if math.isinf(count) else int(count)
 
 
 def median_interval(

@@ -9,11 +9,12 @@ from typing import Any
 
 from lipsplines.evidence.provenance import code_fingerprint
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, holm, verdict
+from lipsplines.evidence.statistics import LEVEL, Comparison, holm, runs_needed, verdict
 
 __all__ = [
     "comparison_table",
     "markdown_table",
+    "more_runs",
     "provenance_text",
     "rounded_down",
     "rounded_up",
@@ -144,9 +145,34 @@ def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
     held = sum(p < LEVEL for p in holm([c.p_holds for c in comparisons]))
     failed = sum(p < LEVEL for p in holm([c.p_fails for c in comparisons]))
     return (
-        f"*{claim}*: **{verdict(comparisons)}** ({held} of {len(comparisons)} comparisons hold, "
-        f"{failed} fail)."
+        f"*{claim}*: **{verdict(comparisons)}**{more_runs(comparisons)} ({held} of "
+        f"{len(comparisons)} comparisons hold, {failed} fail)."
     )
+
+
+def more_runs(comparisons: Sequence[Comparison]) -> str:
+    """How many runs would decide what is undecided, after a comma; nothing for other verdicts.
+
+    Parameters
+    ----------
+    comparisons
+        The tests behind a claim; see `statistics.runs_needed`.
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.statistics import compare
+    >>> from lipsplines.pages.tables import more_runs
+    >>> more_runs([compare("ours", [1.0, 1.2, 1.4], [2.0, 2.1, 1.3])])
+    ', about 8 runs would decide'
+    """
+    if verdict(comparisons) != "undecided":
+        return ""
+    runs = runs_needed(comparisons)
+    if runs is None:
+        return ""
+    if runs > 1000:
+        return ", more than 1,000 runs would be needed to decide"
+    return f", about {runs} runs would decide"
 
 
 def provenance_text(records: Sequence[Record]) -> str:

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata, wilcoxon
 
+from lipsplines.evidence.rankings import compare_ranks, ranks
 from lipsplines.evidence.statistics import (
+    LEVEL,
     Comparison,
     compare,
-    compare_ranks,
     holm,
     median_interval,
-    ranks,
+    pair_up,
+    runs_needed,
+    signed_rank,
     verdict,
 )
 
@@ -30,8 +34,68 @@ def test_compare_finds_the_better_one() -> None:
     worse = compare("a", theirs, 0.8 * theirs)
     assert worse.p_fails == pytest.approx(better.p_holds)
     assert compare("a", theirs, theirs) == Comparison(
-        "a", 1.0, 1.0, 1.0, least=pytest.approx(2**-25)
+        "a", 1.0, 1.0, 1.0, least=pytest.approx(2**-25), differences=(0.0,) * 25
     )
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=7))
+def test_the_signed_rank_test_is_exact_with_ties_and_zeros(differences: list[float]) -> None:
+    """Against all the signs that the differences could have had."""
+    d = [x for x in differences if x]
+    size = rankdata(np.abs(d))
+    seen = sum(r for r, x in zip(size, d, strict=True) if x > 0)
+    signs = list(itertools.product((0, 1), repeat=len(d)))
+    sums = [sum(r for r, sign in zip(size, own, strict=True) if sign) for own in signs]
+    below, above = signed_rank(differences)
+    assert below == pytest.approx(np.mean([s <= seen + 1e-9 for s in sums]))
+    assert above == pytest.approx(np.mean([s >= seen - 1e-9 for s in sums]))
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 25, 40])
+def test_the_signed_rank_test_is_that_of_others(count: int) -> None:
+    differences = np.random.default_rng(count).normal(0.2, 1.0, count)
+    sides = [wilcoxon(differences, alternative=side).pvalue for side in ("less", "greater")]
+    assert signed_rank(differences) == pytest.approx(sides)
+
+
+def test_conditions_of_a_training_are_one_pair() -> None:
+    ours = {seed: {"a": 1.0 + seed, "b": 4.0} for seed in range(5)}
+    theirs = {seed: {"a": 2.0 + seed, "b": 2.0} for seed in range(5)}
+    found = pair_up("r", ours, theirs)
+    assert len(found.differences) == 5
+    means = [((1 + k) * 4) ** 0.5 / ((2 + k) * 2) ** 0.5 for k in range(5)]
+    assert found.ratio == pytest.approx(np.median(means))
+    for broken in ({0: {"a": 1.0}}, {k: {"a": 1.0} for k in range(5)}):
+        with pytest.raises(ValueError, match="not the same ones"):
+            pair_up("r", ours, broken)
+
+
+@pytest.mark.parametrize("comparisons", [1, 5])
+def test_so_many_runs_decide_about_as_often_as_they_should(comparisons: int) -> None:
+    """In simulations with the mean and the spread from which the number was computed."""
+    random, mean, deviation = np.random.default_rng(0), -0.4, 1.0
+    seen = np.array([mean - deviation, mean + deviation] * 4) / np.sqrt(8 / 7)
+    seen += mean - seen.mean()
+    one = Comparison("", 1.0, 0.5, 0.5, differences=tuple(seen))
+    count = runs_needed([one] * comparisons)
+    level = LEVEL / comparisons
+    tries = random.normal(mean, seen.std(ddof=1), (400, count))
+    hits = np.mean([signed_rank(row)[0] < level for row in tries])
+    assert 0.7 < hits < 0.9
+
+
+def test_what_no_number_of_runs_decides() -> None:
+    still = Comparison("", 1.0, 0.5, 0.5, differences=(1.0, -1.0))
+    assert runs_needed([still]) is None
+    assert runs_needed([Comparison("", 1.0, 0.5, 0.5, differences=(1.0,))]) is None
+    assert runs_needed([]) is None
+
+
+def test_one_comparison_that_fails_is_enough() -> None:
+    for_us = Comparison("", 1.0, 0.5, 0.5, differences=(-1.0, -1.1, 0.4))
+    against = Comparison("", 1.0, 0.5, 0.5, differences=(0.1, 0.1, 0.12, 0.11))
+    weak = Comparison("", 1.0, 0.5, 0.5, differences=(0.1, -0.09, 0.12, -0.11))
+    assert runs_needed([for_us, against, weak]) < runs_needed([for_us, weak])
 
 
 def test_fewest_runs_give_the_least_p_value() -> None:
@@ -111,9 +175,9 @@ def test_verdicts() -> None:
         return Comparison("", 1.0, p_holds, p_fails)
 
     assert verdict([result(0.01, 0.99)] * 3) == "confirmed"
-    assert verdict([result(0.02, 0.98)] * 3) == "inconclusive"  # 3 tests: 0.06 after correction
+    assert verdict([result(0.02, 0.98)] * 3) == "undecided"  # 3 tests: 0.06 after correction
     assert verdict([result(0.001, 0.999)] * 2 + [result(0.999, 0.001)]) == "not confirmed"
-    assert verdict([result(0.001, 0.999)] * 2 + [result(0.5, 0.5)]) == "inconclusive"
+    assert verdict([result(0.001, 0.999)] * 2 + [result(0.5, 0.5)]) == "undecided"
     with pytest.raises(ValueError, match="at least one"):
         verdict([])
 

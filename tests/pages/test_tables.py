@@ -62,7 +62,7 @@ def test_comparisons_and_verdicts_agree() -> None:
     assert "**not confirmed** (1 of 3 comparisons hold, 1 fail)" in verdict_line(
         "c", [HOLDS, FAILS, OPEN]
     )
-    assert "**inconclusive**" in verdict_line("c", [HOLDS, OPEN])
+    assert "**undecided**" in verdict_line("c", [HOLDS, OPEN])
 
 
 def test_provenance_names_every_commit() -> None:

@@ -1,28 +1,50 @@
-"""1-Lipschitz denoisers of natural images (Ducotterd et al. 2024, Section 5.4)."""
+"""1-Lipschitz denoisers of natural images (Ducotterd et al. 2024, Section 5.4).
+
+The runs of a profile belong to *studies*, each with one question and one size of the networks:
+
+``seeds``
+    Which activation denoises best? Many trainings of small networks; the claims rest on it.
+``network``
+    How well do networks of the paper's size do? One training of each kind.
+``budget``
+    What do more steps gain? Few long trainings of the paper's network.
+``rates``
+    Which learning rate suits an activation? Short trainings, the same number for each; see
+    `LEARNING_RATES`.
+``first``
+    The runs of earlier versions: short, and two of each kind.
+
+All sizes and numbers were written down before the runs of the first four.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from lipsplines.experiments.denoising.patches import IMAGES
 from lipsplines.runner.base import Settings
 
 __all__ = [
     "ACTIVATIONS",
+    "LEARNING_RATES",
     "MINUTES",
     "MODES",
     "PROFILE_SIZES",
+    "RATES",
     "REVISION",
     "SPLINE",
+    "STUDIES",
     "Sizes",
+    "Study",
     "cells",
     "cost",
     "group",
+    "study_of",
 ]
 
 REVISION = 1
-ACTIVATIONS = (
+OLD = (
     "spline-identity",
     "relu",
     "absolute",
@@ -30,15 +52,22 @@ ACTIVATIONS = (
     "groupsort-2",
     "householder",
 )
+ACTIVATIONS = (*OLD, "n-activation", "spline-absolute")
 SPLINE = {"num_coefficients": 51, "range_": 0.1, "tv2_weight": 1e-6}
 MODES = {"direct": "D(x)", "averaged": "(x + D(x)) / 2"}
+#: Learning rates that the study ``rates`` tries for each activation, once each.
+RATES = (3e-3, 1e-2, 3e-2)
+#: Of each activation, the rate with the best validation value in the study ``rates``. Those that
+#: stand here hold before that study is done: the best of 1e-3, 3e-3 and 1e-2 for the first runs.
+LEARNING_RATES: dict[str, float] = dict.fromkeys(ACTIVATIONS, 1e-2)
+TRIAL = 100  # number of the run of a trial: its start and patches are those of no other run
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.2, "quick": 1.2, "reduced": 80.0, "paper": 240_000.0}
+MINUTES = {"smoke": 0.2, "quick": 1.6, "reduced": 1_200.0, "paper": 320_000.0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What a profile may change."""
+    """What a profile, or a study of it, may change."""
 
     runs: int
     steps: int
@@ -47,17 +76,44 @@ class Sizes:
     depth: int = 8
     batch_size: int = 8
     side: int = 40  # of a patch
-    lr: float = 1e-2  # the best of 1e-3, 3e-3, 1e-2 on the validation images
+    lr: float = 1e-2  # where the activation has no rate of its own
     free_lr: float = 1e-3  # of the network without constraint, whose weights have other scales
     schedule: str = "cosine"  # the rate falls to zero, or "constant"
     points: int = 5  # at which the network is compared with the best so far
     border: int | None = None  # images are cut to squares of this side around their middle
 
 
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Runs of one size with one question.
+
+    Attributes
+    ----------
+    sizes
+        Of the networks and their training.
+    activations
+        Of the 1-Lipschitz networks.
+    more
+        Noise level -> number of runs, where it is not that of `sizes`.
+    free
+        Noise levels at which the unconstrained ReLU network is trained once.
+    rates
+        Learning rates to try for each activation; empty for `LEARNING_RATES`, None for that of
+        `sizes`.
+    """
+
+    sizes: Sizes
+    activations: tuple[str, ...] = ACTIVATIONS
+    more: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    free: tuple[int, ...] = (5, 10, 15)
+    rates: tuple[float, ...] | None = ()
+
+
+#: Sizes of the study ``seeds`` of each profile.
 PROFILE_SIZES = {
     "smoke": Sizes(1, 4, (10,), 8, 3, 2, 16, points=2, border=32),
     "quick": Sizes(2, 400, (10,), 16, 4, 4, 32, free_lr=3e-3, points=4, border=256),
-    "reduced": Sizes(2, 1_500),
+    "reduced": Sizes(8, 4_000),
     # 238,400 patches are 1,862 batches of 128.
     "paper": Sizes(
         3,
@@ -72,39 +128,96 @@ PROFILE_SIZES = {
         points=50,
     ),
 }
+#: Profile -> its studies, the first ones first.
+STUDIES: dict[str, dict[str, Study]] = {
+    "smoke": {"seeds": Study(PROFILE_SIZES["smoke"])},
+    "quick": {"seeds": Study(PROFILE_SIZES["quick"])},
+    "reduced": {
+        "rates": Study(Sizes(1, 1_000, (10,)), free=(), rates=RATES),
+        "seeds": Study(PROFILE_SIZES["reduced"]),
+        # 10,000 batches of 32 are 1.3 of the paper's epochs.
+        "network": Study(
+            Sizes(1, 10_000, channels=64, batch_size=32, points=10), more={10: 2}, free=(10,)
+        ),
+        "budget": Study(
+            Sizes(1, 30_000, (10,), channels=64, batch_size=32, points=20),
+            ("spline-identity", "absolute", "relu"),
+            free=(),
+        ),
+        "first": Study(Sizes(2, 1_500), OLD, rates=None),
+    },
+    "paper": {"seeds": Study(PROFILE_SIZES["paper"], rates=None)},
+}
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
-    """Settings of all runs: each activation, once the unconstrained ReLU network, then again."""
-    sizes = dataclasses.asdict(PROFILE_SIZES[profile])
-    runs, sigmas, free_lr = (sizes.pop(key) for key in ("runs", "sigmas", "free_lr"))
-    kinds = [(activation, "orthogonal") for activation in ACTIVATIONS]
-    return [
-        {
+    """Settings of all runs, study by study.
+
+    In each, every activation and, once, the unconstrained ReLU network, then again.
+    """
+    found = []
+    for name, study in STUDIES[profile].items():
+        common = {
             "experiment": "denoising",
             "revision": REVISION,
             "profile": profile,
             "images": IMAGES[profile],
+            "seed": seed,
+            # The runs of earlier versions do not name their study.
+            **({} if name == "first" else {"study": name}),
+        }
+        found += [{**common, **own} for own in _runs(study)]
+    return found
+
+
+def _runs(study: Study) -> list[Settings]:
+    """What tells the runs of a study apart, and their sizes."""
+    sizes = dataclasses.asdict(study.sizes)
+    runs, sigmas, free_lr = (sizes.pop(key) for key in ("runs", "sigmas", "free_lr"))
+    most = max(runs, *study.more.values()) if study.more else runs
+
+    def rates(activation: str) -> tuple[float, ...]:
+        if study.rates is None:
+            return (sizes["lr"],)
+        return study.rates or (LEARNING_RATES[activation],)
+
+    kinds = [(name, "orthogonal", rate) for name in study.activations for rate in rates(name)]
+    return [
+        {
             "activation": activation,
             "constraint": constraint,
             "sigma": sigma,
             "spline": SPLINE if activation.startswith("spline-") else None,
-            "seed": seed,
-            "run": run,
+            "run": run + TRIAL if study.rates else run,
             **sizes,
-            **({"lr": free_lr} if constraint == "none" else {}),
+            "lr": rate,
         }
-        for run in range(runs)
+        for run in range(most)
         for sigma in sigmas
-        for activation, constraint in [*kinds, *([("relu", "none")] if run == 0 else [])]
+        if run < study.more.get(sigma, runs)
+        for activation, constraint, rate in [
+            *kinds,
+            *([("relu", "none", free_lr)] if run == 0 and sigma in study.free else []),
+        ]
     ]
+
+
+def study_of(settings: Mapping[str, object]) -> str:
+    """The study that a run belongs to."""
+    return str(settings.get("study", "first"))
 
 
 def group(settings: Settings) -> Hashable:
     """Every run is computed alone."""
-    return settings["activation"], settings["constraint"], settings["sigma"], settings["run"]
+    keys = ("activation", "constraint", "sigma", "run", "lr")
+    return (study_of(settings), *(settings[key] for key in keys))
 
 
 def cost(group: list[Settings]) -> float:
-    """Steps, times what splines cost more."""
-    return sum(s["steps"] * (1.1 if s["spline"] else 1.0) for s in group)
+    """Steps times pixels times channels squared, times what splines cost more."""
+    return sum(
+        s["steps"]
+        * (s["batch_size"] * s["side"] ** 2 * s["channels"] ** 2 / 1e7)
+        * (1.1 if s["spline"] else 1.0)
+        for s in group
+    )

@@ -15,7 +15,7 @@ from torch.nn import functional
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.experiments.denoising.patches import DenoisingImages, Patches, load_images
-from lipsplines.experiments.denoising.protocol import MODES
+from lipsplines.experiments.denoising.protocol import MODES, study_of
 from lipsplines.measures.image_quality import psnr, ssim
 from lipsplines.models.denoisers import build_denoiser
 from lipsplines.nn.caching import constrain_once
@@ -224,9 +224,17 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     side = settings["side"]
     bounds = lipschitz_bounds(model, input_shape=(1, side, side), probes=4)
     lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
-    # One run of each kind is kept to be used; the others only count.
-    tensors = dict(training.best) if settings["run"] == 0 else {}
+    tensors = dict(training.best) if is_kept(settings) else {}
     return [Outcome(metrics, lipschitz, tensors, pictures.checksums)]
+
+
+def is_kept(settings: Settings) -> bool:
+    """Whether the weights of a run are kept to be used; those of most runs only count."""
+    if settings["run"] != 0:
+        return False
+    if settings["profile"] not in LONG_PROFILES or study_of(settings) in ("first", "network"):
+        return True
+    return study_of(settings) == "seeds" and settings["spline"] is not None
 
 
 def regions(model: nn.Module) -> dict[str, list[int]]:

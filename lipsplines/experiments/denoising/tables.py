@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm
-from lipsplines.experiments.denoising.protocol import MODES, PROFILE_SIZES, cells
+from lipsplines.evidence.statistics import LEVEL, Comparison, holm, pair_up
+from lipsplines.experiments.denoising.protocol import (
+    MODES,
+    PROFILE_SIZES,
+    RATES,
+    STUDIES,
+    cells,
+    study_of,
+)
 from lipsplines.pages.tables import (
     markdown_table,
     provenance_text,
@@ -18,6 +25,7 @@ from lipsplines.pages.tables import (
     rounded_up,
     verdict_line,
 )
+from lipsplines.runner.base import Settings
 
 __all__ = [
     "ANCHORS",
@@ -27,16 +35,21 @@ __all__ = [
     "OURS",
     "Anchor",
     "anchor_table",
+    "budget_table",
     "certificate_table",
     "comparisons",
     "differences",
     "differences_table",
     "label",
     "means",
+    "needed",
+    "of_study",
     "quality_table",
+    "rate_table",
     "reference_text",
     "region_table",
     "runs_of",
+    "shown",
     "verdict_text",
 ]
 
@@ -45,7 +58,8 @@ OURS_KIND = (OURS, "orthogonal")
 CLAIM = "1-Lipschitz denoisers with linear splines remove noise better than those with others"
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 RESAMPLES = 2_000
-LEAST_RUNS = 2  # trainings of a kind, for a comparison to be decided
+# Studies of which a page shows the quality, the one with the largest networks first.
+SHOWN = ("network", "seeds", "first")
 
 Kind = tuple[str, str]  # activation, constraint
 
@@ -180,54 +194,97 @@ def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
 
 
 def comparisons(
-    records: Sequence[Record], mode: str = "direct", rivals: Sequence[str] | None = None
+    records: Sequence[Record],
+    rivals: Sequence[str] | None = None,
+    ours: str = OURS,
+    margin: float = 1.0,
+    mode: str = "direct",
 ) -> list[Comparison]:
-    """For each noise level and rival (by default all) the test of the claim.
+    """For each rival (by default all but splines) the test of the claim, over trainings.
 
-    Within a run: Wilcoxon's signed-rank test of the squared errors, paired over the test images.
-    A comparison has the largest p-value of its runs: what does not show in every training does not
-    count. With fewer than two trainings of a kind it is open, with p-values of 1: two trainings of
-    one network can differ by more than two activations do.
+    Run ``i`` of all activations and noise levels has the same start of the weights and the same
+    patches. The error of a training is the geometric mean of the squared errors over the test
+    images, that is, its mean PSNR; what is compared is, for each run, their geometric mean over
+    the noise levels. Images only describe a training: two trainings of one network can differ by
+    more than two activations do.
 
     Raises
     ------
     ValueError
-        If there are no records of the splines, or a rival has other runs.
+        If there are no records of ours or of a rival, or a rival has other runs.
     """
-    found = []
-    for sigma, level in runs_of(records).items():
-        ours = level.get(OURS_KIND, [])
-        for kind, theirs in level.items():
-            is_rival = rivals is None or kind[0] in rivals
-            if kind == OURS_KIND or kind[1] != "orthogonal" or not is_rival:
-                continue
-            if [r.settings["run"] for r in ours] != [r.settings["run"] for r in theirs]:
-                raise ValueError(
-                    f"The verdict needs the same runs of all activations; at σ = {sigma} there are "
-                    f"{len(ours)} of the splines and {len(theirs)} of {label(kind)}."
-                )
-            tests = [
-                compare("", _errors(own, mode), _errors(rival, mode))
-                for own, rival in zip(ours, theirs, strict=True)
-            ]
-            is_open = len(tests) < LEAST_RUNS
-            found.append(
-                Comparison(
-                    f"σ = {sigma}: {label(kind)}",
-                    float(np.median([test.ratio for test in tests])),
-                    1.0 if is_open else max(test.p_holds for test in tests),
-                    1.0 if is_open else max(test.p_fails for test in tests),
-                    least=1.0 if is_open else max(test.least for test in tests),
-                )
-            )
-    if not found:
-        raise ValueError("The verdict needs records of the splines and of a rival.")
-    return found
+    errors: dict[str, dict[int, dict[int, float]]] = {}
+    for sigma, level in runs_of(of_study(records, "seeds")).items():
+        for (activation, constraint), own in level.items():
+            for record in own if constraint == "orthogonal" else ():
+                runs = errors.setdefault(activation, {}).setdefault(record.settings["run"], {})
+                runs[sigma] = 10 ** (-np.mean(record.metrics[mode]["psnr"]) / 10)
+    others = [name for name in errors if not name.startswith("spline-")]
+    names = others if rivals is None else rivals
+    if ours not in errors or not names or any(name not in errors for name in names):
+        raise ValueError("The verdict needs records of the splines and of every rival.")
+    return [
+        pair_up(label((name, "orthogonal")), errors[ours], errors[name], margin) for name in names
+    ]
+
+
+def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
+    """Of the planned runs those that a comparison of these activations needs."""
+    return [
+        settings
+        for settings in planned
+        if study_of(settings) == "seeds"
+        and settings["constraint"] != "none"
+        and settings["activation"] in methods
+    ]
+
+
+def of_study(records: Iterable[Record], study: str) -> list[Record]:
+    """Those records that belong to a study."""
+    return [record for record in records if study_of(record.settings) == study]
+
+
+def shown(records: Sequence[Record]) -> list[Record]:
+    """Records of the study that a page shows: the first of `SHOWN` with one run of every kind."""
+    for study in SHOWN:
+        own = of_study(records, study)
+        kinds = {record.settings["activation"] for record in own}
+        plan = STUDIES[own[0].settings["profile"]] if own else {}
+        if own and kinds >= set(plan[study].activations):
+            return own
+    return max((of_study(records, study) for study in SHOWN), key=len)
+
+
+def rate_table(records: Sequence[Record]) -> str:
+    """Best validation PSNR in dB of each activation at each rate of the study ``rates``."""
+    values: dict[str, dict[float, float]] = {}
+    for record in of_study(records, "rates"):
+        own = values.setdefault(record.settings["activation"], {})
+        own[record.settings["lr"]] = max(_validation(record))
+    rows = [
+        [label((name, "orthogonal")), *(f"{own[r]:.2f}" if r in own else "" for r in RATES)]
+        for name, own in values.items()
+    ]
+    return markdown_table(["learning rate", *(f"{rate:g}" for rate in RATES)], rows)
+
+
+def budget_table(records: Sequence[Record]) -> str:
+    """PSNR in dB on the validation images against the steps of the study ``budget``."""
+    own = of_study(records, "budget")
+    rows = [
+        [
+            label((record.settings["activation"], record.settings["constraint"])),
+            *(f"{value:.2f}" for value in _validation(record)),
+        ]
+        for record in own
+    ]
+    steps = own[0].metrics["curves"]["step"] if own else []
+    return markdown_table(["steps", *(f"{step:,}" for step in steps)], rows)
 
 
 def verdict_text(records: Sequence[Record], mode: str = "direct") -> str:
-    """The verdict in a sentence, and the rivals that it rests on."""
-    found = comparisons(records, mode)
+    """The verdict in a sentence, and who is ahead of the splines."""
+    found = comparisons(records, mode=mode)
     p_values = holm([c.p_fails for c in found])
     ahead = [c.label for c, p in zip(found, p_values, strict=True) if p < LEVEL]
     text = verdict_line(CLAIM, found)
@@ -297,36 +354,43 @@ def reference_text(records: Sequence[Record]) -> str:
     if not records:
         return "No record of a reference run has been committed yet."
     profile = records[0].settings["profile"]
-    own, paper = PROFILE_SIZES[profile], PROFILE_SIZES["paper"]
+    own = shown(records)
+    paper, s = PROFILE_SIZES["paper"], own[0].settings
     parts = [
         f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
-        f"{len(cells(profile))} runs, tested on {len(records[0].metrics['images'])} images."
+        f"{len(cells(profile))} runs. The tables show {len(own)} of them, of the study "
+        f"*{study_of(s)}*, tested on {len(own[0].metrics['images'])} images."
     ]
     if profile != "paper":
+        rates = sorted({r.settings["lr"] for r in own if r.settings["constraint"] != "none"})
         parts.append(
             "**These are not the sizes of the paper**, which need a GPU. The data and the method "
-            f"are the same; the networks have {own.channels} channels and not {paper.channels}, "
-            f"and the training has {own.steps:,} steps of {own.batch_size} patches and not "
-            f"{paper.steps:,} of {paper.batch_size}, at a rate that begins at {own.lr:g} (without "
-            f"constraint: {own.free_lr:g}) and falls to zero and is not {paper.lr:g} throughout."
+            f"are the same; the networks have {s['channels']} channels (the paper's "
+            f"{paper.channels}), and the training has {s['steps']:,} steps of {s['batch_size']} "
+            f"patches (the paper's {paper.steps:,} of {paper.batch_size}), at a rate that begins "
+            f"at {', '.join(f'{rate:g}' for rate in rates)} and falls to zero (the paper's: "
+            f"{paper.lr:g} throughout)."
         )
     for mode, formula in MODES.items():
-        parts += [f"*{mode.capitalize()}*, {formula}:", quality_table(records, mode)]
-        parts += [quality_table(records, mode, "ssim"), differences_table(records, mode)]
-    levels = runs_of(records)
-    single = [f"{sigma}" for sigma, own in levels.items() if len(own.get(OURS_KIND, [])) == 1]
+        parts += [f"*{mode.capitalize()}*, {formula}:", quality_table(own, mode)]
+        parts += [quality_table(own, mode, "ssim"), differences_table(own, mode)]
+    levels = runs_of(own)
+    single = [f"{sigma}" for sigma, level in levels.items() if len(level.get(OURS_KIND, [])) == 1]
     if single:
         parts.append(
             f"At σ = {', '.join(single)} there is one training of each kind: the intervals there "
-            "speak of other images and not of other trainings, and the verdict leaves these "
-            "comparisons open."
+            "speak of other images and not of other trainings."
         )
-    late = sum(np.argmax(v) == len(v) - 1 for v in map(_validation, records))
+    late = sum(np.argmax(v) == len(v) - 1 for v in map(_validation, own))
     parts.append(
-        f"{late} of {len(records)} networks were best at their last comparison with the "
+        f"{late} of {len(own)} networks were best at their last comparison with the "
         "validation images: a longer training may change their numbers and the order."
     )
-    parts += ["Certified Lipschitz constants:", certificate_table(records)]
+    parts += ["Certified Lipschitz constants:", certificate_table(own)]
+    if of_study(records, "rates"):
+        parts += ["Trials of the learning rate (σ = 10), validation PSNR:", rate_table(records)]
+    if of_study(records, "budget"):
+        parts += ["More steps (σ = 10), validation PSNR:", budget_table(records)]
     try:
         parts.append(verdict_text(records))
     except ValueError as error:
@@ -350,8 +414,3 @@ def _gaps(ours: Sequence[Record], theirs: Sequence[Record], mode: str) -> NDArra
             for record in shared
         ]
     )
-
-
-def _errors(record: Record, mode: str) -> list[float]:
-    """Mean squared error of each test image, from its PSNR."""
-    return [10 ** (-value / 10) for value in record.metrics[mode]["psnr"]]

@@ -18,6 +18,7 @@ __all__ = [
     "PROFILE_SIZES",
     "REVISION",
     "SPLINE",
+    "WIDER",
     "Sizes",
     "cells",
     "cost",
@@ -35,10 +36,13 @@ ACTIVATIONS = (
     "groupsort-2",
     "groupsort-5",
     "householder",
+    "n-activation",
     "spline-absolute",
     "spline-identity",
     "spline-maxmin",
 )
+# At widths other than the first.
+WIDER = ("spline-relu", "relu", "absolute", "groupsort-5")
 SPLINE = {
     "num_coefficients": 101,
     "range_": 0.5,
@@ -57,7 +61,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "normalized": {"constraint": "normalize"},
 }
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.5, "quick": 4.0, "paper": 1220.0}
+MINUTES = {"smoke": 0.5, "quick": 4.0, "paper": 700.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +120,7 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
         cell(target, activation, constraint, width)
         for width in sizes.widths
         for constraint in CONSTRAINTS
-        for activation in ACTIVATIONS
+        for activation in (ACTIVATIONS if width == sizes.widths[0] else WIDER)
         for target in TARGETS_1D
     ]
     ablations = [
@@ -124,7 +128,7 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
         for changes in ABLATIONS.values()
         for target in TARGETS_1D
     ]
-    first_width = len(table) // len(sizes.widths)
+    first_width = sum(settings["width"] == sizes.widths[0] for settings in table)
     return [*table[:first_width], *ablations, *table[first_width:]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,17 @@ from lipsplines.pages.tables import (
     scientific,
     verdict_line,
 )
+from lipsplines.runner.base import Settings
 
 __all__ = [
     "ablation_table",
     "certificate_table",
     "claims",
     "claims_table",
+    "comparisons",
     "error_table",
     "main_records",
+    "needed",
     "reference_text",
     "summary",
     "sweep",
@@ -36,7 +39,9 @@ __all__ = [
 
 OURS = "spline-relu"
 BETTER = ("relu",)
-NOT_WORSE = ("groupsort-2", "groupsort-5", "householder")
+NOT_WORSE = tuple(
+    name for name in ACTIVATIONS if name not in BETTER and not name.startswith("spline-")
+)
 NOT_WORSE_MARGIN = 1.1
 
 # Ablation -> what it is called among the ways to bound and scale a spline.
@@ -48,7 +53,7 @@ VARIANTS = {
 
 CLAIMS = {
     "better": "Linear splines fit 1-Lipschitz functions better than ReLU",
-    "not worse": "Linear splines fit them at least as well as GroupSort and Householder",
+    "not worse": "Linear splines fit them at least as well as every other activation",
 }
 
 
@@ -111,19 +116,39 @@ def claims(
 ) -> dict[str, list[Comparison]]:
     """Paired comparisons that decide the two claims of this experiment, or those named.
 
-    Model ``i`` of every activation has the same training data, so that errors are paired by model,
-    for each target and constraint of the main table.
-
     Returns
     -------
     dict
-        ``"better"``: splines against ReLU, smaller error. ``"not worse"``: splines against
-        GroupSort and Householder, error at most `NOT_WORSE_MARGIN` times theirs.
+        ``"better"``: splines against ReLU, smaller error. ``"not worse"``: splines against all
+        other activations, error at most `NOT_WORSE_MARGIN` times theirs.
 
     Raises
     ------
     ValueError
         If a record that a claim needs is missing.
+    """
+    tests = {"better": (BETTER, 1.0), "not worse": (NOT_WORSE, NOT_WORSE_MARGIN)}
+    return {
+        name: comparisons(records, tests[name][0], margin=tests[name][1], width=width)
+        for name in names
+    }
+
+
+def comparisons(
+    records: Sequence[Record],
+    rivals: Sequence[str],
+    ours: str = OURS,
+    margin: float = 1.0,
+    width: int | None = None,
+) -> list[Comparison]:
+    """Paired comparisons of an activation with rivals, for each target and constraint.
+
+    Model ``i`` of every activation has the same training data, so that errors are paired by model.
+
+    Raises
+    ------
+    ValueError
+        If a record that a comparison needs is missing.
     """
     from lipsplines.pages.figures import activation_label
 
@@ -132,23 +157,32 @@ def claims(
         for r in main_records(records, width)
     }
     constraints = sorted({constraint for _, constraint, _ in table})
-    found: dict[str, list[Comparison]] = {name: [] for name in names}
-    tests = {"better": (BETTER, 1.0), "not worse": (NOT_WORSE, NOT_WORSE_MARGIN)}
-    for claim in found:
-        rivals, margin = tests[claim]
-        for rival in rivals:
-            for constraint in constraints:
-                for target in TARGETS_1D:
-                    pair = [table.get((target, constraint, name)) for name in (OURS, rival)]
-                    if None in pair:
-                        raise ValueError(
-                            f"The claim needs the records of {OURS} and {rival} for {target} with "
-                            f"{constraint} weights; at least one is missing."
-                        )
-                    errors = [record.metrics["test_mse"] for record in pair]
-                    label = f"{activation_label(rival)}, {constraint}, $f_{target[1]}$"
-                    found[claim].append(compare(label, *errors, margin))
+    found = []
+    for rival in rivals:
+        for constraint in constraints:
+            for target in TARGETS_1D:
+                pair = [table.get((target, constraint, name)) for name in (ours, rival)]
+                if None in pair:
+                    raise ValueError(
+                        f"The claim needs the records of {ours} and {rival} for {target} with "
+                        f"{constraint} weights; at least one is missing."
+                    )
+                errors = [record.metrics["test_mse"] for record in pair]
+                label = f"{activation_label(rival)}, {constraint}, $f_{target[1]}$"
+                found.append(compare(label, *errors, margin))
     return found
+
+
+def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
+    """Of the planned runs those that a comparison of these activations needs."""
+    width = min(settings["width"] for settings in planned)
+    return [
+        settings
+        for settings in planned
+        if settings["width"] == width
+        and settings["activation"] in methods
+        and not ablation(settings)
+    ]
 
 
 def error_table(records: Sequence[Record]) -> str:
@@ -239,15 +273,15 @@ def certificate_table(records: Sequence[Record]) -> str:
     return markdown_table(header, rows)
 
 
-def claims_table(comparisons: dict[str, list[Comparison]]) -> str:
+def claims_table(found: dict[str, list[Comparison]]) -> str:
     """All comparisons behind the two claims."""
-    parts = [f"**{CLAIMS[name]}.**\n\n{comparison_table(c)}" for name, c in comparisons.items()]
+    parts = [f"**{CLAIMS[name]}.**\n\n{comparison_table(c)}" for name, c in found.items()]
     return "\n\n".join(parts)
 
 
-def verdicts(comparisons: dict[str, list[Comparison]]) -> str:
+def verdicts(found: dict[str, list[Comparison]]) -> str:
     """The two verdicts, a line each."""
-    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in comparisons.items())
+    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in found.items())
 
 
 def reference_text(records: Sequence[Record]) -> str:

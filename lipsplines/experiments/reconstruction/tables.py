@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL, Comparison, compare, smallest_p
 from lipsplines.experiments.reconstruction.protocol import DENOISERS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
+from lipsplines.runner.base import Settings
 
 __all__ = [
     "CLAIM",
@@ -19,7 +20,9 @@ __all__ = [
     "by_image",
     "by_problem",
     "comparisons",
+    "converged",
     "method_label",
+    "needed",
     "problem_label",
     "quality_table",
     "quality_text",
@@ -145,13 +148,18 @@ def speed_table(records: Sequence[Record]) -> str:
     return markdown_table(header, rows)
 
 
-def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) -> list[Comparison]:
+def comparisons(
+    records: Sequence[Record],
+    rivals: Sequence[str] | None = None,
+    ours: str = OURS,
+    margin: float = 1.0,
+) -> list[Comparison]:
     """For each rival (by default all denoisers) the test of the claim, over all test images.
 
     For each image the squared errors of its problems are averaged first, as a geometric mean:
     reconstructions of one image under several masks or noise levels are no independent samples.
-    Then Wilcoxon's signed-rank test, paired over the images. One denoiser of each kind was trained,
-    so the test speaks of these denoisers.
+    Then the signed-rank test, paired over the images. One denoiser of each kind was trained, so the
+    test speaks of these denoisers.
 
     Raises
     ------
@@ -159,18 +167,35 @@ def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) 
         If a rival lacks a reconstruction that the splines have, or there is no rival.
     """
     errors = squared_errors(records)
-    rivals = [n for n in DENOISERS if n != OURS and n in errors and (not rivals or n in rivals)]
-    if OURS not in errors or not rivals:
+    rivals = [n for n in DENOISERS if n != ours and n in errors and (not rivals or n in rivals)]
+    if ours not in errors or not rivals:
         raise ValueError("The verdict needs records of the splines and of a rival.")
     found = []
     for rival in rivals:
-        if errors[rival].keys() != errors[OURS].keys():
+        if errors[rival].keys() != errors[ours].keys():
             raise ValueError(
                 f"The verdict needs the same images of all denoisers; the splines have "
-                f"{len(errors[OURS])}, {method_label(rival)} has {len(errors[rival])}."
+                f"{len(errors[ours])}, {method_label(rival)} has {len(errors[rival])}."
             )
-        found.append(compare(method_label(rival), *(by_image(errors[m]) for m in (OURS, rival))))
+        pair = (by_image(errors[method]) for method in (ours, rival))
+        found.append(compare(method_label(rival), *pair, margin))
     return found
+
+
+def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
+    """Of the planned runs those that a comparison of these methods needs."""
+    return [settings for settings in planned if settings["method"] in methods]
+
+
+def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
+    """How many reconstructions of these methods ended by their tolerance, and of how many."""
+    ended = [
+        image["converged"]
+        for record in records
+        if record.settings["method"] in methods
+        for image in record.metrics["images"].values()
+    ]
+    return sum(ended), len(ended)
 
 
 def squared_errors(records: Iterable[Record]) -> dict[str, dict[tuple, float]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm, smallest_p
+from lipsplines.evidence.statistics import LEVEL, Comparison, holm, pair_up, smallest_p
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS, CONSTRAINTS, STARTS, cells
 from lipsplines.pages.tables import markdown_table, provenance_text, verdict_line
+from lipsplines.runner.base import Settings
 
 __all__ = [
     "CLAIMS",
@@ -19,24 +20,29 @@ __all__ = [
     "certificate_table",
     "claims",
     "claims_table",
+    "comparisons",
     "critics",
     "estimate_table",
     "exact_table",
     "known_table",
     "learning_table",
+    "needed",
     "reference_text",
     "text",
     "verdicts",
 ]
 
 OURS = "spline-absolute"
-RIVALS = {"tighter": ("relu",), "not looser": ("groupsort-2", "householder")}
+RIVALS = {
+    "tighter": ("relu",),
+    "not looser": tuple(name for name in ACTIVATIONS if name not in (OURS, "relu")),
+}
 MARGIN = 1.02
 # An estimate below this counts as this much: zero is a lower bound too, and needs no critic.
 FLOOR = 1e-3
 CLAIMS = {
     "tighter": "Critics with linear splines give larger lower bounds than critics with ReLU",
-    "not looser": "They give bounds at least as large as those with GroupSort and Householder",
+    "not looser": "They give bounds at least as large as those with every other activation",
 }
 PAIRS = {
     "digits": "real digits, generated ones",
@@ -197,39 +203,72 @@ def claims(
 ) -> dict[str, list[Comparison]]:
     """Paired comparisons that decide the two claims, on digits, one for each rival.
 
-    Run ``i`` of all activations and both constraints has the same batches and generated images, so
-    that runs are independent of each other and constraints are not: what is compared is, for each
-    run, the geometric mean over the constraints of ``1 / estimate``, so that smaller is tighter.
-
     Raises
     ------
     ValueError
         If a record that a claim needs is missing.
     """
+    return {
+        name: comparisons(records, RIVALS[name], margin=MARGIN if name == "not looser" else 1.0)
+        for name in names
+    }
+
+
+def comparisons(
+    records: Sequence[Record], rivals: Sequence[str], ours: str = OURS, margin: float = 1.0
+) -> list[Comparison]:
+    """Paired comparisons of an activation with rivals on digits, over the runs.
+
+    Run ``i`` of all activations and both constraints has the same batches and generated images, so
+    that runs are independent of each other and constraints are not: what is compared is, for each
+    run, the geometric mean over the constraints of ``1 / estimate``, so that smaller is tighter.
+    Only constraints with which both were run count.
+
+    Raises
+    ------
+    ValueError
+        If a record that a comparison needs is missing.
+    """
     from lipsplines.pages.figures import activation_label
 
-    table = {
-        (*place, record.settings["run"]): max(record.metrics["estimate"]["value"], FLOOR)
-        for place, runs in critics(records, "digits").items()
-        for record in runs
-    }
-    constraints = sorted({constraint for constraint, _, _ in table})
-    runs = sorted({run for _, _, run in table})
-    found: dict[str, list[Comparison]] = {name: [] for name in names}
-    for claim in found:
-        margin = MARGIN if claim == "not looser" else 1.0
-        for rival in RIVALS[claim]:
-            pair = []
-            for name in (OURS, rival):
-                own = [[table.get((c, name, run)) for c in constraints] for run in runs]
-                if not own or any(None in of_run for of_run in own):
-                    raise ValueError(
-                        f"The claim needs the records of {OURS} and {rival} for digits in every "
-                        "run; at least one is missing."
-                    )
-                pair.append(np.exp(-np.log(own).mean(1)))
-            found[claim].append(compare(activation_label(rival), *pair, margin))
+    errors: dict[str, dict[str, dict[int, float]]] = {}
+    for (constraint, activation), runs in critics(records, "digits").items():
+        errors.setdefault(activation, {})[constraint] = {
+            record.settings["run"]: 1 / max(record.metrics["estimate"]["value"], FLOOR)
+            for record in runs
+        }
+    found = []
+    for rival in rivals:
+        both = errors.get(ours, {}).keys() & errors.get(rival, {}).keys()
+        runs = {
+            run for own in errors.values() for constraint in both for run in own.get(constraint, {})
+        }
+        pair = [
+            {
+                run: {c: errors[name][c][run] for c in sorted(both) if run in errors[name][c]}
+                for run in sorted(runs)
+            }
+            for name in (ours, rival)
+            if both
+        ]
+        if not runs or any(len(own) < len(both) for side in pair for own in side.values()):
+            raise ValueError(
+                f"The claim needs the records of {ours} and {rival} for digits in every "
+                "run; at least one is missing."
+            )
+        found.append(pair_up(activation_label(rival), *pair, margin))
     return found
+
+
+def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
+    """Of the planned runs those that a comparison of these activations needs."""
+    return [
+        settings
+        for settings in planned
+        if settings["pair"] == "digits"
+        and "check" not in settings
+        and settings["activation"] in methods
+    ]
 
 
 def learning_table(records: Sequence[Record]) -> str:
@@ -249,10 +288,10 @@ def learning_table(records: Sequence[Record]) -> str:
     return markdown_table(["weights", "spline over its start", "runs in which it is larger"], rows)
 
 
-def claims_table(records: Sequence[Record], comparisons: dict[str, list[Comparison]]) -> str:
+def claims_table(comparisons_of: dict[str, list[Comparison]]) -> str:
     """All comparisons behind the two claims."""
     parts = []
-    for claim, found in comparisons.items():
+    for claim, found in comparisons_of.items():
         holds = holm([c.p_holds for c in found])
         fails = holm([c.p_fails for c in found])
         rows = [
@@ -272,9 +311,9 @@ def claims_table(records: Sequence[Record], comparisons: dict[str, list[Comparis
     return "\n\n".join(parts)
 
 
-def verdicts(comparisons: dict[str, list[Comparison]]) -> str:
+def verdicts(found: dict[str, list[Comparison]]) -> str:
     """The two verdicts, a line each."""
-    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in comparisons.items())
+    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in found.items())
 
 
 def reference_text(records: Sequence[Record]) -> str:

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.evidence.rankings import compare_ranks, ranks
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import (
-    LEVEL,
-    Comparison,
-    compare_ranks,
-    holm,
-    ranks,
-    smallest_p,
-    verdict,
-)
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm, smallest_p, verdict
 from lipsplines.experiments.wgan.protocol import ACTIVATIONS, PROFILE_SIZES, cells
-from lipsplines.pages.tables import markdown_table, provenance_text, rounded_down, rounded_up
+from lipsplines.pages.tables import (
+    markdown_table,
+    more_runs,
+    provenance_text,
+    rounded_down,
+    rounded_up,
+)
+from lipsplines.runner.base import Settings
 
 __all__ = [
     "AXES",
     "CLAIM",
     "OURS",
+    "RIVALS",
     "SCORES",
     "Span",
     "comparisons",
     "kinds",
     "label",
+    "needed",
     "of_convolution",
     "pairs_table",
+    "rank_comparisons",
     "ranks_table",
     "reading",
     "reference_text",
@@ -41,7 +44,12 @@ __all__ = [
 ]
 
 OURS = "spline-absolute"
-CLAIM = "Critics with linear splines train better generators than the others taken together"
+# Of the test of the ranks.
+RIVALS = tuple(name for name in ACTIVATIONS if name not in (OURS, "relu"))
+CLAIM = (
+    "Critics with linear splines train better generators than the rivals other than ReLU taken "
+    "together"
+)
 # Score -> its name, and whether a smaller value is the better one.
 SCORES = {"frechet": ("Fréchet distance", True), "inception": ("Inception Score", False)}
 # All numbers of a generator and its critic, as axes name them.
@@ -169,56 +177,89 @@ def reshaped_table(records: Sequence[Record]) -> str:
     return markdown_table([*header, "dual / bound"], rows)
 
 
-def comparisons(records: Sequence[Record], rivals: Sequence[str] | None = None) -> list[Comparison]:
-    """For each score the test of the claim: the ranks of the splines over the runs.
-
-    They are ranked among all activations, or among themselves and the named rivals.
+def comparisons(
+    records: Sequence[Record], rivals: Sequence[str], ours: str = OURS, margin: float = 1.0
+) -> list[Comparison]:
+    """Paired comparisons of an activation with rivals, for each score, over the runs.
 
     The runs with one number share the start of the generator, the order of the digits and the
-    latent vectors; see `statistics.compare_ranks`. The Inception Score enters by its inverse.
+    latent vectors. The Inception Score enters by its inverse.
 
     Raises
     ------
     ValueError
         If a run is not there for every activation.
     """
-    names = ACTIVATIONS if rivals is None else (OURS, *rivals)
+    from lipsplines.pages.figures import activation_label
+
+    table = _same_runs(records, (ours, *rivals))
+    found = []
+    for rival in rivals:
+        for score, (name, _) in SCORES.items():
+            pair = (_errors(table[method], score) for method in (ours, rival))
+            found.append(compare(f"{activation_label(rival)}, {name}", *pair, margin))
+    return found
+
+
+def rank_comparisons(
+    records: Sequence[Record], rivals: Sequence[str] | None = None
+) -> list[Comparison]:
+    """For each score the test of the claim: the ranks of the splines over the runs.
+
+    They are ranked among themselves and the named rivals, by default all activations but ReLU: a
+    rival that is always last would make the splines' ranks look better than they are. See
+    `ranks.compare_ranks`. The Inception Score enters by its inverse.
+
+    Raises
+    ------
+    ValueError
+        If a run is not there for every activation.
+    """
+    table = _same_runs(records, (OURS, *(RIVALS if rivals is None else rivals)))
+    ours, *theirs = table.values()
+    return [
+        compare_ranks(name, _errors(ours, score), [_errors(own, score) for own in theirs])
+        for score, (name, _) in SCORES.items()
+    ]
+
+
+def _same_runs(records: Sequence[Record], names: Sequence[str]) -> dict[str, list[Record]]:
+    """Records of these activations, if all have the same runs."""
     table = of_convolution(records)
     runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in names}
-    if not runs[OURS] or any(own != runs[OURS] for own in runs.values()):
+    if not runs[names[0]] or any(own != runs[names[0]] for own in runs.values()):
         counts = ", ".join(f"{name}: {len(own)}" for name, own in runs.items())
         raise ValueError(f"The verdict needs the same runs of every activation, got {counts}.")
-    chosen = [record for record in records if record.settings["activation"] in names]
-    return [compare_ranks(SCORES[score][0], *errors(chosen, score)) for score in SCORES]
+    return {name: table[name] for name in names}
+
+
+def _errors(runs: Sequence[Record], score: str) -> list[float]:
+    """A score as an error, the smaller the better, run by run."""
+    power = 1 if SCORES[score][1] else -1
+    return [record.metrics[score]["value"] ** power for record in runs]
+
+
+def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
+    """Of the planned runs those that a comparison of these activations needs."""
+    return [
+        settings
+        for settings in planned
+        if settings["convolution"] == "orthogonal" and settings["activation"] in methods
+    ]
 
 
 def ranks_table(records: Sequence[Record]) -> str:
     """The test behind the verdict."""
-    found = comparisons(records)
+    found = rank_comparisons(records)
+    table = _same_runs(records, (OURS, *RIVALS))
     holds, fails = (holm([getattr(c, p) for c in found]) for p in ("p_holds", "p_fails"))
-    rows = [
-        [
-            c.label,
-            ", ".join(map(str, ranks(*errors(records, score)))),
-            f"{c.ratio:.2f}",
-            f"{p:.2g}",
-            f"{q:.2g}",
-        ]
-        for c, score, p, q in zip(found, SCORES, holds, fails, strict=True)
-    ]
-    count = len(of_convolution(records))
-    header = ["score", f"rank of the splines among {count}", "error / median rival's"]
+    rows = []
+    for c, score, p, q in zip(found, SCORES, holds, fails, strict=True):
+        ours, *theirs = (_errors(own, score) for own in table.values())
+        places = ", ".join(map(str, ranks(ours, theirs)))
+        rows.append([c.label, places, f"{c.ratio:.2f}", f"{p:.2g}", f"{q:.2g}"])
+    header = ["score", f"rank of the splines among {len(table)}", "error / median rival's"]
     return markdown_table([*header, "p, better", "p, worse"], rows)
-
-
-def errors(records: Sequence[Record], score: str) -> tuple[list[float], list[list[float]]]:
-    """A score as an error, the smaller the better: of the splines and of each rival, run by run."""
-    power = 1 if SCORES[score][1] else -1
-    table = {
-        name: [record.metrics[score]["value"] ** power for record in own]
-        for name, own in of_convolution(records).items()
-    }
-    return table.pop(OURS), list(table.values())
 
 
 def pairs_table(records: Sequence[Record]) -> str:
@@ -239,11 +280,11 @@ def pairs_table(records: Sequence[Record]) -> str:
 
 def verdict_text(records: Sequence[Record]) -> str:
     """The verdict in a sentence, with what this number of runs could show at best."""
-    found = comparisons(records)
+    found = rank_comparisons(records)
     least = smallest_p(found)
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
-        f"*{CLAIM}*: **{verdict(found)}**. Runs of each activation: "
+        f"*{CLAIM}*: **{verdict(found)}**{more_runs(found)}. Runs of each activation: "
         f"{len(of_convolution(records)[OURS])}; the smallest p-value that they can give is "
         f"{least:.2g}, {reach}."
     )

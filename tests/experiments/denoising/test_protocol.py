@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from lipsplines.evidence.records import identity
+from lipsplines.evidence.records import Store, identity
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.denoising import protocol as denoising
 
@@ -19,9 +20,11 @@ SIZES = {field.name for field in dataclasses.fields(denoising.Sizes)}
 def test_grid(profile: str) -> None:
     """Every activation for every noise level, one unconstrained network; sizes alone change."""
     cells = EXPERIMENT.cells(profile, 0)
-    sizes = denoising.PROFILE_SIZES[profile]
     assert len({identity(cell) for cell in cells}) == len(cells)
-    assert len(cells) == len(sizes.sigmas) * (6 * sizes.runs + 1)
+    assert len({EXPERIMENT.group(cell) for cell in cells}) == len(cells)
+    cells = [cell for cell in cells if denoising.study_of(cell) == "seeds"]
+    sizes = denoising.PROFILE_SIZES[profile]
+    assert len(cells) == len(sizes.sigmas) * (len(denoising.ACTIVATIONS) * sizes.runs + 1)
     kinds = {(c["activation"], c["constraint"]) for c in cells}
     assert kinds == {(a, "orthogonal") for a in denoising.ACTIVATIONS} | {("relu", "none")}
     assert {c["sigma"] for c in cells} <= {5, 10, 15}
@@ -31,6 +34,59 @@ def test_grid(profile: str) -> None:
             other = paper[cell["activation"]]
             changed = {key for key in cell if cell[key] != other[key]}
             assert changed <= SIZES | {"profile", "images", "sigma", "run"}
+
+
+def test_the_studies_are_those_that_were_planned() -> None:
+    studies: dict[str, list[dict]] = {}
+    for cell in EXPERIMENT.cells("reduced", 0):
+        studies.setdefault(denoising.study_of(cell), []).append(cell)
+    assert {name: len(own) for name, own in studies.items()} == {
+        "rates": 8 * len(denoising.RATES),
+        "seeds": 8 * 8 * 3 + 3,
+        "network": 8 * 4 + 1,
+        "budget": 3,
+        "first": 39,
+    }
+    assert {(c["steps"], c["channels"], c["batch_size"]) for c in studies["seeds"]} == {
+        (4_000, 32, 8)
+    }
+    assert {(c["steps"], c["channels"], c["batch_size"]) for c in studies["network"]} == {
+        (10_000, 64, 32)
+    }
+    runs = [{c["run"] for c in studies[name]} for name in ("rates", "seeds")]
+    assert runs[1] == set(range(8))
+    assert not runs[0] & runs[1]  # a trial shares its start and its patches with no other run
+
+
+def test_every_activation_has_as_many_trials_of_its_rate_and_takes_one_of_them() -> None:
+    cells = EXPERIMENT.cells("reduced", 0)
+    trials: dict[str, list[float]] = {}
+    for cell in cells:
+        if denoising.study_of(cell) == "rates":
+            trials.setdefault(cell["activation"], []).append(cell["lr"])
+    assert set(trials) == set(denoising.ACTIVATIONS)
+    assert all(rates == list(denoising.RATES) for rates in trials.values())
+    assert set(denoising.LEARNING_RATES.values()) <= set(denoising.RATES)
+
+
+def test_the_rates_are_the_best_of_the_trials_that_are_stored() -> None:
+    """As soon as all trials of an activation are there."""
+    store = Store(Path(__file__).parents[3] / "results")
+    values: dict[str, dict[float, float]] = {}
+    for cell in EXPERIMENT.cells("reduced", 0):
+        record = store.get(cell) if denoising.study_of(cell) == "rates" else None
+        if record is not None:
+            own = values.setdefault(cell["activation"], {})
+            own[cell["lr"]] = max(record.metrics["curves"]["validation"])
+    for activation, own in values.items():
+        if set(own) == set(denoising.RATES):
+            assert denoising.LEARNING_RATES[activation] == max(own, key=own.__getitem__)
+
+
+def test_the_runs_of_earlier_versions_are_known() -> None:
+    found = Store(Path(__file__).parents[3] / "results").select("denoising", "reduced")
+    planned = {identity(cell) for cell in EXPERIMENT.cells("reduced", 0)}
+    assert {identity(record.settings) for record in found} <= planned
 
 
 def test_paper_profile_has_the_published_settings() -> None:

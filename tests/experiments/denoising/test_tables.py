@@ -13,9 +13,14 @@ from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising import tables
 from tests.handmade import ORIGIN
 
-IMAGES = 20  # beyond a dozen, equal differences need no permutations for their p-value
+IMAGES = 20
 RIVALS = [(name, "orthogonal") for name in denoising.ACTIVATIONS if name != tables.OURS]
 FREE = ("relu", "none")
+RUNS = denoising.PROFILE_SIZES["reduced"].runs
+
+
+def is_ours(cell: dict) -> bool:
+    return cell["activation"] == tables.OURS
 
 
 def scene(images: int = IMAGES) -> np.ndarray:
@@ -43,17 +48,22 @@ def record(settings: dict, gain: float, images: int = IMAGES) -> Record:
 
 def grid(
     profile: str = "reduced",
-    gain: Callable[[dict], float] = lambda cell: 5.0 if cell["spline"] else 4.0,
+    gain: Callable[[dict], float] = lambda cell: 5.0 if is_ours(cell) else 4.0,
     images: int = IMAGES,
+    study: str = "seeds",
 ) -> list[Record]:
-    """All runs of a profile; `gain` tells that of each from its settings."""
-    return [record(cell, gain(cell), images) for cell in denoising.cells(profile)]
+    """All runs of a study; `gain` tells that of each from its settings."""
+    return [
+        record(cell, gain(cell), images)
+        for cell in denoising.cells(profile)
+        if denoising.study_of(cell) == study
+    ]
 
 
 def noisy_grid(shift: float) -> list[Record]:
     """Networks whose images scatter by 0.1 dB; those with splines are `shift` dB better."""
     random = np.random.default_rng(1)
-    records = grid(gain=lambda cell: 4.0 + (shift if cell["spline"] else 0.0), images=68)
+    records = grid(gain=lambda cell: 4.0 + (shift if is_ours(cell) else 0.0), images=68)
     for one in records:
         scatter = random.normal(0, 0.1, 68)
         one.metrics["direct"]["psnr"] = (np.array(one.metrics["direct"]["psnr"]) + scatter).tolist()
@@ -71,14 +81,14 @@ def test_runs_are_sorted_by_level_kind_and_number() -> None:
     assert list(levels) == [5, 10, 15]
     for level in levels.values():
         assert set(level) == {(tables.OURS, "orthogonal"), FREE, *RIVALS}
-        assert [r.settings["run"] for r in level[tables.OURS, "orthogonal"]] == [0, 1]
+        assert [r.settings["run"] for r in level[tables.OURS, "orthogonal"]] == list(range(RUNS))
         assert [r.settings["run"] for r in level[FREE]] == [0]
 
 
 def test_quality_is_the_mean_over_images_with_the_range_of_the_runs() -> None:
     rows = rows_of(tables.quality_table(grid(gain=lambda cell: 4.0 + cell["run"])))
     assert rows["noisy"] == ["31.00"] * 3
-    assert rows["Householder"] == ["35.50 [35.00, 36.00]"] * 3
+    assert rows["Householder"] == ["38.50 [35.00, 42.00]"] * 3
     assert rows["ReLU, unconstrained"] == ["35.00"] * 3
 
 
@@ -102,7 +112,7 @@ def test_a_kind_without_runs_at_a_level_has_an_empty_cell() -> None:
 
 def test_differences_are_paired_over_images() -> None:
     """Images differ by 6 dB, the offset is 0.3 dB: only pairs show it."""
-    found = tables.differences(grid(gain=lambda cell: 4.3 if cell["spline"] else 4.0))
+    found = tables.differences(grid(gain=lambda cell: 4.3 if is_ours(cell) else 4.0))
     assert set(found) == {5, 10, 15}
     for level in found.values():
         assert set(level) == set(RIVALS)  # not the unconstrained network
@@ -114,7 +124,7 @@ def test_differences_are_paired_over_images() -> None:
 
 
 def test_differences_have_a_sign_and_a_mode() -> None:
-    records = grid(gain=lambda cell: 3.5 if cell["spline"] else 4.0)
+    records = grid(gain=lambda cell: 3.5 if is_ours(cell) else 4.0)
     worse = tables.differences(records)[5]["relu", "orthogonal"]
     assert worse.value == pytest.approx(-0.5)
     assert worse.word == "worse"
@@ -126,26 +136,27 @@ def test_differences_have_a_sign_and_a_mode() -> None:
 
 
 def test_the_interval_holds_the_scatter_of_runs() -> None:
-    """One run ahead, the other behind by as much: a tie, however sure each run is."""
+    """Half of the runs ahead, half behind by as much: a tie, however sure each run is."""
 
     def split(cell: dict) -> float:
-        return 4.0 + (0.0 if not cell["spline"] else 0.5 if cell["run"] else -0.5)
+        return 4.0 + (0.0 if not is_ours(cell) else 0.5 if cell["run"] % 2 else -0.5)
 
     found = tables.differences(grid(gain=split))[15]["absolute", "orthogonal"]
     assert found.value == pytest.approx(0)
-    assert (found.low, found.high) == pytest.approx((-0.5, 0.5))
+    assert -0.5 <= found.low < -0.1
+    assert 0.1 < found.high <= 0.5
     assert found.word == "tie"
 
 
 def test_differences_use_the_runs_that_both_have() -> None:
     records = [
         r
-        for r in grid(gain=lambda cell: 5.0 - cell["run"] if cell["spline"] else 4.0)
+        for r in grid(gain=lambda cell: 5.0 - cell["run"] if is_ours(cell) else 4.0)
         if r.settings["activation"] != "relu" or r.settings["run"] == 0
     ]
     found = tables.differences(records)[5]
     assert found["relu", "orthogonal"].value == pytest.approx(1.0)
-    assert found["absolute", "orthogonal"].value == pytest.approx(0.5)
+    assert found["absolute", "orthogonal"].value == pytest.approx(1.0 - (RUNS - 1) / 2)
 
 
 def test_a_word_for_a_difference() -> None:
@@ -159,66 +170,87 @@ def test_the_verdict_flips_with_the_planted_difference() -> None:
     assert "**confirmed**" in tables.verdict_text(noisy_grid(+0.2))
     assert "Ahead" not in tables.verdict_text(noisy_grid(+0.2))
     assert "**not confirmed**" in tables.verdict_text(noisy_grid(-0.2))
-    assert "**inconclusive**" in tables.verdict_text(noisy_grid(0.0))
+    assert "**undecided**" in tables.verdict_text(noisy_grid(0.0))
 
 
-def test_one_rival_at_one_level_decides() -> None:
-    """The splines are ahead of all, but for PReLU at the middle level."""
+def test_one_rival_decides() -> None:
+    """The splines are ahead of all, but for PReLU by its error at the middle level."""
 
     def planted(cell: dict) -> float:
-        if cell["spline"]:
+        if is_ours(cell):
             return 5.0
-        return 6.0 if (cell["activation"], cell["sigma"]) == ("prelu-maxmin", 10) else 4.0
+        return 12.0 if (cell["activation"], cell["sigma"]) == ("prelu-maxmin", 10) else 4.0
 
     text = tables.verdict_text(grid(gain=planted))
-    assert "**not confirmed** (14 of 15 comparisons hold, 1 fail)" in text
-    assert "Ahead of the splines: σ = 10: PReLU, MaxMin start." in text
+    assert "**not confirmed** (5 of 6 comparisons hold, 1 fail)" in text
+    assert "Ahead of the splines: PReLU, MaxMin start." in text
 
 
 def test_the_free_network_takes_no_part() -> None:
-    records = grid(gain=lambda c: 9.0 if c["constraint"] == "none" else 5.0 if c["spline"] else 4.0)
+    records = grid(gain=lambda c: 9.0 if c["constraint"] == "none" else 5.0 if is_ours(c) else 4.0)
     found = tables.comparisons(records)
-    assert len(found) == 15
+    assert len(found) == 6
     assert found == tables.comparisons([r for r in records if r.settings["constraint"] != "none"])
     assert "**confirmed**" in tables.verdict_text(records)
 
 
-def test_a_comparison_has_the_largest_p_of_its_runs() -> None:
-    """One run without any difference: the other cannot make up for it."""
-    good = grid(gain=lambda cell: 5.0 if cell["spline"] else 4.0)
-    half = grid(gain=lambda cell: 5.0 if cell["spline"] and cell["run"] == 0 else 4.0)
-    alone = [r for r in half if r.settings["run"] == 0]
-    for both, one, two in zip(*map(tables.comparisons, (good, alone, half)), strict=True):
-        assert (one.p_holds, one.p_fails) == (1.0, 1.0)  # one training decides nothing
-        assert both.p_holds < 1e-3
-        assert both.p_holds < 1e-4
-        assert two.p_holds == 1.0
-    assert "**inconclusive**" in tables.verdict_text(half)
+def test_trainings_are_the_pairs() -> None:
+    """However many images and noise levels describe each of them."""
+    for images in (3, 68):
+        for comparison in tables.comparisons(grid(images=images)):
+            assert len(comparison.differences) == RUNS
+            assert comparison.p_holds == pytest.approx(2.0**-RUNS)
+            assert comparison.ratio == pytest.approx(10**-0.1)
 
 
-def test_three_images_decide_nothing() -> None:
-    found = tables.comparisons(grid("quick", images=3))
+def test_two_trainings_decide_nothing() -> None:
+    found = tables.comparisons(grid("quick"))
     assert all(c.p_holds > LEVEL for c in found)
-    assert "**inconclusive**" in tables.verdict_text(grid("quick", images=3))
+    assert "**undecided**" in tables.verdict_text(grid("quick"))
+
+
+def test_only_one_study_is_compared() -> None:
+    others = grid(gain=lambda cell: 9.0, study="network") + grid(study="first")
+    assert tables.comparisons(grid() + others) == tables.comparisons(grid())
 
 
 def test_the_verdict_needs_the_same_runs() -> None:
     records = [
         r for r in grid() if r.settings["activation"] != "absolute" or r.settings["run"] == 0
     ]
-    message = "at σ = 5 there are 2 of the splines and 1 of absolute value"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="absolute value: ours has 8 trainings and the rival 1"):
         tables.comparisons(records)
-    with pytest.raises(ValueError, match="there are 0 of the splines and 2 of ReLU"):
-        tables.comparisons([r for r in grid() if not r.settings["spline"]])
-    for useless in ([], [r for r in grid() if r.settings["spline"]]):
-        with pytest.raises(ValueError, match="of the splines and of a rival"):
+    for useless in ([], [r for r in grid() if not r.settings["spline"]]):
+        with pytest.raises(ValueError, match="of the splines and of every rival"):
             tables.comparisons(useless)
+    with pytest.raises(ValueError, match="of the splines and of every rival"):
+        tables.comparisons([r for r in grid() if r.settings["spline"]])
+
+
+def test_the_study_with_the_largest_networks_is_shown() -> None:
+    network, seeds, first = (grid(study=study) for study in tables.SHOWN)
+    assert tables.shown([*first, *seeds, *network]) == network
+    assert tables.shown([*first, *seeds]) == seeds
+    assert tables.shown([*first, *seeds[:3]]) == first
+    assert tables.shown(seeds[:3]) == seeds[:3]
+
+
+def test_trials_and_budget_are_tables() -> None:
+    records = grid(study="rates") + grid(study="budget")
+    for one in records:
+        one.metrics["curves"]["validation"] = [29.0, 30.0 + one.settings["lr"], 28.0]
+        one.metrics["curves"]["step"] = [1_500, 3_000, 4_500]
+    rows = rows_of(tables.rate_table(records))
+    assert rows["ReLU"] == [f"{30 + rate:.2f}" for rate in denoising.RATES]
+    assert len(rows) == 2 + len(denoising.ACTIVATIONS)
+    budget = rows_of(tables.budget_table(records))
+    assert budget["steps"] == ["1,500", "3,000", "4,500"]
+    assert set(budget) >= {"spline, identity start", "absolute value", "ReLU"}
 
 
 def test_printed_bounds_still_bound() -> None:
     rows = rows_of(tables.certificate_table(grid()))
-    assert rows["Householder"] == ["6", "0.987 to 0.987", "1.000002"]
+    assert rows["Householder"] == [f"{3 * RUNS}", "0.987 to 0.987", "1.000002"]
     assert rows["ReLU, unconstrained"] == ["3", "3.141 to 3.141", "12.4"]
 
 
@@ -259,14 +291,17 @@ def test_reference_text_says_what_was_run() -> None:
     assert "No record" in tables.reference_text([])
     reduced = tables.reference_text(grid())
     own, paper = (denoising.PROFILE_SIZES[p] for p in ("reduced", "paper"))
-    assert "39 of 39 runs, tested on 20 images" in reduced
+    count = len(denoising.cells("reduced"))
+    assert f"{len(grid())} of {count} runs" in reduced
+    assert "of the study *seeds*, tested on 20 images" in reduced
     assert "not the sizes of the paper" in reduced
-    assert f"{own.channels} channels and not {paper.channels}" in reduced
-    assert f"{own.steps:,} steps of {own.batch_size} patches and not {paper.steps:,}" in reduced
-    assert f"begins at {own.lr:g} (without constraint: {own.free_lr:g})" in reduced
+    assert f"{own.channels} channels (the paper's {paper.channels})" in reduced
+    steps = f"{own.steps:,} steps of {own.batch_size} patches (the paper's {paper.steps:,}"
+    assert steps in reduced
     assert "**confirmed**" in reduced
     assert reduced.index("*Direct*") < reduced.index("*Averaged*")
     assert "not the sizes" not in tables.reference_text(grid("paper"))
-    some = tables.reference_text(grid()[:3] + grid()[21:22])
-    assert "4 of 39 runs" in some
-    assert "No verdict: The verdict needs the same runs" in some
+    some = tables.reference_text(grid()[:1])
+    assert f"1 of {count} runs" in some
+    assert "No verdict: The verdict needs records" in some
+    assert "of the study *first*" in tables.reference_text(grid(study="first"))

@@ -19,13 +19,15 @@ def test_grid(profile: str) -> None:
     cells = EXPERIMENT.cells(profile, 0)
     assert len({identity(cell) for cell in cells}) == len(cells)
     main = {(c["activation"], c["constraint"], c["target"], c["width"]) for c in cells}
-    widths = fitting1d.PROFILE_SIZES[profile].widths
-    assert len(main) == len(fitting1d.ACTIVATIONS) * len(LINEAR_LAYERS) * 3 * len(widths)
+    first, *wider = fitting1d.PROFILE_SIZES[profile].widths
+    kinds = len(fitting1d.ACTIVATIONS) + len(fitting1d.WIDER) * len(wider)
+    assert len(main) == kinds * len(LINEAR_LAYERS) * 3
+    assert {c["activation"] for c in cells if c["width"] != first} <= {*fitting1d.WIDER}
     assert {c["profile"] for c in cells} == {profile}
     method = ("lr", "batch_size", "spline", "hidden_layers", "bjorck_iterations")
     key = ("activation", "constraint", "target", "width")
-    smoke = {tuple(c[k] for k in key): c for c in EXPERIMENT.cells("smoke", 0)[:60]}
-    for cell in cells[:60]:
+    smoke = {tuple(c[k] for k in key): c for c in EXPERIMENT.cells("smoke", 0)[:66]}
+    for cell in cells[:66]:
         assert {k: cell[k] for k in method} == {
             k: smoke[tuple(cell[k] for k in key)][k] for k in method
         }

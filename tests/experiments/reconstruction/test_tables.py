@@ -104,7 +104,7 @@ def test_images_count_once_however_many_problems_they_are_in() -> None:
     found = tables.comparisons(grid())
     assert all(c.p_holds == pytest.approx(0.5**6) for c in found)
     text = tables.verdict_text(grid())
-    assert "**inconclusive**" in text
+    assert "**undecided**" in text
     assert "Test images: 6" in text
     assert "0.078, too large" in text
     assert "below the level" in tables.verdict_text(grid("paper"))
@@ -123,7 +123,7 @@ def test_one_planted_record_changes_nothing_that_many_say_and_equal_errors_decid
     records = grid(relu=30.0)
     relu = next(c for c in tables.comparisons(records) if c.label == "ReLU")
     assert (relu.p_holds, relu.p_fails) == (1.0, 1.0)
-    assert "**inconclusive**" in tables.verdict_text(records)
+    assert "**undecided**" in tables.verdict_text(records)
 
 
 def test_baselines_take_no_part_in_the_verdict() -> None:

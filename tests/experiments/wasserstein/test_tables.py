@@ -54,7 +54,7 @@ def synthetic(factor: float, runs: int = 5, rival: float = 2.0, more: int = 0) -
     ("factor", "words"),
     [
         (1.1, ["confirmed", "confirmed"]),
-        (1.0, ["inconclusive", "confirmed"]),
+        (1.0, ["undecided", "confirmed"]),
         (0.9, ["not confirmed", "not confirmed"]),
     ],
 )

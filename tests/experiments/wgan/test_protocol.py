@@ -19,13 +19,14 @@ def test_grid(profile: str) -> None:
     """Each activation and, once, the convolution of earlier code; a profile changes sizes alone."""
     cells = EXPERIMENT.cells(profile, 0)
     runs = wgan.PROFILE_SIZES[profile].runs
-    assert len({identity(cell) for cell in cells}) == len(cells) == 7 * runs
+    assert len({identity(cell) for cell in cells}) == len(cells)
+    assert len(cells) == (len(wgan.ACTIVATIONS) + 1) * runs
     kinds = {(c["activation"], c["convolution"]) for c in cells}
     assert kinds == {(a, "orthogonal") for a in wgan.ACTIVATIONS} | {
         ("spline-absolute", "reshaped")
     }
     paper = EXPERIMENT.cells("paper", 0)
-    for cell, other in zip(cells[:7], paper[:7], strict=True):
+    for cell, other in zip(cells, paper, strict=False):
         changed = {key for key in cell if cell[key] != other[key]}
         assert changed <= SIZES | {"profile", "digits"}
         assert not changed & {"critic_lr", "generator_lr", "betas", "critic_steps", "deviation"}

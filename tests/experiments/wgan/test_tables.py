@@ -44,18 +44,19 @@ def record(settings: dict, frechet: float, inception: float, dual: float = 8.0) 
 def grid(profile: str, order: tuple[str, ...] = wgan.ACTIVATIONS) -> list[Record]:
     """All runs of a profile; the activations are the better the earlier they are in `order`."""
     return [
-        record(cell, 10.0 + 5 * place + cell["run"], 9.0 - place)
+        record(cell, 10.0 + 5 * place + cell["run"] / 4, 9.0 - place)
         for cell in wgan.cells(profile)
         for place in [order.index(cell["activation"])]
     ]
 
 
+RUNS = wgan.PROFILE_SIZES["reduced"].runs
 LAST = (*wgan.ACTIVATIONS[1:], wgan.ACTIVATIONS[0])
 
 
 def test_a_span_is_the_mean_and_the_hull() -> None:
     own = tables.of_convolution(grid("reduced"))["spline-absolute"]
-    assert tables.span(own, "frechet") == tables.Span(11.0, 9.5, 12.5)
+    assert tables.span(own, "frechet") == tables.Span(10.875, 9.5, 12.25)
     loose = tables.of_convolution(grid("reduced"), "reshaped")["spline-absolute"]
     assert tables.span(loose, "dual").value == 32
     assert tables.span(loose, "dual", divide=True).value == 8
@@ -68,63 +69,72 @@ def test_spans_that_meet_are_a_tie() -> None:
     assert not span.overlaps(tables.Span(3.0, 2.1, 4.0))
 
 
-def test_rivals_can_be_picked() -> None:
-    """Two activations alone have the rank 1 with probability one half in each run."""
+def test_runs_are_the_pairs() -> None:
     records = [r for r in grid("reduced") if r.settings["activation"] in (tables.OURS, "relu")]
     found = tables.comparisons(records, ["relu"])
-    assert [c.p_holds for c in found] == [pytest.approx(2**-3)] * 2
+    assert [c.p_holds for c in found] == [pytest.approx(2.0**-RUNS)] * 2
     assert tables.comparisons(grid("reduced"), ["relu"]) == found
+    assert "ReLU, Fréchet distance" in found[0].label
     with pytest.raises(ValueError, match="the same runs"):
         tables.comparisons(records, ["absolute"])
 
 
 def test_the_verdict_follows_the_ranks() -> None:
+    """Among six: ReLU takes no part."""
     first, last = grid("reduced"), grid("reduced", LAST)
-    assert [c.p_holds for c in tables.comparisons(first)] == [pytest.approx(6**-3)] * 2
-    assert [c.p_fails for c in tables.comparisons(last)] == [pytest.approx(6**-3)] * 2
+    assert [c.p_holds for c in tables.rank_comparisons(first)] == [pytest.approx(6.0**-RUNS)] * 2
+    assert [c.p_fails for c in tables.rank_comparisons(last)] == [pytest.approx(6.0**-RUNS)] * 2
     assert "**confirmed**" in tables.verdict_text(first)
     assert "**not confirmed**" in tables.verdict_text(last)
-    middle = grid("reduced", (*wgan.ACTIVATIONS[1:3], *wgan.ACTIVATIONS[:1], *wgan.ACTIVATIONS[3:]))
-    assert "**inconclusive**" in tables.verdict_text(middle)
-    assert tables.ranks_table(first).count("1, 1, 1") == 2
-    assert tables.ranks_table(middle).count("3, 3, 3") == 2
+    others = [name for name in wgan.ACTIVATIONS if name not in (tables.OURS, "relu")]
+    middle = grid("reduced", (*others[:2], tables.OURS, *others[2:], "relu"))
+    assert "**undecided**" in tables.verdict_text(middle)
+    assert tables.ranks_table(first).count(", ".join("1" * RUNS)) == 2
+    assert tables.ranks_table(middle).count(", ".join("3" * RUNS)) == 2
+    assert "among 6" in tables.ranks_table(first)
+
+
+def test_a_rival_that_is_always_last_changes_no_rank() -> None:
+    with_relu = grid("reduced")
+    without = [r for r in with_relu if r.settings["activation"] != "relu"]
+    assert tables.rank_comparisons(with_relu) == tables.rank_comparisons(without)
 
 
 def test_one_run_decides_nothing_and_says_so() -> None:
     one = grid("quick")
-    assert smallest_p(tables.comparisons(one)) == pytest.approx(2 / 6)
+    assert smallest_p(tables.rank_comparisons(one)) == pytest.approx(2 / 6)
     sentence = tables.verdict_text(one)
-    assert "**inconclusive**" in sentence
+    assert "**undecided**" in sentence
     assert "0.33, too large to decide anything" in sentence
-    assert "0.0093, below the level of 5%" in tables.verdict_text(grid("reduced"))
+    assert "below the level of 5%" in tables.verdict_text(grid("reduced"))
 
 
 def test_the_reshaped_critic_takes_no_part() -> None:
     records = grid("reduced")
     without = [r for r in records if r.settings["convolution"] == "orthogonal"]
-    assert tables.comparisons(records) == tables.comparisons(without)
+    assert tables.rank_comparisons(records) == tables.rank_comparisons(without)
     assert "reshaped" not in tables.pairs_table(records)
 
 
 def test_a_missing_run_is_named() -> None:
     records = [
-        r for r in grid("reduced") if r.settings["activation"] != "relu" or r.settings["run"]
+        r for r in grid("reduced") if r.settings["activation"] != "absolute" or r.settings["run"]
     ]
     with pytest.raises(
-        ValueError, match=r"same runs of every activation.*spline-absolute: 3, relu: 2"
+        ValueError, match=r"same runs of every activation.*spline-absolute: 8, absolute: 7"
     ):
-        tables.comparisons(records)
-    with pytest.raises(ValueError, match="got spline-absolute: 0, relu: 0"):
-        tables.comparisons([])
-    with pytest.raises(ValueError, match="got spline-absolute: 3, relu: 0"):
-        tables.comparisons(tables.of_convolution(grid("reduced"))["spline-absolute"])
+        tables.rank_comparisons(records)
+    with pytest.raises(ValueError, match="got spline-absolute: 0, absolute: 0"):
+        tables.rank_comparisons([])
+    with pytest.raises(ValueError, match="got spline-absolute: 8, absolute: 0"):
+        tables.rank_comparisons(tables.of_convolution(grid("reduced"))["spline-absolute"])
 
 
 def test_pairs_are_ties_where_intervals_meet() -> None:
     lines = tables.pairs_table(grid("reduced")).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     rows = {name: outcomes for name, *outcomes in cells}
-    assert rows["ReLU"] == ["better", "tie"]  # 12.5 below 14.5; 8.5 meets 8.5
+    assert rows["ReLU"] == ["better", "tie"]  # 12.25 below 14.5; 8.5 meets 8.5
     assert rows["Householder"] == ["better", "better"]
     worse = tables.pairs_table(grid("reduced", LAST))
     assert "worse" in worse
@@ -133,13 +143,13 @@ def test_pairs_are_ties_where_intervals_meet() -> None:
 
 def test_score_table_has_all_critics_and_real_digits() -> None:
     lines = tables.score_table(grid("reduced")).splitlines()
-    assert len(lines) == 2 + 7 + 1
-    assert "11.0 [9.5, 12.5]" in lines[2]
+    assert len(lines) == 2 + 8 + 1
+    assert "10.9 [9.5, 12.2]" in lines[2]
     assert "9.00 [8.50, 9.50]" in lines[2]
     assert "0.987 to 1.000002" in lines[2]  # rounded outward
-    assert lines[8].startswith("| spline, absolute start, reshaped")
-    assert lines[9].startswith("| 400 real digits")
-    assert "5.00 [4.00, 6.00]" in lines[9]
+    assert lines[9].startswith("| spline, absolute start, reshaped")
+    assert lines[10].startswith("| 400 real digits")
+    assert "5.00 [4.00, 6.00]" in lines[10]
 
 
 def test_reading_names_the_first_of_each() -> None:
@@ -165,13 +175,13 @@ def test_reshaped_table_divides_by_the_bound() -> None:
 def test_reference_text() -> None:
     assert "No record" in tables.reference_text([])
     reduced = tables.reference_text(grid("reduced"))
-    assert "21 of 21 runs" in reduced
+    assert "64 of 64 runs" in reduced
     assert "not the sizes of the paper" in reduced
     assert "**confirmed**" in reduced
     assert "64 and 128 channels" in reduced
     assert "not the sizes" not in tables.reference_text(grid("paper"))
     some = tables.reference_text(grid("reduced")[:5])
-    assert "5 of 21 runs" in some
+    assert "5 of 64 runs" in some
     assert "No verdict" in some
 
 
