@@ -52,6 +52,7 @@ class Sizes:
     schedule: str = "cosine"  # the rate falls to zero, or "constant"
     points: int = 5  # at which the network is compared with the best so far
     border: int | None = None  # images are cut to squares of this side around their middle
+    precision: str = "float32"  # of the training, see `lipsplines.training.precision`
 
 
 PROFILE_SIZES = {
@@ -70,6 +71,7 @@ PROFILE_SIZES = {
         free_lr=4e-5,
         schedule="constant",
         points=50,
+        precision="auto",
     ),
 }
 
@@ -78,6 +80,8 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
     """Settings of all runs: each activation, once the unconstrained ReLU network, then again."""
     sizes = dataclasses.asdict(PROFILE_SIZES[profile])
     runs, sigmas, free_lr = (sizes.pop(key) for key in ("runs", "sigmas", "free_lr"))
+    if sizes["precision"] == "float32":  # as before there was a choice
+        del sizes["precision"]
     kinds = [(activation, "orthogonal") for activation in ACTIVATIONS]
     return [
         {
