@@ -63,6 +63,12 @@ class GroupSort(nn.Module):
                 f"{self.group_size}; use a group size that divides {channels}."
             )
         dim = self.dim % x.dim()
+        if dim == 1 and _channels_come_last(x):
+            return self._sorted(x.movedim(1, -1), x.dim() - 1).movedim(-1, 1)
+        return self._sorted(x, dim)
+
+    def _sorted(self, x: Tensor, dim: int) -> Tensor:
+        channels = x.shape[dim]
         groups = x.unflatten(dim, (-1, self.group_size)) if channels else x.unsqueeze(dim + 1)
         if self.group_size == 2 and channels:
             return _sort_pairs(groups, dim + 1).flatten(dim, dim + 1)
@@ -114,13 +120,19 @@ class Householder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_activations, self.angle)
-        half = single(self.angle).view(-1, *[1] * (x.dim() - 2)) / 2
+        half = single(self.angle) / 2
         sine, cosine = half.sin(), half.cos()
-        pairs = x.to(half.dtype).unflatten(1, (self.num_activations // 2, 2))
-        first, second = pairs.unbind(2)
+        if _channels_come_last(x):
+            return self._reflected(x.movedim(1, -1), sine, cosine, x.dim() - 1).movedim(-1, 1)
+        shape = (-1, *[1] * (x.dim() - 2))
+        return self._reflected(x, sine.view(shape), cosine.view(shape), 1)
+
+    def _reflected(self, x: Tensor, sine: Tensor, cosine: Tensor, dim: int) -> Tensor:
+        pairs = x.to(sine.dtype).unflatten(dim, (self.num_activations // 2, 2))
+        first, second = pairs.unbind(dim + 1)
         step = 2 * (cosine * second - sine * first).relu()
-        turned = torch.stack((first + step * sine, second - step * cosine), 2)
-        return turned.flatten(1, 2).to(x.dtype)
+        turned = torch.stack((first + step * sine, second - step * cosine), dim + 1)
+        return turned.flatten(dim, dim + 1).to(x.dtype)
 
     def extra_repr(self) -> str:
         return str(self.num_activations)
@@ -198,6 +210,11 @@ class Absolute(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
+
+
+def _channels_come_last(x: Tensor) -> bool:
+    """Whether neighbours in memory are channels, in an order that the result should keep."""
+    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
 
 
 def _sort_pairs(pairs: Tensor, dim: int) -> Tensor:

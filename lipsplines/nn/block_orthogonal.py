@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lipsplines.linear import matrices
 from lipsplines.linear import orthogonal_kernels as kernels
-from lipsplines.nn.caching import constrained
+from lipsplines.nn.caching import constrained, once
 from lipsplines.nn.linear import without_autocast
 
-__all__ = ["BlockOrthogonal"]
+__all__ = ["BlockOrthogonal", "constrain_together"]
 
 
 class BlockOrthogonal(nn.Module):
@@ -97,6 +100,50 @@ class BlockOrthogonal(nn.Module):
 
     def extra_repr(self) -> str:
         return f"block={self.block}, middle={self.middle}, shifts={self.shifts}, rank={self.rank}"
+
+
+def constrain_together(model: nn.Module) -> None:
+    """Compute the kernels of equal convolutions of a model in one batch, for their next use.
+
+    Within `constrain_once`, where a kernel is used again; it has no effect elsewhere. Matrices of
+    64 channels are small: a batch takes little longer than one of them. Rounding may differ from
+    that of the kernels one by one.
+
+    Parameters
+    ----------
+    model
+        With orthogonal convolutions or without.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from lipsplines import OrthogonalConv2d, constrain_once
+    >>> from lipsplines.nn.block_orthogonal import constrain_together
+    >>> model = nn.Sequential(*(OrthogonalConv2d(4, 4, 3, padding=1) for _ in range(3)))
+    >>> with constrain_once():
+    ...     constrain_together(model)
+    ...     loss = model(torch.randn(1, 4, 8, 8)).square().mean()
+    >>> loss.backward()
+    """
+    kinds: dict[Hashable, list[tuple[BlockOrthogonal, list[Tensor]]]] = defaultdict(list)
+    for chain in model.modules():
+        if not isinstance(chain, ParametrizationList) or len(chain) != 1:
+            continue
+        (constraint,), parameters = chain, list(chain.parameters(recurse=False))
+        # A stride composes two kernels, which takes no batch.
+        if isinstance(constraint, BlockOrthogonal) and constraint.block == 1:
+            own = [(p.shape, p.dtype, p.device, p.requires_grad) for p in parameters]
+            kinds[constraint.extra_repr(), *own].append((constraint, parameters))
+    for alike in kinds.values():
+        if len(alike) < 2:
+            continue
+        constraints, parameters = zip(*alike, strict=True)
+        with without_autocast(parameters[0][0]):
+            stacked = [torch.stack(tensors) for tensors in zip(*parameters, strict=True)]
+            found = constraints[0]._kernel(*stacked).unbind(0)
+        for constraint, own, kernel in zip(constraints, parameters, found, strict=True):
+            once(constraint, lambda kernel=kernel: kernel, *own)
 
 
 def _random(like: Tensor, *shape: int) -> Tensor:

@@ -51,12 +51,15 @@ class Outcome:
         As in `records.Record`; the tensors themselves.
     data
         SHA-256 of the files of data that were used, by name.
+    origin
+        What else belongs to the provenance, such as the precision of the training.
     """
 
     metrics: dict[str, Any]
     lipschitz: dict[str, float]
     tensors: dict[str, torch.Tensor]
     data: dict[str, str] = dataclasses.field(default_factory=dict)
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _compute(
     for settings, outcome in zip(group, outcomes, strict=True):
         if settings not in missing:
             continue
-        own = {**origin, "data": outcome.data} if outcome.data else origin
+        own = {**origin, **outcome.origin, **({"data": outcome.data} if outcome.data else {})}
         record = Record(settings, outcome.metrics, outcome.lipschitz, own)
         store.put(record, outcome.tensors)
     if state is not None:

@@ -387,6 +387,21 @@ def test_half_precision(name: str, dtype: torch.dtype) -> None:
         assert float(error.detach().max()) <= unit * (1 + float(expected.detach().abs().max()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", MODULES)
+def test_channels_last_stay_last(name: str, dtype: torch.dtype) -> None:
+    """The order in memory is kept, of outputs and gradients, and numbers do not depend on it."""
+    module = train(MODULES[name]().double(), 0).to(torch.float32)
+    image = draw(0, 2, CHANNELS, 5, 7, dtype=dtype)
+    own = image.contiguous(memory_format=torch.channels_last).requires_grad_()
+    usual = image.clone().requires_grad_()
+    for x in (own, usual):
+        module(x).backward(torch.ones_like(x))
+    assert module(own).stride() == own.stride()
+    torch.testing.assert_close(module(own), module(usual))
+    torch.testing.assert_close(own.grad, usual.grad)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_autocast(name: str) -> None:
     """After a convolution in bfloat16, with parameters in float32 and gradients for them."""

@@ -81,6 +81,7 @@ class Sizes:
     schedule: str = "cosine"  # the rate falls to zero, or "constant"
     points: int = 5  # at which the network is compared with the best so far
     border: int | None = None  # images are cut to squares of this side around their middle
+    precision: str = "float32"  # of the training, see `lipsplines.training.precision`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Study:
 PROFILE_SIZES = {
     "smoke": Sizes(1, 4, (10,), 8, 3, 2, 16, points=2, border=32),
     "quick": Sizes(2, 400, (10,), 16, 4, 4, 32, free_lr=3e-3, points=4, border=256),
-    "reduced": Sizes(8, 4_000),
+    "reduced": Sizes(8, 4_000, precision="auto"),
     # 238,400 patches are 1,862 batches of 128.
     "paper": Sizes(
         3,
@@ -126,6 +127,7 @@ PROFILE_SIZES = {
         free_lr=4e-5,
         schedule="constant",
         points=50,
+        precision="auto",
     ),
 }
 #: Profile -> its studies, the first ones first.
@@ -133,14 +135,16 @@ STUDIES: dict[str, dict[str, Study]] = {
     "smoke": {"seeds": Study(PROFILE_SIZES["smoke"])},
     "quick": {"seeds": Study(PROFILE_SIZES["quick"])},
     "reduced": {
-        "rates": Study(Sizes(1, 1_000, (10,)), free=(), rates=RATES),
+        "rates": Study(Sizes(1, 1_000, (10,), precision="auto"), free=(), rates=RATES),
         "seeds": Study(PROFILE_SIZES["reduced"]),
         # 10,000 batches of 32 are 1.3 of the paper's epochs.
         "network": Study(
-            Sizes(1, 10_000, channels=64, batch_size=32, points=10), more={10: 2}, free=(10,)
+            Sizes(1, 10_000, channels=64, batch_size=32, points=10, precision="auto"),
+            more={10: 2},
+            free=(10,),
         ),
         "budget": Study(
-            Sizes(1, 30_000, (10,), channels=64, batch_size=32, points=20),
+            Sizes(1, 30_000, (10,), channels=64, batch_size=32, points=20, precision="auto"),
             ("spline-identity", "absolute", "relu"),
             free=(),
         ),
@@ -174,6 +178,8 @@ def _runs(study: Study) -> list[Settings]:
     """What tells the runs of a study apart, and their sizes."""
     sizes = dataclasses.asdict(study.sizes)
     runs, sigmas, free_lr = (sizes.pop(key) for key in ("runs", "sigmas", "free_lr"))
+    if sizes["precision"] == "float32":  # as before there was a choice
+        del sizes["precision"]
     most = max(runs, *study.more.values()) if study.more else runs
 
     def rates(activation: str) -> tuple[float, ...]:

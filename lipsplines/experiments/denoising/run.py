@@ -18,10 +18,12 @@ from lipsplines.experiments.denoising.patches import DenoisingImages, Patches, l
 from lipsplines.experiments.denoising.protocol import MODES, study_of
 from lipsplines.measures.image_quality import psnr, ssim
 from lipsplines.models.denoisers import build_denoiser
+from lipsplines.nn.block_orthogonal import constrain_together
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.linear_spline import LinearSpline, tv2
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings, device_of
 from lipsplines.splines import effective_regions
+from lipsplines.training.precision import channels_last, chosen_precision, computes_in
 from lipsplines.training.regression import build_models, parameter_groups
 from lipsplines.training.stepwise import Batches, Training
 from lipsplines.training.streams import random_stream
@@ -45,7 +47,8 @@ class DenoiserTraining(Training):
     """Adam on the mean squared error plus the TV2 of all splines; the best network is kept.
 
     Every step has patches, positions and noise of its own. The network that has the least error
-    on the validation images, whose noise is always the same, is the result.
+    on the validation images, whose noise is always the same, is the result. It is compared in
+    float32, also if the training computes in bfloat16.
 
     Parameters
     ----------
@@ -64,6 +67,8 @@ class DenoiserTraining(Training):
     ----------
     best
         Parameters of the best network so far.
+    precision
+        What the training computes in, ``"float32"`` or ``"bfloat16"``.
     curves
         ``step``, ``loss`` (mean since the last point) and ``validation``, the mean PSNR in dB.
     """
@@ -84,7 +89,10 @@ class DenoiserTraining(Training):
         self.interval = max(1, self.steps // settings["points"])
         numbers = torch.arange(len(patches), dtype=torch.float64)
         self.batch = Batches(numbers, settings["batch_size"], self.seed)
-        self.optimizer = torch.optim.Adam(parameter_groups(model, settings["lr"]))
+        self.device = next(model.parameters()).device
+        self.precision = chosen_precision(settings.get("precision", "float32"), self.device)
+        groups = parameter_groups(model, settings["lr"])
+        self.optimizer = torch.optim.Adam(groups, fused=self.precision == "bfloat16" or None)
         rates = torch.optim.lr_scheduler
         if settings["schedule"] == "cosine":
             self.schedule = rates.CosineAnnealingLR(self.optimizer, self.steps)
@@ -98,21 +106,28 @@ class DenoiserTraining(Training):
 
     def values(self) -> dict[str, Any]:
         highest = None if self.highest == float("-inf") else self.highest
-        return {**super().values(), "total": self.total, "best": self.best, "highest": highest}
+        own = {"total": self.total, "best": self.best, "highest": highest}
+        return {**super().values(), **own, "precision": self.precision}
 
     def take(self, values: dict[str, Any]) -> None:
         super().take(values)
         self.total, self.best = values["total"], values["best"]
+        # What was begun in one precision ends in it, on another machine too.
+        self.precision = values.get("precision", "float32")
         self.highest = float("-inf") if values["highest"] is None else values["highest"]
 
     def advance(self) -> None:
-        device = next(self.model.parameters()).device
         turns, noise = (random_stream(self.seed, use, self.step) for use in (POSITIONS, NOISE))
         clean = self.patches.cut(self.batch(self.step).long(), turns)
         noisy = clean + self.deviation * torch.randn(clean.shape, generator=noise)
-        clean, noisy = clean.to(device), noisy.to(device)
+        clean, noisy = clean.to(self.device), noisy.to(self.device)
         with constrain_once():
-            loss = functional.mse_loss(self.model(noisy), clean)
+            if self.precision == "bfloat16":
+                constrain_together(self.model)
+                noisy = channels_last(noisy)
+            with computes_in(self.precision, self.device):
+                found = self.model(noisy)
+            loss = functional.mse_loss(found.to(clean.dtype), clean)
             objective = loss + self.weight * tv2(self.model) if self.weight else loss
             self.optimizer.zero_grad()
             objective.backward()
@@ -225,7 +240,8 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     bounds = lipschitz_bounds(model, input_shape=(1, side, side), probes=4)
     lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
     tensors = dict(training.best) if is_kept(settings) else {}
-    return [Outcome(metrics, lipschitz, tensors, pictures.checksums)]
+    origin = {"precision": training.precision}
+    return [Outcome(metrics, lipschitz, tensors, pictures.checksums, origin)]
 
 
 def is_kept(settings: Settings) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import EXPERIMENTS, status
@@ -90,6 +91,38 @@ def test_the_averaged_mode_is_the_mean_of_image_and_output(store: Store) -> None
     with torch.no_grad():
         torch.testing.assert_close(denoise(model, noisy, 0.5), (noisy + model(noisy)) / 2)
         torch.testing.assert_close(denoise(model, noisy), model(noisy))
+
+
+@pytest.mark.parametrize("activation", denoising.ACTIVATIONS)
+def test_training_in_bfloat16(pictures, activation: str, tmp_path: Path) -> None:
+    """As good as in float32 for every activation; certified, and resumed in its precision."""
+    spline = denoising.SPLINE if activation.startswith("spline-") else None
+    changes = {"activation": activation, "spline": spline, "steps": 60, "points": 6}
+
+    def trained(precision: str) -> DenoiserTraining:
+        own = settings(**changes, precision=precision)
+        (model,) = build_models(lambda: build(own), [0])
+        patches = Patches(list(pictures.values()), own["side"])
+        return DenoiserTraining(model, patches, pictures, own, Checkpoint(tmp_path / "state", own))
+
+    runs = {precision: trained(precision) for precision in ("float32", "bfloat16")}
+    for precision, run in runs.items():
+        assert run.precision == precision
+        run.run()
+        assert all(p.dtype == torch.float32 for p in run.model.parameters())
+    assert runs["bfloat16"].highest == pytest.approx(runs["float32"].highest, abs=0.3)
+    bounds = lipschitz_bounds(runs["bfloat16"].model.eval(), input_shape=(1, 16, 16))
+    assert bounds.upper <= 1 + 1e-5
+    again = trained("auto")
+    again.take(runs["bfloat16"].values())
+    assert again.precision == "bfloat16"
+
+
+def test_precision_belongs_to_the_settings_and_to_the_provenance(records) -> None:
+    """A cell in float32 is the one it was before there was a choice."""
+    assert all("precision" not in record.settings for record in records)
+    assert {record.provenance["precision"] for record in records} == {"float32"}
+    assert {cell["precision"] for cell in EXPERIMENT.cells("paper", 0)} == {"auto"}
 
 
 def test_training_lowers_the_loss_and_keeps_the_best(pictures) -> None:
