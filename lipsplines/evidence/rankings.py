@@ -156,14 +156,14 @@ def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) ->
     """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-    table = [np.asarray(values, dtype=float) for values in errors.values()]
-    shapes = {values.shape for values in table}
-    if len(table) < 3 or len(shapes) != 1 or min(values.size for values in table) < 2:
+    rows = [np.asarray(values, dtype=float) for values in errors.values()]
+    shapes = {values.shape for values in rows}
+    if len(rows) < 3 or len(shapes) != 1 or min(values.size for values in rows) < 2:
         raise ValueError(
             "Mean ranks need at least three methods with as many blocks each, two or more; got "
             f"{ {name: len(values) for name, values in errors.items()} }."
         )
-    table = np.array(table)
+    table = np.array(rows)
     if not np.isfinite(table).all():
         raise ValueError("Errors must be finite: NaN has no rank.")
     count, blocks = table.shape

@@ -194,7 +194,7 @@ def provenance_text(records: Sequence[Record]) -> str:
 
     profiles, seeds = (_settings(records, key) for key in ("profile", "seed"))
     started = sorted(entry["started"] for entry in origin)
-    rows = [
+    rows: list[list[Any]] = [
         ["profile", ", ".join(profiles)],
         ["seed", ", ".join(seeds)],
         ["records", len(records)],
