@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "LEVEL",
@@ -24,6 +25,8 @@ __all__ = [
 
 #: Level of the tests behind every verdict, 5 %.
 LEVEL = 0.05
+
+Numbers = Sequence[float] | NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +97,7 @@ def signed_rank(differences: Sequence[float]) -> tuple[float, float]:
     return min(1.0, float(below)), min(1.0, float(above))
 
 
-def compare(
-    label: str, ours: Sequence[float], theirs: Sequence[float], margin: float = 1.0
-) -> Comparison:
+def compare(label: str, ours: Numbers, theirs: Numbers, margin: float = 1.0) -> Comparison:
     """Wilcoxon signed-rank test of ``log(ours / (margin theirs))``, both sides.
 
     Parameters
@@ -305,7 +306,7 @@ def runs_needed(
 
 
 def median_interval(
-    values: Sequence[float], confidence: float = 0.95, resamples: int = 2000
+    values: Numbers, confidence: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:
     """Bootstrap (percentile) interval of the median; the same values give the same interval.
 

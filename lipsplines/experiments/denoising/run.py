@@ -86,6 +86,7 @@ class DenoiserTraining(Training):
         self.batch = Batches(numbers, settings["batch_size"], self.seed)
         self.optimizer = torch.optim.Adam(parameter_groups(model, settings["lr"]))
         rates = torch.optim.lr_scheduler
+        self.schedule: torch.optim.lr_scheduler.LRScheduler
         if settings["schedule"] == "cosine":
             self.schedule = rates.CosineAnnealingLR(self.optimizer, self.steps)
         else:
@@ -126,7 +127,7 @@ class DenoiserTraining(Training):
     def _compare(self) -> None:
         """Note a point of the curves, and keep the network if it is the best so far."""
         self.model.eval()
-        found = [
+        found: list[Any] = [
             psnr(denoise(self.model, noisy), clean)
             for clean, noisy in noisy_pairs(self.validation, self.deviation, VALIDATION)
         ]
