@@ -6,6 +6,8 @@ and every function works under ``torch.vmap``, which then uses one batched matri
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -203,7 +205,7 @@ class _BjorckIterations(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(start: Tensor, factors: tuple[float, ...]):
+    def forward(start: Tensor, factors: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
         x = start.reshape(-1, *start.shape[-2:])
         iterates = x.new_empty(len(factors), *x.shape)
         grams = x.new_empty(len(factors), len(x), x.shape[-1], x.shape[-1])
@@ -217,14 +219,14 @@ class _BjorckIterations(torch.autograd.Function):
         return result.reshape(start.shape), iterates, grams
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], *output[1:])
         ctx.factors = inputs[1]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, *_):
+    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, None]:
         if gradient is None:
             return None, None
         start, iterates, grams = ctx.saved_tensors
@@ -238,7 +240,9 @@ class _BjorckIterations(torch.autograd.Function):
         return _differentiable_once(result.reshape(gradient.shape), start, gradient), None
 
     @staticmethod
-    def vmap(info, in_dims, start, factors):
+    def vmap(
+        info: Any, in_dims: tuple, start: Tensor, factors: tuple[float, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[int, int, int]]:
         start = start.movedim(in_dims[0], 0)
         result, *kept = _BjorckIterations.apply(start, factors)
         # What a gradient inside of the vmap sees: the products of its own matrices.
@@ -250,14 +254,14 @@ class _GramBound(torch.autograd.Function):
     """The bound, and the direction ``W G^(2n - 1)`` of its gradient."""
 
     @staticmethod
-    def forward(weight: Tensor, squarings: int):
+    def forward(weight: Tensor, squarings: int) -> tuple[Tensor, Tensor]:
         tall = weight.shape[-2] >= weight.shape[-1]
         tiny = torch.finfo(weight.dtype).tiny
         largest = weight.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
         weight = weight / largest
         gram = weight.mT @ weight if tall else weight @ weight.mT
         logarithm = gram.new_zeros(gram.shape[:-2])
-        product = None
+        product: Any = None
         for k in range(squarings + 1):
             norm = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(tiny)
             logarithm = logarithm + norm[..., 0, 0].log() / 2**k
@@ -270,13 +274,13 @@ class _GramBound(torch.autograd.Function):
         return bound, direction
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], *output)
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, _):
+    def backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None, None]:
         if gradient is None:
             return None, None
         weight, bound, direction = ctx.saved_tensors
@@ -287,7 +291,9 @@ class _GramBound(torch.autograd.Function):
         return _differentiable_once(result, weight, gradient), None
 
     @staticmethod
-    def vmap(info, in_dims, weight, squarings):
+    def vmap(
+        info: Any, in_dims: tuple, weight: Tensor, squarings: int
+    ) -> tuple[Any, tuple[int, int]]:
         outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
         return outputs, (0, 0)
 
@@ -313,11 +319,11 @@ class _DifferentiableOnce(torch.autograd.Function):
         return gradient.view_as(gradient)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         pass
 
     @staticmethod
-    def backward(ctx, _):
+    def backward(ctx: Any, _: Any) -> NoReturn:
         raise RuntimeError(
             "Björck's iteration, the polar factor and the bound of the spectral norm can be "
             "differentiated once, and this asks for a second derivative in a weight."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,7 +98,7 @@ class _PolarFactor(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(weight: Tensor):
+    def forward(weight: Tensor) -> tuple[Tensor, ...]:
         scale = _or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
         matrix = weight / scale
         eps = torch.finfo(weight.dtype).eps
@@ -115,13 +116,13 @@ class _PolarFactor(torch.autograd.Function):
         return result.to(weight.dtype), vectors.to(weight.dtype), lengths, scale
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], *output)
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, *_):
+    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> Tensor | None:
         if gradient is None:
             return None
         weight, x, vectors, lengths, scale = ctx.saved_tensors
@@ -137,6 +138,8 @@ class _PolarFactor(torch.autograd.Function):
         return _differentiable_once(result, weight, gradient)
 
     @staticmethod
-    def vmap(info, in_dims, weight):
+    def vmap(
+        info: Any, in_dims: tuple, weight: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         outputs = _PolarFactor.apply(weight.movedim(in_dims[0], 0))
         return outputs, (0,) * len(outputs)
