@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lipsplines.linear.matrices import (
-    _BjorckIterations,
-    _differentiable_once,
-    _or_one,
+    BjorckIterations,
     bjorck,
+    differentiable_once,
+    or_one,
     spectral_norm_bound,
 )
 
@@ -61,7 +61,11 @@ def polar_factor(weight: Tensor) -> Tensor:
 
 def _of_wide(weight: Tensor) -> Tensor:
     """The polar factor of a matrix with at least as many columns as rows."""
-    return _PolarFactor.apply(weight)[0] if weight.device.type == "cpu" else _by_products(weight)
+    return (
+        _PolarFactor.apply(weight)[0]
+        if weight.device.type == "cpu"
+        else polar_factor_by_products(weight)
+    )
 
 
 def _stretches(smallest: float) -> tuple[float, ...]:
@@ -84,11 +88,11 @@ def _stretches(smallest: float) -> tuple[float, ...]:
 STRETCHES = _stretches(1e-5)
 
 
-def _by_products(weight: Tensor) -> Tensor:
+def polar_factor_by_products(weight: Tensor) -> Tensor:
     """`_of_wide` in matrix products alone, as many for every matrix."""
     bound = spectral_norm_bound(weight.detach(), 3)
-    start = weight / _or_one(bound)[..., None, None]
-    return _BjorckIterations.apply(start.mT, STRETCHES)[0].mT
+    start = weight / or_one(bound)[..., None, None]
+    return BjorckIterations.apply(start.mT, STRETCHES)[0].mT
 
 
 class _PolarFactor(torch.autograd.Function):
@@ -99,7 +103,7 @@ class _PolarFactor(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor) -> tuple[Tensor, ...]:
-        scale = _or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
+        scale = or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
         matrix = weight / scale
         eps = torch.finfo(weight.dtype).eps
         if weight.dtype == torch.float64:
@@ -135,7 +139,7 @@ class _PolarFactor(torch.autograd.Function):
             result = vectors @ (turned / lengths + inner @ rows)
             largest = torch.finfo(x.dtype).max
             result = (result / scale.to(x.dtype)).clamp(-largest, largest)
-        return _differentiable_once(result, weight, gradient)
+        return differentiable_once(result, weight, gradient)
 
     @staticmethod
     def vmap(

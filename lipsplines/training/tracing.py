@@ -73,7 +73,7 @@ def trace(
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 
     module = make_fx(function)(*tensors)
-    _simplify(module.graph)
+    simplify(module.graph)
     module.recompile()
 
     def program(*tensors: Tensor) -> Sequence[Tensor | None]:
@@ -85,7 +85,7 @@ def trace(
     return program if all(same) else function
 
 
-def _simplify(graph: fx.Graph) -> None:
+def simplify(graph: fx.Graph) -> None:
     """Leave out what changes nothing, and call the rest by its fastest name."""
     for node in list(graph.nodes):
         if node.target in _SAME or (node.target in _RESHAPED and _keeps_shape(node)):
