@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lipsplines.evidence.statistics import LEVEL, Comparison
+from lipsplines.evidence.statistics import LEVEL, Comparison, Numbers
 
 __all__ = [
     "Ranking",
@@ -127,7 +127,7 @@ class Ranking:
         return found
 
 
-def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) -> Ranking:
+def rank_methods(errors: Mapping[str, Numbers], level: float = LEVEL) -> Ranking:
     """Friedman's test and Nemenyi's critical difference (Demšar 2006).
 
     With ``k`` methods and ``n`` blocks methods are told apart at the level if their mean ranks

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,8 +140,8 @@ def compare(label: str, ours: Numbers, theirs: Numbers, margin: float = 1.0) -> 
 
 def pair_up(
     label: str,
-    ours: Mapping[Hashable, Mapping[Hashable, float]],
-    theirs: Mapping[Hashable, Mapping[Hashable, float]],
+    ours: Mapping[Any, Mapping[Any, float]],
+    theirs: Mapping[Any, Mapping[Any, float]],
     margin: float = 1.0,
 ) -> Comparison:
     """`compare` of two methods over trainings, each with its errors under several conditions.
@@ -176,11 +177,11 @@ def pair_up(
             f"{label}: ours has {len(ours)} trainings and the rival {len(theirs)}, or they are not "
             "the same ones under the same conditions; run those that are missing."
         )
-    errors = (
+    own, rival = (
         [float(np.exp(np.mean(np.log([*side[key].values()])))) for key in ours]
         for side in (ours, theirs)
     )
-    return compare(label, *errors, margin)
+    return compare(label, own, rival, margin)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -196,8 +196,8 @@ def comparisons(
     found = []
     for rival in rivals:
         for score, (name, _) in SCORES.items():
-            pair = (_errors(table[method], score) for method in (ours, rival))
-            found.append(compare(f"{activation_label(rival)}, {name}", *pair, margin))
+            own, theirs = (_errors(table[method], score) for method in (ours, rival))
+            found.append(compare(f"{activation_label(rival)}, {name}", own, theirs, margin))
     return found
 
 

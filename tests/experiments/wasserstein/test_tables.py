@@ -24,12 +24,6 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module")
-def store(smoke_runs, stand_in) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("wasserstein")
-
-
 def synthetic(factor: float, runs: int = 5, rival: float = 2.0, more: int = 0) -> list[Record]:
     """Records of which ours have `factor` times the estimates of all others.
 
