@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lipsplines.evidence.decisions import smallest_p
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare, smallest_p
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare
 from lipsplines.experiments.reconstruction.protocol import DENOISERS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
 from lipsplines.runner.base import Settings

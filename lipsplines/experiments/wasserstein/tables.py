@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.evidence.decisions import holm, smallest_p
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, holm, pair_up, smallest_p
+from lipsplines.evidence.statistics import LEVEL, Comparison, pair_up
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS, CONSTRAINTS, STARTS, cells
 from lipsplines.pages.tables import markdown_table, provenance_text, verdict_line
 from lipsplines.runner.base import Settings

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.rankings import compare_ranks, ranks
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm, smallest_p, verdict
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare
 from lipsplines.experiments.wgan.protocol import ACTIVATIONS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import (
     markdown_table,

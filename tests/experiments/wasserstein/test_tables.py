@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lipsplines.evidence.decisions import smallest_p
 from lipsplines.evidence.records import Record, Store
-from lipsplines.evidence.statistics import smallest_p
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.digits import sample_pairs
 from lipsplines.experiments.wasserstein import protocol as wasserstein
