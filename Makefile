@@ -28,6 +28,7 @@ lint: install ## style, imports and types of the code; notebooks must hold no ou
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	@$(dir $(PY))lint-imports --no-cache --no-logo
+	$(PY) -m mypy
 	@$(PY) -m nbstripout --verify --keep-id $(NOTEBOOKS) || { echo "error: notebooks in git hold no outputs; run $(PY) -m nbstripout --keep-id notebooks/*.ipynb" >&2; exit 1; }
 
 notebooks: install ## execute the notebooks that are out of date
@@ -43,7 +44,7 @@ pdf: notebooks ## build the book as one PDF into dist/ (needs TeX)
 	@$(PY) -m tools.pdf --profile $(PROFILE)
 
 clean: ## delete the environment and everything that the build made
-	rm -rf .venv _build _executed build dist .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv _build _executed build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 help: ## this list
 	@echo "make [target] [PROFILE=smoke|quick|paper] [FORCE=1] [PYTHON=/path/to/python3]"

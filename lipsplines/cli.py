@@ -247,8 +247,8 @@ def _verify(options: argparse.Namespace) -> int:
         groups = verification.sample_groups(experiment, records, count, options.seed)
         everything = [record for group in groups for record in group]
         took = duration(sum(record.provenance.get("seconds", 0) for record in everything))
-        count = f"{len(everything)} record{'s' * (len(everything) != 1)}"
-        print(f"{experiment.name}: computing {count} again, which took {took}", file=sys.stderr)
+        named = f"{len(everything)} record{'s' * (len(everything) != 1)}"
+        print(f"{experiment.name}: computing {named} again, which took {took}", file=sys.stderr)
         with results_in(store.root.resolve()):
             found += verification.verify(experiment, groups, options.jobs)
     print(verification.verify_text(found, options.tolerance))

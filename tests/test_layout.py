@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -44,6 +46,17 @@ def read_privately(tree: ast.Module) -> Iterator[str]:
             private = node.attr.startswith("_") and not node.attr.startswith("__")
             if private and node.value.id in modules and node.value.id.islower():  # no class
                 yield f"{node.value.id}.{node.attr}"
+
+
+def test_the_page_for_contributors_shows_the_floors_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    page = (ROOT / "book" / "contributing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`.*?`) \|", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(len(floors)))[::-1]
+    assert [re.findall(r"`(\w+)`", rooms) for _, rooms in rows] == [
+        re.split(r"\s*\|\s*", floor) for floor in floors
+    ]
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

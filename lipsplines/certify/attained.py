@@ -161,9 +161,10 @@ def _own_error(module: nn.Module, x: Tensor, output: Tensor, constant: float) ->
     if linear is not None:
         weight, windows = linear
         own = weight.norm().item() * math.sqrt(windows) * before
-        if module.bias is not None:
-            positions = output[0].numel() // module.bias.numel()
-            own += module.bias.norm().item() * math.sqrt(positions)
+        bias = module.bias
+        if isinstance(bias, Tensor):
+            positions = output[0].numel() // bias.numel()
+            own += bias.norm().item() * math.sqrt(positions)
         own *= 2 * (weight.numel() // min(weight.shape[:2]) + 2)
     elif isinstance(module, LinearSpline):
         grid = module.range_ / module.scale.min().item() * math.sqrt(output[0].numel())

@@ -43,6 +43,9 @@ class LipschitzBounds(tuple):
     (torch.Size([2, 3]), ['model'])
     """
 
+    points: Tensor
+    layers: dict[str, float]
+
     def __new__(
         cls, lower: float, upper: float, points: Tensor, layers: dict[str, float]
     ) -> LipschitzBounds:

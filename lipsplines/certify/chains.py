@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -204,7 +205,7 @@ def chain_constant(module: nn.Module, constants: dict[nn.Module, float]) -> floa
     return bound * (1 + 4 * max(len(bounds), 1) * UNIT_ROUNDOFF)
 
 
-def _children(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+def _children(module: Any) -> list[tuple[str, nn.Module]] | None:
     """Names and members of a container, None for a layer."""
     if _is(module, nn.Sequential):
         return list(module._modules.items())  # not `named_children`, which leaves repetitions out
@@ -237,7 +238,7 @@ def _refuse_unknown(model: nn.Module, name: str = "model") -> None:
         raise TypeError(f"{name} mixes the samples of a batch: let it act on dimension 1 or later.")
 
 
-def _apart(module: nn.Module, name: str = "model") -> nn.Module:
+def _apart(module: Any, name: str = "model") -> nn.Module:
     """Copy in which no two layers are one, so that each place can have its own bound."""
     children = _children(module)
     if children is None:
@@ -247,13 +248,14 @@ def _apart(module: nn.Module, name: str = "model") -> nn.Module:
                 "nn.Sequential, Residual and Averaged of linear and convolutional layers, pooling "
                 "and the activations of this library."
             )
-        layer = copy.deepcopy(module)
+        layer: Any = copy.deepcopy(module)
         if hasattr(layer, "inplace"):
             layer.inplace = False  # the same function, which leaves its input for others to read
         return layer
     members = [_apart(child, f"{name}.{key}") for key, child in children]
     if _is(module, nn.Sequential):
         return nn.Sequential(*members)
+    (member,) = members
     if _is(module, Residual):
-        return Residual(*members)
-    return Averaged(*members, module.weight)
+        return Residual(member)
+    return Averaged(member, module.weight)

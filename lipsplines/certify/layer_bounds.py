@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def _convolution(module: nn.Conv2d, shape: Sequence[int]) -> float:
     """On the torus that the image, or its continuation by zeros, belongs to."""
     sides = _spread(module)
     if module.padding_mode == "zeros":
-        return _kernel_bound(module, module.stride, _torus(shape, sides, module.stride))
+        return _kernel_bound(module, _both(module.stride), _torus(shape, sides, module.stride))
     if module.padding_mode != "circular":
         raise TypeError(
             f"No Lipschitz bound is known for padding_mode {module.padding_mode!r}, which repeats "
@@ -46,15 +47,18 @@ def _convolution(module: nn.Conv2d, shape: Sequence[int]) -> float:
         )
     # On a side that is no multiple of the stride: skipping pixels afterwards enlarges nothing.
     fits = all(n % s == 0 for n, s in zip(shape[-2:], module.stride, strict=True))
-    return _kernel_bound(module, module.stride if fits else (1, 1), tuple(shape[-2:]))
+    rows, columns = shape[-2:]
+    stride = _both(module.stride) if fits else (1, 1)
+    return _kernel_bound(module, stride, (rows, columns))
 
 
 def _transposed(module: nn.ConvTranspose2d, shape: Sequence[int]) -> float:
     """A cropped adjoint has at most the norm of the convolution; on a torus it has its norm."""
-    image = [n * s for n, s in zip(shape[-2:], module.stride, strict=True)]
+    rows, columns = (n * s for n, s in zip(shape[-2:], module.stride, strict=True))
+    image = rows, columns
     if module.padding_mode == "zeros":
         image = _torus(image, _spread(module), module.stride)
-    return _kernel_bound(module, module.stride, tuple(image))
+    return _kernel_bound(module, _both(module.stride), image)
 
 
 def _spread(module: nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
@@ -62,10 +66,11 @@ def _spread(module: nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
     return [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
 
 
-def _torus(image: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+def _torus(image: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, int]:
     """Sides of a torus on which no window sees the image twice."""
     sides = zip(image[-2:], kernel, stride, strict=True)
-    return tuple(s * math.ceil((n + k - 1) / s) for n, k, s in sides)
+    rows, columns = (s * math.ceil((n + k - 1) / s) for n, k, s in sides)
+    return rows, columns
 
 
 def _kernel_bound(
@@ -110,8 +115,9 @@ def _adaptive_average_pool(module: nn.AdaptiveAvgPool2d, shape: Sequence[int]) -
     return bound
 
 
-def _both(value: int | tuple[int, int]) -> tuple[int, int]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+def _both(value: Any) -> tuple[Any, Any]:
+    first, second = value if isinstance(value, (tuple, list)) else (value, value)
+    return first, second
 
 
 def _spline(module: LinearSpline, shape: Sequence[int]) -> float:
@@ -129,7 +135,7 @@ def _one(module: nn.Module, shape: Sequence[int]) -> float:
 
 
 #: Class of a layer -> function of the layer and the shape of one input that bounds its constant.
-BOUNDS: dict[type[nn.Module], Callable[[nn.Module, Sequence[int]], float]] = {
+BOUNDS: dict[type[nn.Module], Callable[[Any, Sequence[int]], float]] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _transposed,

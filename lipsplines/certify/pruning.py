@@ -210,7 +210,7 @@ def _spline_layers(model: nn.Module, input_shape: Sequence[int] | None) -> dict[
     layers: dict[str, _Layer] = {}
     places = zip(chains.unfold_chain(model), chains.unfold_chain(frozen), strict=True)
     for (own, _), (copied, _) in places:
-        if isinstance(copied, LinearSpline):
+        if isinstance(copied, LinearSpline) and isinstance(own, LinearSpline):
             layer = layers.setdefault(names[id(own)], _Layer(own))
             layer.gain += above[copied] * math.sqrt(math.prod(shapes[copied][1:]))
     return layers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any, cast
 
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.rules import RULES
@@ -70,7 +71,7 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
                 f"{', '.join(sorted(foreign | unread))}."
             )
     return tuple(
-        Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+        Claim(**cast(Any, {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}))
         for entry in entries
     )
 

@@ -7,13 +7,14 @@ as a geometric mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lipsplines.claims.rules import UNITS
 from lipsplines.evidence.rankings import Ranking, rank_methods
 from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import Numbers
 from lipsplines.experiments.denoising.tables import of_study, runs_of
 from lipsplines.experiments.fitting1d.tables import OURS, main_records
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
@@ -25,7 +26,7 @@ from lipsplines.export.denoisers import NAMES
 
 __all__ = ["BLOCKS", "ranking"]
 
-Cells = dict[str, dict[tuple, Sequence[float]]]  # activation -> condition -> error of each block
+Cells = dict[str, dict[tuple, Numbers]]  # activation -> condition -> error of each block
 
 
 def ranking(name: str, records: Sequence[Record]) -> Ranking:
@@ -97,7 +98,7 @@ def _reconstruction(records: Sequence[Record]) -> Cells:
 
 #: Experiment -> what a block is.
 BLOCKS = UNITS
-CELLS: dict[str, Callable[[Iterable[Record]], Cells]] = {
+CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "fitting1d": _fitting1d,
     "wasserstein": _wasserstein,
     "wgan": _wgan,

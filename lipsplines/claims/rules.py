@@ -42,7 +42,7 @@ TABLES: dict[str, ModuleType] = {
     "denoising": denoising,
     "reconstruction": reconstruction,
 }
-Settings = Mapping[str, Any]
+Settings = dict[str, Any]
 Answer = tuple[str, list[Record], str]
 
 
@@ -54,7 +54,7 @@ def rule_text(claim: Claim) -> str:
     claim
         One of `load_claims`.
     """
-    parts = [" ".join(inspect.getdoc(RULES[claim.rule].decide).split())]
+    parts = [" ".join((inspect.getdoc(RULES[claim.rule].decide) or "").split())]
     if claim.checks:
         parts.append(f"Checks: {', '.join(claim.checks)}.")
     if claim.tolerance:
@@ -92,7 +92,9 @@ def _certificates(claim: Claim, records: Sequence[Record]) -> Answer:
     without = set(claim.experiments) - {r.settings["experiment"] for r in own}
     if without:
         return UNDECIDED, own, f"no record of a constrained network of {', '.join(sorted(without))}"
-    bounds = [(r.lipschitz.get("lower", math.nan), r.lipschitz.get("upper")) for r in own]
+    bounds: list[tuple[Any, Any]] = [
+        (r.lipschitz.get("lower", math.nan), r.lipschitz.get("upper")) for r in own
+    ]
     if not all(isinstance(u, float) and 0 <= low <= u < math.inf for low, u in bounds):
         return UNDECIDED, own, "a record lacks bounds 0 ≤ lower ≤ upper of its network"
     excess = max(upper for _, upper in bounds) - 1
@@ -187,7 +189,7 @@ def _starts(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     return [dataclasses.replace(c, label=f"{word} start: {c.label}") for c in tried[worst]]
 
 
-def _names(settings: Iterable[Settings]) -> set[str]:
+def _names(settings: Iterable[Settings]) -> set[Any]:
     """Activations, or methods, of some runs."""
     return {own.get("method", own.get("activation")) for own in settings}
 

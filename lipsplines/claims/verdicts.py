@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.entries import load_claims
 from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, unit
+from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.records import Record, Store, identity
-from lipsplines.evidence.statistics import LEVEL, Comparison, holm, smallest_p, verdict
+from lipsplines.evidence.statistics import LEVEL, Comparison
 from lipsplines.pages.tables import more_runs
 from lipsplines.runner.base import LONG_PROFILES, Experiment, Settings, status
 

@@ -51,8 +51,9 @@ def read(data: DataSet) -> dict[str, bytes]:
         If a file cannot be had; the sentence says what to do.
     """
     named = data_folder()
-    contents = {file.name: _found(file, named) for file in data.files}
-    missing = [file for file in data.files if contents[file.name] is None]
+    found = {file.name: _found(file, named) for file in data.files}
+    contents = {name: content for name, content in found.items() if content is not None}
+    missing = [file for file in data.files if file.name not in contents]
     if missing:
         try:
             contents |= download.fetch(missing, download.cache_folder())
@@ -63,7 +64,7 @@ def read(data: DataSet) -> dict[str, bytes]:
                 f"{place}. Connect to the network, or put {missing[0].name} (and what else is "
                 "missing) into a folder and set LIPSPLINES_DATA to its path."
             ) from None
-    return contents
+    return {file.name: contents[file.name] for file in data.files}
 
 
 def _found(file: File, named: Path | None) -> bytes | None:

@@ -168,7 +168,9 @@ def _open(url: str, start: int) -> Any:
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follow an address only to another that may be used."""
 
-    def redirect_request(self, request, file, code, message, headers, url):
+    def redirect_request(
+        self, request: Any, file: Any, code: int, message: str, headers: Any, url: str
+    ) -> Any:
         _check_scheme(url)
         return super().redirect_request(request, file, code, message, headers, url)
 

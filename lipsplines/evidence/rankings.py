@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lipsplines.evidence.statistics import LEVEL, Comparison
+from lipsplines.evidence.statistics import LEVEL, Comparison, Numbers
 
 __all__ = [
     "Ranking",
@@ -127,7 +127,7 @@ class Ranking:
         return found
 
 
-def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) -> Ranking:
+def rank_methods(errors: Mapping[str, Numbers], level: float = LEVEL) -> Ranking:
     """Friedman's test and Nemenyi's critical difference (Demšar 2006).
 
     With ``k`` methods and ``n`` blocks methods are told apart at the level if their mean ranks
@@ -156,14 +156,14 @@ def rank_methods(errors: Mapping[str, Sequence[float]], level: float = LEVEL) ->
     """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-    table = [np.asarray(values, dtype=float) for values in errors.values()]
-    shapes = {values.shape for values in table}
-    if len(table) < 3 or len(shapes) != 1 or min(values.size for values in table) < 2:
+    rows = [np.asarray(values, dtype=float) for values in errors.values()]
+    shapes = {values.shape for values in rows}
+    if len(rows) < 3 or len(shapes) != 1 or min(values.size for values in rows) < 2:
         raise ValueError(
             "Mean ranks need at least three methods with as many blocks each, two or more; got "
             f"{ {name: len(values) for name, values in errors.items()} }."
         )
-    table = np.array(table)
+    table = np.array(rows)
     if not np.isfinite(table).all():
         raise ValueError("Errors must be finite: NaN has no rank.")
     count, blocks = table.shape

@@ -81,7 +81,9 @@ def load_denoiser(name: str = "spline", sigma: float = 5) -> nn.Sequential:
             f"{path} has not the SHA-256 in {INDEX}: it was altered or cut off. Install lipsplines "
             "again."
         )
-    return load_model(path)
+    model = load_model(path)
+    assert isinstance(model, nn.Sequential)
+    return model
 
 
 def denoiser_facts(name: str = "spline", sigma: float = 5) -> dict[str, Any]:

@@ -77,12 +77,12 @@ def build(node: Any) -> nn.Module:
 def _applications(module: nn.Module, known: dict[int, int]) -> int:
     """How many layers a model applies, those that it repeats each time."""
     if id(module) not in known:
-        members = module._modules.values() if isinstance(module, CONTAINERS) else ()
+        members: Any = module._modules.values() if isinstance(module, CONTAINERS) else ()
         known[id(module)] = max(sum(_applications(child, known) for child in members), 1)
     return known[id(module)]
 
 
-def _describe(module: nn.Module, name: str, places: dict[int, str]) -> dict[str, Any]:
+def _describe(module: Any, name: str, places: dict[int, str]) -> dict[str, Any]:
     if id(module) in places:
         return {"shared": places[id(module)]}
     places[id(module)] = name
@@ -98,12 +98,13 @@ def _describe(module: nn.Module, name: str, places: dict[int, str]) -> dict[str,
         )
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         raise TypeError(f"{where} has hooks or a forward method of its own; remove them.")
-    node = {"type": kind.__name__, "options": {}}
+    options: dict[str, Any] = {}
+    node = {"type": kind.__name__, "options": options}
     for option, is_right in KNOWN[kind].items():
         value = _option(module, option, where)
         if not is_right(value):
             raise TypeError(f"{where} has {option}={value!r}, which cannot be described.")
-        node["options"][option] = value
+        options[option] = value
     if kind in CONTAINERS:
         node["modules"] = {
             key: _describe(child, f"{name}.{key}" if name else key, places)
@@ -118,7 +119,7 @@ def _describe(module: nn.Module, name: str, places: dict[int, str]) -> dict[str,
     return node
 
 
-def _option(module: nn.Module, option: str, where: str) -> Any:
+def _option(module: Any, option: str, where: str) -> Any:
     """Argument of the constructor that a module was made with, as JSON holds it."""
     if option == "bias":
         return module.bias is not None
@@ -150,7 +151,7 @@ def _compare(model: nn.Module, rebuilt: nn.Module) -> None:
 
 def _contents(model: nn.Module) -> dict[str, tuple]:
     """Types of all modules, shapes and dtypes of all tensors, by name."""
-    contents = {}
+    contents: dict[str, tuple] = {}
     for name, module in model.named_modules():
         kind = parametrize.type_before_parametrizations(module)
         # What torch derives from the padding decides where a layer sees zeros or a torus.
@@ -190,6 +191,7 @@ def _build(node: Any, name: str, built: dict[str, nn.Module]) -> nn.Module:
             if not key.isidentifier() and not key.isdecimal():
                 raise ValueError(f"{where} has a module of the name {key!r:.60}.")
             children[key] = _build(child, f"{name}.{key}" if name else key, built)
+    module: Any
     try:
         if kind is nn.Sequential:
             module = kind(OrderedDict(children))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ def _refuse_histories(model: nn.Module) -> None:
                 )
 
 
-def _computed(module: nn.Module) -> dict[str, tuple[Tensor, bool]]:
+def _computed(module: Any) -> dict[str, tuple[Tensor, bool]]:
     """Tensors that the parametrizations of a module yield, and whether each is a parameter."""
     if not parametrize.is_parametrized(module):
         return {}
@@ -140,20 +141,21 @@ def _replace(module: nn.Module, tensors: dict[str, tuple[Tensor, bool]]) -> None
     module._parameters.update(others)
 
 
-def _simplify(module: nn.Module) -> None:
+def _simplify(module: Any) -> None:
     """Put what the forward pass makes of the parameters of an activation in their place."""
-    if type(module) is LinearSpline:
+    kind: Any = type(module)
+    if kind is LinearSpline:
         projected = module.projected_coefficients
         module.to(projected.dtype)  # float32 for parameters in half precision
         module.coefficients.copy_(projected)
         module.constraint = None
-    elif type(module) is LipschitzPReLU:
+    elif kind is LipschitzPReLU:
         module.weight.copy_(module.slope)
         module.init = 0.25  # beside this the two classes have the same attributes
         module.__class__ = nn.PReLU
 
 
-def _plain_class(module: nn.Module) -> type[nn.Module]:
+def _plain_class(module: Any) -> type[nn.Module]:
     """Class of a module without its constraints, and without mere constructors."""
     kind = parametrize.type_before_parametrizations(module)
     while "folded_class" not in vars(kind):

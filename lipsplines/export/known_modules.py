@@ -82,8 +82,10 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(_number, value))
 
 
-_LINEAR = {"in_features": _integer, "out_features": _integer, "bias": _flag}
-_CONVOLUTION = {
+Kinds = dict[str, Callable[[Any], bool]]
+
+_LINEAR: Kinds = {"in_features": _integer, "out_features": _integer, "bias": _flag}
+_CONVOLUTION: Kinds = {
     "in_channels": _integer,
     "out_channels": _integer,
     "kernel_size": _positive,
@@ -91,11 +93,11 @@ _CONVOLUTION = {
     "padding": _padding,
     "bias": _flag,
 }
-_GENERAL = {"dilation": _positive, "groups": _integer, "padding_mode": _text}
-_TRANSPOSED = {**_CONVOLUTION, "padding": _sizes, "output_padding": _sizes}
+_GENERAL: Kinds = {"dilation": _positive, "groups": _integer, "padding_mode": _text}
+_TRANSPOSED: Kinds = {**_CONVOLUTION, "padding": _sizes, "output_padding": _sizes}
 
 #: Class of a module that a file may hold -> name and kind of each argument of its constructor.
-KNOWN: dict[type[nn.Module], dict[str, Callable[[Any], bool]]] = {
+KNOWN: dict[type[nn.Module], Kinds] = {
     nn.Sequential: {},
     Residual: {},
     Averaged: {"weight": _number},

@@ -8,6 +8,7 @@ says no more than that ``T`` is 1-Lipschitz. Constants are numbers or tensors of
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -258,7 +259,7 @@ def _check_step(step: Number, norm: float) -> None:
     _check("step", step, lambda c: 0 < c < limit, f"positive and below 2 / norm^2 = {limit:.6g}")
 
 
-def _check(name: str, value: Number, allowed, expected: str) -> None:
+def _check(name: str, value: Number, allowed: Callable[[float], bool], expected: str) -> None:
     for entry in torch.as_tensor(value, dtype=torch.float64).flatten().tolist():
         if not allowed(entry):  # true of NaN
             raise ValueError(f"{name} must be {expected}; got {entry:g}.")

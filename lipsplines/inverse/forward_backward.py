@@ -212,7 +212,7 @@ def bounds_of(reconstruction: Reconstruction, limit: Tensor, theta: float | None
     steps = torch.arange(len(reconstruction.curves["residual"]), dtype=torch.float64)
     theta = reconstruction.constants["theta"] if theta is None else theta
     squares = residual_bound(theta, difference.flatten(1).norm(dim=1), steps[:, None])
-    return squares.sqrt()
+    return torch.as_tensor(squares).sqrt()
 
 
 def _checked_step(norm_bound: float, step: float | None, averaging: float) -> tuple[float, float]:

@@ -138,9 +138,10 @@ class _Batch:
         stopped = still | lost
         if bool(stopped.any()):
             self.converged[self.active], self.diverged[self.active] = still, lost
-            self.active, self.data, self.norms, self.limits, *self.state = (
+            self.active, self.data, self.norms, self.limits, *rest = (
                 part[~stopped] for part in (self.active, self.data, self.norms, self.limits, *state)
             )
+            self.state = tuple(rest)
 
 
 def checked_start(operator: LinearOperator, data: Tensor, start: Tensor | None) -> Tensor:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["CoilSampling", "FourierSampling", "LinearOperator", "check_data"]
 
+Precision = TypeVar("Precision", bound=torch.dtype | None)
 PRECISIONS = (torch.float32, torch.float64)
 SQUARES_TOLERANCE = 1e-5  # what maps normalised in float32 may exceed a sum of squares of 1 by
 
@@ -144,7 +146,8 @@ class FourierSampling(LinearOperator):
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = _checked_mask(mask)
-        super().__init__(self.mask.shape, self.mask.shape, 1.0, complex_data=True)
+        rows, columns = self.mask.shape
+        super().__init__((rows, columns), (rows, columns), 1.0, complex_data=True)
 
     def _measure(self, images: Tensor) -> Tensor:
         return self.mask * torch.fft.fft2(images, norm="ortho")
@@ -193,11 +196,11 @@ class CoilSampling(LinearOperator):
 
     def __init__(self, mask: Tensor, sensitivities: Tensor) -> None:
         self.mask = _checked_mask(mask)
-        shape = tuple(self.mask.shape)
+        rows, columns = self.mask.shape
         if sensitivities.dim() != 3 or sensitivities.shape[1:] != self.mask.shape:
             raise ValueError(
-                f"The mask has shape {shape}, so the sensitivities must have shape (coils, "
-                f"{shape[0]}, {shape[1]}), got {tuple(sensitivities.shape)}."
+                f"The mask has shape {(rows, columns)}, so the sensitivities must have shape "
+                f"(coils, {rows}, {columns}), got {tuple(sensitivities.shape)}."
             )
         if not sensitivities.is_complex():
             raise ValueError(f"Sensitivities must be complex, got {sensitivities.dtype}.")
@@ -210,7 +213,7 @@ class CoilSampling(LinearOperator):
                 "finite, not all zero, and sum to at most 1. Divide them by the square root."
             )
         super().__init__(
-            shape,
+            (rows, columns),
             tuple(sensitivities.shape),
             math.sqrt(largest) * (1 + 1e-12),
             complex_data=True,
@@ -228,7 +231,8 @@ class CoilSampling(LinearOperator):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> CoilSampling:
         """The same operator on another device or with sensitivities of another precision."""
-        kind = (checked_precision(dtype) or self.dtype).to_complex()
+        precision = checked_precision(dtype) or self.sensitivities.dtype.to_real()
+        kind = precision.to_complex()
         return CoilSampling(self.mask.to(device), self.sensitivities.to(device, kind))
 
 
@@ -288,7 +292,7 @@ def _checked_mask(mask: Tensor) -> Tensor:
     return chosen
 
 
-def checked_precision(dtype: torch.dtype | None) -> torch.dtype | None:
+def checked_precision(dtype: Precision) -> Precision:
     if dtype is not None and dtype not in PRECISIONS:
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}.")
     return dtype

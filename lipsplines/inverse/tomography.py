@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -187,14 +188,14 @@ class _Product(torch.autograd.Function):
     """Rows ``(N, columns)`` times a sparse matrix; the transpose serves the derivative."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
         ctx.pair = transposed, matrix
         if len(rows) == 1:  # three times as fast as a product with a matrix of one column
             return (matrix @ rows[0])[None]
         return (matrix @ rows.mT).mT.contiguous()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _Product.apply(gradient, *ctx.pair), None, None
 
 

@@ -124,7 +124,8 @@ def convolution_norm_bound(
         sides = pair(size)
         check_positive("stride", stride)
         extended = (n + k - 1 for n, k in zip(sides, kernel_sides, strict=True))
-        size = tuple(stride * math.ceil(n / stride) for n in extended)
+        rows, columns = (stride * math.ceil(n / stride) for n in extended)
+        size = rows, columns
     return convolution_singular_values(kernel, size, stride)[0]
 
 

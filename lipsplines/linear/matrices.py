@@ -6,6 +6,8 @@ and every function works under ``torch.vmap``, which then uses one batched matri
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -57,17 +59,17 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     rows, columns = weight.shape[-2:]
     if min(rows, columns) == 1:
         # The result does not depend on the magnitude, so that neither does its gradient.
-        scaled = weight / _or_one(weight.detach().abs().amax((-2, -1), keepdim=True))
-        return scaled / _or_one(scaled.square().sum((-2, -1), keepdim=True)).sqrt()
+        scaled = weight / or_one(weight.detach().abs().amax((-2, -1), keepdim=True))
+        return scaled / or_one(scaled.square().sum((-2, -1), keepdim=True)).sqrt()
     magnitude = weight.abs()
-    largest_row = _or_one(magnitude.sum(-1).amax(-1))
-    largest_column = _or_one(magnitude.sum(-2).amax(-1))
+    largest_row = or_one(magnitude.sum(-1).amax(-1))
+    largest_column = or_one(magnitude.sum(-2).amax(-1))
     # Two square roots: the product of the two norms may overflow.
     start = weight / (largest_row.sqrt() * largest_column.sqrt())[..., None, None]
     steps = (1.0,) * iterations
     if rows < columns:
-        return _BjorckIterations.apply(start.mT, steps)[0].mT
-    return _BjorckIterations.apply(start, steps)[0]
+        return BjorckIterations.apply(start.mT, steps)[0].mT
+    return BjorckIterations.apply(start, steps)[0]
 
 
 def cayley(weight: Tensor) -> Tensor:
@@ -187,15 +189,15 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
     [[1.0, 0.0], [0.0, -0.5]]
     """
     bound = spectral_norm_bound(weight, squarings)
-    return weight / _or_one(bound)[..., None, None]
+    return weight / or_one(bound)[..., None, None]
 
 
-def _or_one(norm: Tensor) -> Tensor:
+def or_one(norm: Tensor) -> Tensor:
     """The norm, or 1 in place of 0: the zero matrix stays zero and has a finite gradient."""
     return torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
-class _BjorckIterations(torch.autograd.Function):
+class BjorckIterations(torch.autograd.Function):
     """``Y (3 I - Y^T Y) / 2`` of ``Y = c X``, for each factor ``c``; 1 for the plain iteration.
 
     Keeps each ``X`` and ``X^T X`` for the backward pass. All batch dimensions are one inside, so
@@ -203,7 +205,7 @@ class _BjorckIterations(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(start: Tensor, factors: tuple[float, ...]):
+    def forward(start: Tensor, factors: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
         x = start.reshape(-1, *start.shape[-2:])
         iterates = x.new_empty(len(factors), *x.shape)
         grams = x.new_empty(len(factors), len(x), x.shape[-1], x.shape[-1])
@@ -217,14 +219,14 @@ class _BjorckIterations(torch.autograd.Function):
         return result.reshape(start.shape), iterates, grams
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], *output[1:])
         ctx.factors = inputs[1]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, *_):
+    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, None]:
         if gradient is None:
             return None, None
         start, iterates, grams = ctx.saved_tensors
@@ -235,12 +237,14 @@ class _BjorckIterations(torch.autograd.Function):
                 mixed = torch.bmm(x.mT, result)
                 result = torch.baddbmm(result, result, gram, beta=1.5 * c, alpha=-0.5 * c**3)
                 result = torch.baddbmm(result, x, mixed + mixed.mT, alpha=-0.5 * c**3)
-        return _differentiable_once(result.reshape(gradient.shape), start, gradient), None
+        return differentiable_once(result.reshape(gradient.shape), start, gradient), None
 
     @staticmethod
-    def vmap(info, in_dims, start, factors):
+    def vmap(
+        info: Any, in_dims: tuple, start: Tensor, factors: tuple[float, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[int, int, int]]:
         start = start.movedim(in_dims[0], 0)
-        result, *kept = _BjorckIterations.apply(start, factors)
+        result, *kept = BjorckIterations.apply(start, factors)
         # What a gradient inside of the vmap sees: the products of its own matrices.
         kept = [product.unflatten(1, (len(start), -1)) for product in kept]
         return (result, *kept), (0, 1, 1)
@@ -250,14 +254,14 @@ class _GramBound(torch.autograd.Function):
     """The bound, and the direction ``W G^(2n - 1)`` of its gradient."""
 
     @staticmethod
-    def forward(weight: Tensor, squarings: int):
+    def forward(weight: Tensor, squarings: int) -> tuple[Tensor, Tensor]:
         tall = weight.shape[-2] >= weight.shape[-1]
         tiny = torch.finfo(weight.dtype).tiny
         largest = weight.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
         weight = weight / largest
         gram = weight.mT @ weight if tall else weight @ weight.mT
         logarithm = gram.new_zeros(gram.shape[:-2])
-        product = None
+        product: Any = None
         for k in range(squarings + 1):
             norm = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(tiny)
             logarithm = logarithm + norm[..., 0, 0].log() / 2**k
@@ -270,13 +274,13 @@ class _GramBound(torch.autograd.Function):
         return bound, direction
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], *output)
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, _):
+    def backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None, None]:
         if gradient is None:
             return None, None
         weight, bound, direction = ctx.saved_tensors
@@ -284,15 +288,17 @@ class _GramBound(torch.autograd.Function):
             # The bound is homogeneous: <W, gradient> = bound fixes the length of the direction.
             length = (weight * direction).sum((-2, -1)).clamp_min(torch.finfo(weight.dtype).tiny)
             result = (gradient * bound / length)[..., None, None] * direction
-        return _differentiable_once(result, weight, gradient), None
+        return differentiable_once(result, weight, gradient), None
 
     @staticmethod
-    def vmap(info, in_dims, weight, squarings):
+    def vmap(
+        info: Any, in_dims: tuple, weight: Tensor, squarings: int
+    ) -> tuple[Any, tuple[int, int]]:
         outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
         return outputs, (0, 0)
 
 
-def _differentiable_once(gradient: Tensor, *sources: Tensor) -> Tensor:
+def differentiable_once(gradient: Tensor, *sources: Tensor) -> Tensor:
     """The gradient, guarded; a compiled graph has no second derivatives to guard against."""
     if torch.compiler.is_compiling():
         return gradient
@@ -313,11 +319,11 @@ class _DifferentiableOnce(torch.autograd.Function):
         return gradient.view_as(gradient)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         pass
 
     @staticmethod
-    def backward(ctx, _):
+    def backward(ctx: Any, _: Any) -> NoReturn:
         raise RuntimeError(
             "Björck's iteration, the polar factor and the bound of the spectral norm can be "
             "differentiated once, and this asks for a second derivative in a weight."

@@ -54,7 +54,7 @@ def matrix_norm_bound(weight: Tensor) -> float:
     if not bool(matrix.any()):
         return 0.0
     matrix, exponent = _scaled(matrix)
-    return _unscaled(_matrix_bound(matrix), exponent)
+    return _unscaled(scaled_matrix_norm_bound(matrix), exponent)
 
 
 def _scaled(tensor: Tensor) -> tuple[Tensor, int]:
@@ -76,7 +76,8 @@ def _unscaled(bound: float, exponent: int) -> float:
     return result if result > 1e-300 else math.nextafter(result, math.inf)
 
 
-def _matrix_bound(matrix: Tensor) -> float:
+def scaled_matrix_norm_bound(matrix: Tensor) -> float:
+    """`matrix_norm_bound` of a float64 matrix whose squared entries neither over- nor underflow."""
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     largest, smallest = max(matrix.shape), min(matrix.shape)
     rounding = 4 * largest * smallest * UNIT_ROUNDOFF

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lipsplines.linear.matrices import (
-    _BjorckIterations,
-    _differentiable_once,
-    _or_one,
+    BjorckIterations,
     bjorck,
+    differentiable_once,
+    or_one,
     spectral_norm_bound,
 )
 
@@ -60,7 +61,11 @@ def polar_factor(weight: Tensor) -> Tensor:
 
 def _of_wide(weight: Tensor) -> Tensor:
     """The polar factor of a matrix with at least as many columns as rows."""
-    return _PolarFactor.apply(weight)[0] if weight.device.type == "cpu" else _by_products(weight)
+    return (
+        _PolarFactor.apply(weight)[0]
+        if weight.device.type == "cpu"
+        else polar_factor_by_products(weight)
+    )
 
 
 def _stretches(smallest: float) -> tuple[float, ...]:
@@ -83,11 +88,11 @@ def _stretches(smallest: float) -> tuple[float, ...]:
 STRETCHES = _stretches(1e-5)
 
 
-def _by_products(weight: Tensor) -> Tensor:
+def polar_factor_by_products(weight: Tensor) -> Tensor:
     """`_of_wide` in matrix products alone, as many for every matrix."""
     bound = spectral_norm_bound(weight.detach(), 3)
-    start = weight / _or_one(bound)[..., None, None]
-    return _BjorckIterations.apply(start.mT, STRETCHES)[0].mT
+    start = weight / or_one(bound)[..., None, None]
+    return BjorckIterations.apply(start.mT, STRETCHES)[0].mT
 
 
 class _PolarFactor(torch.autograd.Function):
@@ -97,8 +102,8 @@ class _PolarFactor(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(weight: Tensor):
-        scale = _or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
+    def forward(weight: Tensor) -> tuple[Tensor, ...]:
+        scale = or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
         matrix = weight / scale
         eps = torch.finfo(weight.dtype).eps
         if weight.dtype == torch.float64:
@@ -115,13 +120,13 @@ class _PolarFactor(torch.autograd.Function):
         return result.to(weight.dtype), vectors.to(weight.dtype), lengths, scale
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], *output)
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, *_):
+    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> Tensor | None:
         if gradient is None:
             return None
         weight, x, vectors, lengths, scale = ctx.saved_tensors
@@ -134,9 +139,11 @@ class _PolarFactor(torch.autograd.Function):
             result = vectors @ (turned / lengths + inner @ rows)
             largest = torch.finfo(x.dtype).max
             result = (result / scale.to(x.dtype)).clamp(-largest, largest)
-        return _differentiable_once(result, weight, gradient)
+        return differentiable_once(result, weight, gradient)
 
     @staticmethod
-    def vmap(info, in_dims, weight):
+    def vmap(
+        info: Any, in_dims: tuple, weight: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         outputs = _PolarFactor.apply(weight.movedim(in_dims[0], 0))
         return outputs, (0,) * len(outputs)

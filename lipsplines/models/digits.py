@@ -5,6 +5,8 @@ The critics are 1-Lipschitz; the generator and the classifier are plain networks
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +60,7 @@ class Generator(nn.Sequential):
 
     def draw(self, count: int, stream: torch.Generator) -> Tensor:
         """Latent vectors, uniform in [-1, 1], shape ``(count, latent)``, on the model's device."""
-        like = self[0].weight
+        like = next(self.parameters())
         uniform = torch.rand(count, self.latent, generator=stream, dtype=like.dtype)
         return (2 * uniform - 1).to(like.device)
 
@@ -106,7 +108,7 @@ class ConvCritic(nn.Sequential):
     ) -> None:
         first, second = channels
         options = activation_options or {}
-        strided = {"stride": 2, "padding": 1, "padding_mode": "circular"}
+        strided: dict[str, Any] = {"stride": 2, "padding": 1, "padding_mode": "circular"}
         super().__init__(
             convolution(1, first, 4, **strided),
             make_activation(activation, first, **options),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_activation(name: str, channels: int, **options) -> nn.Module:
+def make_activation(name: str, channels: int, **options: Any) -> nn.Module:
     """Build an activation by name.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,13 @@ class Householder(nn.Module):
     [[3.0, 1.0, 5.0, -2.0]]
     """
 
-    def __init__(self, num_activations: int, *, device=None, dtype=None) -> None:
+    def __init__(
+        self,
+        num_activations: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.num_activations = positive_integer("num_activations", num_activations)
         if self.num_activations % 2:
@@ -170,7 +177,12 @@ class LipschitzPReLU(nn.Module):
     """
 
     def __init__(
-        self, num_parameters: int, init: float | str = 0.25, *, device=None, dtype=None
+        self,
+        num_parameters: int,
+        init: float | str = 0.25,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.num_parameters = positive_integer("num_parameters", num_parameters)
@@ -236,14 +248,14 @@ class _SortedPairs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, pairs, dim):
+    def forward(ctx: Any, pairs: Tensor, dim: int) -> Tensor:
         ctx.dim = dim
         ctx.save_for_backward(pairs)
         ctx.save_for_forward(pairs)
         return _minimum_and_maximum(pairs, dim)
 
     @staticmethod
-    def _exchange(ctx, vectors):
+    def _exchange(ctx: Any, vectors: Tensor) -> Tensor:
         one, two = ctx.saved_tensors[0].unbind(ctx.dim)
         exchanged = one > two
         first, second = vectors.unbind(ctx.dim)
@@ -251,11 +263,11 @@ class _SortedPairs(torch.autograd.Function):
         return torch.stack(ordered, ctx.dim)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _SortedPairs._exchange(ctx, gradient), None
 
     @staticmethod
-    def jvp(ctx, tangent, _):
+    def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
         return _SortedPairs._exchange(ctx, tangent)
 
 
@@ -269,12 +281,12 @@ class _ClampInward(torch.autograd.Function):
         return x.clamp(low, high)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         x, ctx.low, ctx.high = inputs
         ctx.save_for_backward(x)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         outward = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
         return gradient.masked_fill(outward, 0.0), None, None

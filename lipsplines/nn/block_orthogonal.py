@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class BlockOrthogonal(nn.Module):
 
     def _kernel(self, *parameters: Tensor) -> Tensor:
         rest = list(parameters)
-        last = matrices.cayley(rest.pop(0)) if self.has_last else None
+        last: Any = matrices.cayley(rest.pop(0)) if self.has_last else None
         if self.has_first:
             base = matrices.cayley(rest.pop(0))
         elif self.block == 1:

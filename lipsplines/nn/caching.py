@@ -153,7 +153,7 @@ def constrained(
         return once(module, compute, *parameters)
 
     def evaluate() -> Tensor:
-        found = _kept.get(module)
+        found: Any = _kept.get(module)
         plain = getattr(function, "__func__", function)  # a bound method would keep the module
         with _eager():
             fits = (

@@ -6,7 +6,9 @@ Like the linear layers each is its plain torch counterpart with a constraint on 
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
@@ -20,6 +22,9 @@ SUPPORTED = (
     "supported are square kernels of odd side, of even side too with stride 2, strides 1 and 2, "
     "dilation 1, groups 1, and the padding modes 'zeros' and 'circular'"
 )
+
+
+Size = int | tuple[int, int]
 
 
 class OrthogonalConv2d(nn.Conv2d):
@@ -84,20 +89,21 @@ class OrthogonalConv2d(nn.Conv2d):
     """
 
     folded_class = nn.Conv2d
+    padding: tuple[int, int]
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         in_channels = positive_integer("in_channels", in_channels)
         out_channels = positive_integer("out_channels", out_channels)
@@ -122,7 +128,7 @@ class OrthogonalConv2d(nn.Conv2d):
             step,
             pads,
             bias=bias,
-            padding_mode=padding_mode,
+            padding_mode=cast(Any, padding_mode),  # `_kernel_and_stride` has refused others
             device=device,
             dtype=dtype,
         )
@@ -165,17 +171,19 @@ class CircularConvTranspose2d(nn.ConvTranspose2d):
     torch.Size([1, 1, 8, 8])
     """
 
+    padding: tuple[int, int]
+
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        output_padding: int = 0,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
         bias: bool = True,
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         side, step = _single("kernel_size", kernel_size), _single("stride", stride)
         pad = _single("padding", padding, smallest=0)
@@ -202,7 +210,7 @@ class CircularConvTranspose2d(nn.ConvTranspose2d):
         )
         self.padding_mode = "circular"
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         return self._circular(input)
 
     def _circular(self, input: Tensor) -> Tensor:
@@ -264,21 +272,21 @@ class OrthogonalConvTranspose2d(CircularConvTranspose2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        output_padding: int | tuple[int, int] = 0,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: int | tuple[int, int] = 1,
+        dilation: Size = 1,
         padding_mode: str = "zeros",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         in_channels = positive_integer("in_channels", in_channels)
         out_channels = positive_integer("out_channels", out_channels)
         side, step = _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode)
-        options = {"bias": bias, "device": device, "dtype": dtype}
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         if padding_mode == "circular":
             super().__init__(
                 in_channels, out_channels, side, step, padding, output_padding, **options
@@ -314,7 +322,9 @@ class OrthogonalConvTranspose2d(CircularConvTranspose2d):
         return nn.ConvTranspose2d.forward(self, input, output_size)
 
 
-def _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode) -> tuple[int, int]:
+def _kernel_and_stride(
+    kernel_size: Size, stride: Size, dilation: Size, groups: int, padding_mode: str
+) -> tuple[int, int]:
     side, step = _single("kernel_size", kernel_size), _single("stride", stride)
     wrong = [
         (step > 2, f"stride {stride!r}"),
@@ -329,18 +339,17 @@ def _kernel_and_stride(kernel_size, stride, dilation, groups, padding_mode) -> t
     return side, step
 
 
-def _pair(name: str, value, smallest: int = 1) -> tuple[int, int]:
+def _pair(name: str, value: Any, smallest: int = 1) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2 or not all(
-        isinstance(v, Integral) and not isinstance(v, bool) and v >= smallest for v in pair
-    ):
+    whole = all(isinstance(v, Integral) and not isinstance(v, bool) for v in pair)
+    if len(pair) != 2 or not whole or min(pair) < smallest:
         raise ValueError(
             f"{name} must be an integer of at least {smallest} or a pair of them, got {value!r}."
         )
     return int(pair[0]), int(pair[1])
 
 
-def _single(name: str, value, smallest: int = 1) -> int:
+def _single(name: str, value: Any, smallest: int = 1) -> int:
     first, second = _pair(name, value, smallest)
     if first != second:
         raise ValueError(f"Unsupported {name} {value!r}: both numbers must agree; {SUPPORTED}.")

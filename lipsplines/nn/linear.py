@@ -169,8 +169,8 @@ class OrthogonalLinear(nn.Linear):
         bias: bool = True,
         iterations: int | None = None,
         *,
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         constraint = Polar() if iterations is None else Bjorck(iterations)
@@ -207,8 +207,8 @@ class SpectralLinear(nn.Linear):
         bias: bool = True,
         squarings: int = 10,
         *,
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         parametrize.register_parametrization(self, "weight", SpectralNormalization(squarings))

@@ -88,8 +88,8 @@ class LinearSpline(nn.Module):
         slope_bounds: tuple[float, float] = (-1.0, 1.0),
         scaling: bool = True,
         *,
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.num_activations = positive_integer("num_activations", num_activations)
@@ -197,7 +197,9 @@ def tv2(model: nn.Module) -> Tensor:
     return torch.zeros(()) if parameter is None else parameter.new_zeros(())
 
 
-def _spline_start(init, channels: int, num_coefficients: int, range_: float) -> Tensor:
+def _spline_start(
+    init: str | Callable[[Tensor], Tensor], channels: int, num_coefficients: int, range_: float
+) -> Tensor:
     points = splines.knots(num_coefficients, range_, dtype=torch.float64)
     if callable(init):
         values = torch.as_tensor(init(points), dtype=torch.float64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,8 @@ class NActivation(nn.Module):
         num_activations: int,
         init: Sequence[float] = (-1.0, 0.0, 0.0, 0.0),
         *,
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.num_activations = positive_integer("num_activations", num_activations)
@@ -138,7 +139,13 @@ class ShiftedAbsolute(nn.Module):
     [[3.0, 2.0], [0.5, 1.5]]
     """
 
-    def __init__(self, num_activations: int, *, device=None, dtype=None) -> None:
+    def __init__(
+        self,
+        num_activations: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.num_activations = positive_integer("num_activations", num_activations)
         self.shift = nn.Parameter(torch.empty(self.num_activations, device=device, dtype=dtype))
@@ -189,7 +196,7 @@ class _NShape(torch.autograd.Function):
     """`_n_shape`, whose derivatives take a few products and sums in place of selections."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, thresholds: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, thresholds: Tensor) -> Tensor:
         ctx.save_for_backward(x, thresholds)
         ctx.save_for_forward(x, thresholds)
         return torch.sub(x, x.clamp(*_NShape._limits(x, thresholds)), alpha=2)
@@ -205,7 +212,7 @@ class _NShape(torch.autograd.Function):
         return x.clamp(*_NShape._limits(x, thresholds)).sub_(x).sgn_()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         x, thresholds = ctx.saved_tensors
         side = _NShape._side(x, thresholds)
         signed = gradient * side
@@ -220,7 +227,7 @@ class _NShape(torch.autograd.Function):
         return in_x, _in_order(in_ordered, thresholds)
 
     @staticmethod
-    def jvp(ctx, in_x: Tensor | None, in_thresholds: Tensor | None) -> Tensor:
+    def jvp(ctx: Any, in_x: Tensor | None, in_thresholds: Tensor | None) -> Tensor:
         x, thresholds = ctx.saved_tensors
         side = _NShape._side(x, thresholds)
         outside = side.square()

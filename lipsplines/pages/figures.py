@@ -8,6 +8,7 @@ members differ in marker.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -156,7 +157,8 @@ def error_strips(
         axis.set_title(title)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    figure.get_layout_engine().set(h_pad=0.1)
+    layout: Any = figure.get_layout_engine()
+    layout.set(h_pad=0.1)
     for axis in axes[:, 0]:
         _label_few_ticks(axis)
     for axis in axes[-1]:
@@ -175,7 +177,7 @@ def _strips(axis: Axes, panel: Mapping[str, Sequence[float]], names: Sequence[st
         axis.plot([median, median], [row - 0.33, row + 0.33], color=colour, linewidth=2.4)
         # Spread the dots without randomness: by their rank within the strip.
         offsets = 0.2 * np.sin(2.4 * np.arange(errors.size))
-        dots = {"markersize": 5, "alpha": 0.8, "markeredgewidth": 0}
+        dots: dict[str, Any] = {"markersize": 5, "alpha": 0.8, "markeredgewidth": 0}
         axis.plot(errors, row + offsets, marker, color=colour, **dots)
     axis.set_xscale("log")
     axis.set_yticks(range(len(names)), [activation_label(name) for name in names])

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lipsplines.evidence.decisions import holm, runs_needed, verdict
 from lipsplines.evidence.provenance import code_fingerprint
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, holm, runs_needed, verdict
+from lipsplines.evidence.statistics import LEVEL, Comparison
 
 __all__ = [
     "comparison_table",
@@ -140,7 +141,7 @@ def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
     claim
         Its statement.
     comparisons
-        The tests behind it, as for `statistics.verdict`.
+        The tests behind it, as for `decisions.verdict`.
     """
     held = sum(p < LEVEL for p in holm([c.p_holds for c in comparisons]))
     failed = sum(p < LEVEL for p in holm([c.p_fails for c in comparisons]))
@@ -156,7 +157,7 @@ def more_runs(comparisons: Sequence[Comparison]) -> str:
     Parameters
     ----------
     comparisons
-        The tests behind a claim; see `statistics.runs_needed`.
+        The tests behind a claim; see `decisions.runs_needed`.
 
     Examples
     --------
@@ -194,7 +195,7 @@ def provenance_text(records: Sequence[Record]) -> str:
 
     profiles, seeds = (_settings(records, key) for key in ("profile", "seed"))
     started = sorted(entry["started"] for entry in origin)
-    rows = [
+    rows: list[list[Any]] = [
         ["profile", ", ".join(profiles)],
         ["seed", ", ".join(seeds)],
         ["records", len(records)],

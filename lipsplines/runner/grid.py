@@ -80,8 +80,9 @@ def run(
     failures = compute_groups(experiment, groups, store, jobs, cluster, progress)
     if failures:
         raise ExperimentError(_told(failures, labels(groups)))
-    records = _read_all(store, cells, patience=90.0 if cluster else 0.0)
-    if any(record is None for record in records):
+    found = _read_all(store, cells, patience=90.0 if cluster else 0.0)
+    records = [record for record in found if record is not None]
+    if len(records) < len(found):
         raise ExperimentError(f"Records vanished from {store.root} while the experiment ran.")
     return records
 

@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
 def status_table(rows: Sequence[Progress]) -> str:
     """One line for each profile: what is done, running and missing, and the time left."""
     head = ("experiment", "profile", "done", "running", "missing", "left", "from")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for row in rows:
         counts = (len(row.found), len(row.running), len(row.missing))
         left = duration(sum(row.seconds) / CORES) if row.groups else "-"

@@ -86,7 +86,9 @@ def _compressions(nodes: NDArray, speeds: NDArray) -> list[PiecewiseLinear]:
     for j in range(len(nodes) - 1, 0, -1):
         if speeds[j] < 1:
             end = nodes[j - 1] + speeds[j] * (nodes[j] - nodes[j - 1])
-            factors.append(PiecewiseLinear(nodes[j - 1 : j + 1], [nodes[j - 1], end], 1.0, 1.0))
+            factors.append(
+                PiecewiseLinear(nodes[j - 1 : j + 1], np.array([nodes[j - 1], end]), 1.0, 1.0)
+            )
     if speeds[0] < 1:
         factors.append(PiecewiseLinear(nodes[:1], nodes[:1], speeds[0], 1.0))
     return factors
@@ -121,7 +123,9 @@ def _fold(
         legs = np.diff(knots)
         i = int(np.argmin(legs))
         a, length = knots[i], legs[i]
-        factors.append(PiecewiseLinear(knots[i : i + 2], [a, a - length], 1.0, 1.0))
+        factors.append(
+            PiecewiseLinear(np.array(knots[i : i + 2]), np.array([a, a - length]), 1.0, 1.0)
+        )
         knots = knots[:i] + [knot - 2 * length for knot in knots[i + 2 :]]
         values = values[:i] + values[i + 2 :]
     return [*factors, PiecewiseLinear(np.array(knots), np.array(values), first, last)]

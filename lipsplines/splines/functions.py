@@ -11,6 +11,8 @@ under ``torch.vmap``. Nothing here knows about modules.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,13 @@ from lipsplines.splines.projections import rounding
 __all__ = ["effective_regions", "evaluate", "knots", "second_order_tv", "slopes"]
 
 
-def knots(num_coefficients: int, range_: float, *, device=None, dtype=None) -> Tensor:
+def knots(
+    num_coefficients: int,
+    range_: float,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Knots ``tau_k = -R + k T``, shape ``(K,)``, symmetric about zero to the last bit.
 
     With an odd number of coefficients zero is a knot; with an even number it lies in the middle
@@ -186,18 +194,18 @@ class _AbsoluteJumps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(coefficients: Tensor, slack: float):
+    def forward(coefficients: Tensor, slack: float) -> tuple[Tensor, Tensor]:
         jumps = coefficients.diff(n=2, dim=-1)
         return jumps.abs().sum(-1), torch.nn.functional.hardshrink(jumps, slack).sign_()
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(output[1])
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, _):
+    def backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None, None]:
         if gradient is None:
             return None, None
         (signs,) = ctx.saved_tensors
@@ -205,7 +213,9 @@ class _AbsoluteJumps(torch.autograd.Function):
         return padded.diff(n=2, dim=-1), None
 
     @staticmethod
-    def vmap(info, in_dims, coefficients, slack):
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], coefficients: Tensor, slack: float
+    ) -> tuple[Any, tuple[int, int]]:
         return _AbsoluteJumps.apply(coefficients.movedim(in_dims[0], 0), slack), (0, 0)
 
 

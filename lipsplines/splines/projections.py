@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,7 +121,7 @@ class SlopeProjection(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(coefficients: Tensor, low: float, high: float):
+    def forward(coefficients: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
         differences = coefficients.diff(dim=-1)
         slack = rounding(coefficients, max(-low, high))
         clipped = differences != differences.clamp(low - slack, high + slack)
@@ -129,13 +130,13 @@ class SlopeProjection(torch.autograd.Function):
         return total, clipped
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(output[1])
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, gradient, _):
+    def backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None, None, None]:
         if gradient is None:
             return None, None, None
         (clipped,) = ctx.saved_tensors
@@ -144,7 +145,9 @@ class SlopeProjection(torch.autograd.Function):
         return gradient + torch.nn.functional.pad(inner, (1, 1)).diff(dim=-1), None, None
 
     @staticmethod
-    def vmap(info, in_dims, coefficients, low, high):
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], coefficients: Tensor, low: float, high: float
+    ) -> tuple[Any, tuple[int, int]]:
         return SlopeProjection.apply(coefficients.movedim(in_dims[0], 0), low, high), (0, 0)
 
 

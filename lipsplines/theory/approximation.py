@@ -127,8 +127,8 @@ def best_approximation(
     objective = cvxpy.norm_inf(residual) if uniform else cvxpy.norm2(residual)
     problem = cvxpy.Problem(cvxpy.Minimize(objective), [cvxpy.tv(extended) <= variation])
     problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-    error = problem.value if uniform else problem.value**2 / x.size
-    return float(error), np.asarray(fit.value)
+    optimum = problem.value if uniform else problem.value**2 / x.size
+    return float(optimum), np.asarray(fit.value)
 
 
 def _samples(x: ArrayLike, values: ArrayLike) -> tuple[NDArray, NDArray]:

@@ -7,6 +7,7 @@ enough to reach the optimum over *all* functions (Ducotterd et al. 2024; Unser 2
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,7 +130,8 @@ def _solve(
             "A free-form problem needs cvxpy; install the extra: pip install '.[theory]' in the "
             "folder of the sources."
         ) from error
-    first, slopes = cvxpy.Variable(), cvxpy.Variable(nodes.size - 1)
+    first: Any = cvxpy.Variable()
+    slopes: Any = cvxpy.Variable(nodes.size - 1)
     scale = 1.0
     residual = first + _slope_weights(x, nodes) @ slopes - y
     variation = cvxpy.norm1(cvxpy.diff(slopes)) if nodes.size > 2 else 0.0
@@ -180,11 +182,11 @@ def affine_weight(x: ArrayLike, y: ArrayLike, *, lipschitz: float | None = 1.0) 
         As for `fit_free_form`.
     """
     x, y, _ = _check_problem(x, y, None, lipschitz)
-    slope = np.polynomial.Polynomial.fit(x, y, 1).convert().coef
-    slope = float(slope[1]) if slope.size > 1 else 0.0
+    line = np.polynomial.Polynomial.fit(x, y, 1).convert().coef
+    slope = float(line[1]) if line.size > 1 else 0.0
     held = lipschitz is not None and abs(slope) >= lipschitz
-    if held:
-        slope = np.copysign(lipschitz, slope)
+    if lipschitz is not None and held:
+        slope = float(np.copysign(lipschitz, slope))
     residual = y - slope * x
     residual -= residual.mean()
     ends = np.unique(x)
@@ -198,7 +200,9 @@ def affine_weight(x: ArrayLike, y: ArrayLike, *, lipschitz: float | None = 1.0) 
     return float(max(0.0, half_lines, intervals))
 
 
-def _check_problem(x, y, nodes, lipschitz) -> tuple[Array, Array, Array]:
+def _check_problem(
+    x: ArrayLike, y: ArrayLike, nodes: ArrayLike | None, lipschitz: float | None
+) -> tuple[Array, Array, Array]:
     x, y = (np.asarray(a, dtype=np.float64) for a in (x, y))
     if x.ndim != 1 or x.size < 1 or x.shape != y.shape:
         raise ValueError(f"x and y must have one shape (M,), got {x.shape} and {y.shape}.")

@@ -89,7 +89,8 @@ def replace_activations(
         If an activation is not componentwise, such as `GroupSort`.
     """
     model = copy.deepcopy(model).double()
-    h, layers = inputs.double(), []
+    h = inputs.double()
+    layers: list[tuple] = []
     with torch.no_grad():
         for index, module in enumerate(model):
             if isinstance(module, nn.Linear):

@@ -79,7 +79,7 @@ class GanTraining(Training):
         self.batch = Batches(samples, batch_size, seed)
         images = generator.sample(2, random_stream(seed))
         check_samples(critic, samples[:2], images, "the generator")
-        options = {"betas": tuple(betas), "fused": True}
+        options: dict[str, Any] = {"betas": tuple(betas), "fused": True}
         self.critic_optimizer = torch.optim.Adam(parameter_groups(critic, critic_lr), **options)
         self.generator_optimizer = torch.optim.Adam(
             generator.parameters(), lr=generator_lr, **options

@@ -50,7 +50,9 @@ class BatchedLoss:
         # The fused optimizer reads memory in order.
         return [losses.detach(), *(None if g is None else g.contiguous() for g in gradients)]
 
-    def _loss_of_one(self, state: Mapping[str, Tensor], weight: Tensor, x: Tensor, y: Tensor):
+    def _loss_of_one(
+        self, state: dict[str, Tensor], weight: Tensor, x: Tensor, y: Tensor
+    ) -> Tensor:
         output, penalty = functional_call(self.template, state, (x, self.penalised))
         if output.shape != y.shape:  # subtracting would broadcast
             raise ValueError(

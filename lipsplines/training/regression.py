@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
+Model = TypeVar("Model")  # a module, or several
 LONG = 1000  # steps from which on tracing, half a second, pays
 
 
@@ -70,7 +72,9 @@ def parameter_groups(
     if not (math.isfinite(lr) and lr > 0):
         raise ValueError(f"lr must be a positive number, got {lr!r}.")
     rates = {"weights": lr, "coefficients": lr * COEFFICIENT_RATE, "scales": lr * SCALE_RATE}
-    groups = {kind: {"name": kind, "params": [], "lr": rate} for kind, rate in rates.items()}
+    groups: dict[str, dict[str, Any]] = {
+        kind: {"name": kind, "params": [], "lr": rate} for kind, rate in rates.items()
+    }
     kinds = {}
     for module in model.modules():
         if isinstance(module, LinearSpline):
@@ -83,7 +87,7 @@ def parameter_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def build_models(build: Callable[[], nn.Module], seeds: Iterable[int]) -> list[nn.Module]:
+def build_models(build: Callable[[], Model], seeds: Iterable[int]) -> list[Model]:
     """One model for each seed, each exactly as if it were built alone after ``manual_seed``.
 
     Parameters
@@ -183,7 +187,7 @@ def fit_regression(
     state = weights.expand(len(models)), *parameters.values(), *buffers.values()
     points = inputs.shape[1]
     steps = points // batch_size
-    program: Callable[..., Sequence[Tensor | None]] = BatchedLoss(models[0], parameters, buffers)
+    program: Callable[..., Sequence[Any]] = BatchedLoss(models[0], parameters, buffers)
     if epochs * steps >= LONG:
         program = trace(program, *(_first(data, batch_size) for data in (inputs, targets)), *state)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
@@ -229,7 +233,15 @@ def _write_back(models: Sequence[nn.Module], parameters: Mapping[str, Tensor]) -
                 own.copy_(parameters[name][index])
 
 
-def _check_fit_arguments(models, inputs, targets, epochs, batch_size, seeds, tv2_weights) -> None:
+def _check_fit_arguments(
+    models: Sequence[nn.Module],
+    inputs: Tensor,
+    targets: Tensor,
+    epochs: int,
+    batch_size: int,
+    seeds: Sequence[int],
+    tv2_weights: float | Sequence[float],
+) -> None:
     if not models:
         raise ValueError("models is empty: give at least one.")
     count = len(models)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -131,7 +132,7 @@ class Batches:
         self.samples, self.size, self.seed = samples, size, seed
         self.in_pass = len(samples) // size
         self.current = -1, -1
-        self.rest = iter(())
+        self.rest: Iterator[Tensor] = iter(())
 
     def __call__(self, index: int) -> Tensor:
         number, place = divmod(index, self.in_pass)

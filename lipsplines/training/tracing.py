@@ -8,6 +8,7 @@ came to, one call of torch after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -30,8 +31,8 @@ _WITH_BINDINGS = """
 """
 
 
-def _bindings() -> dict[Callable, Callable]:
-    found = {
+def _bindings() -> dict[Any, Callable]:
+    found: dict[Any, Callable] = {
         _aten._unsafe_view.default: torch.Tensor.view,
         _aten.linalg_vector_norm.default: torch.linalg.vector_norm,
     }
@@ -72,7 +73,7 @@ def trace(
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 
     module = make_fx(function)(*tensors)
-    _simplify(module.graph)
+    simplify(module.graph)
     module.recompile()
 
     def program(*tensors: Tensor) -> Sequence[Tensor | None]:
@@ -80,11 +81,11 @@ def trace(
             return module(*tensors)
 
     pairs = zip(program(*tensors), function(*tensors), strict=True)
-    same = (a is b is None or torch.equal(a, b) for a, b in pairs)
+    same = (a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
     return program if all(same) else function
 
 
-def _simplify(graph: fx.Graph) -> None:
+def simplify(graph: fx.Graph) -> None:
     """Leave out what changes nothing, and call the rest by its fastest name."""
     for node in list(graph.nodes):
         if node.target in _SAME or (node.target in _RESHAPED and _keeps_shape(node)):
@@ -96,4 +97,5 @@ def _simplify(graph: fx.Graph) -> None:
 
 
 def _keeps_shape(node: fx.Node) -> bool:
-    return node.meta["val"].shape == node.args[0].meta["val"].shape
+    source = node.args[0]
+    return isinstance(source, fx.Node) and node.meta["val"].shape == source.meta["val"].shape

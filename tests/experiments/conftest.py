@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lipsplines.evidence.records import Store
-from lipsplines.experiments import EXPERIMENTS, run
+from lipsplines.evidence.records import Record, Store
+from lipsplines.experiments import EXPERIMENTS, run, status
 from lipsplines.experiments.digits import sample_pairs
 from lipsplines.models.digits import Generator, initialize
 
@@ -39,3 +39,15 @@ def stand_in() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample_pairs, "load_generator", lambda: (generator.eval(), record, None))
         yield
+
+
+@pytest.fixture(scope="module")
+def store(request: pytest.FixtureRequest, smoke_runs: Callable[[str], Store]) -> Store:
+    """All runs of the smoke profile of the experiment whose folder the test lies in."""
+    return smoke_runs(request.path.parent.name)
+
+
+@pytest.fixture(scope="module")
+def records(request: pytest.FixtureRequest, store: Store) -> list[Record]:
+    """The records of these runs."""
+    return status(EXPERIMENTS[request.path.parent.name], "smoke", store)[0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import grad, vmap
 
-from lipsplines.linear.polar import STRETCHES, _by_products, polar_factor
+from lipsplines.linear.polar import STRETCHES, polar_factor, polar_factor_by_products
 
 DTYPES = [torch.float32, torch.float64]
 EPS = {dtype: torch.finfo(dtype).eps for dtype in DTYPES}
@@ -25,7 +25,7 @@ def by_products(weight: Tensor) -> Tensor:
     """The way of devices other than the CPU, for any shape."""
     if weight.shape[-2] > weight.shape[-1]:
         return by_products(weight.mT).mT
-    return _by_products(weight)
+    return polar_factor_by_products(weight)
 
 
 both = pytest.mark.parametrize("function", [polar_factor, by_products])

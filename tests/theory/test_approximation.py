@@ -7,21 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.splines.piecewise import PiecewiseLinear
 from lipsplines.theory.approximation import best_approximation, sawtooth, slope_variation
+from tests.splines.test_decomposition import random_spline
 
 EXACT = 1e-12
 GRID = np.linspace(-1, 1, 41)
 
 seeds = st.integers(0, 2**31 - 1)
-
-
-def random_spline(seed: int, knots: int) -> PiecewiseLinear:
-    generator = np.random.default_rng(seed)
-    nodes = np.cumsum(generator.uniform(0.05, 1, knots))
-    slopes = generator.choice([-1.0, -0.3, 0.0, 0.5, 1.0], knots + 1)
-    values = np.concatenate([[0.0], np.cumsum(slopes[1:-1] * np.diff(nodes))])
-    return PiecewiseLinear(nodes, values, slopes[0], slopes[-1])
 
 
 def test_sawtooth_of_two_legs_is_the_absolute_value() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.func import grad, vmap
 
-from lipsplines.training.tracing import _simplify, trace
+from lipsplines.training.tracing import simplify, trace
 
 
 def transformed(x: Tensor, weight: Tensor) -> list[Tensor | None]:
@@ -88,6 +88,6 @@ def test_what_changes_nothing_is_left_out() -> None:
         return [y]
 
     module = fx.experimental.proxy_tensor.make_fx(wasteful)(torch.randn(3, 2))
-    _simplify(module.graph)
+    simplify(module.graph)
     names = [node.name for node in module.graph.nodes if node.op == "call_function"]
     assert names == ["clone", "select", "mul_"]

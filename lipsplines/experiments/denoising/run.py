@@ -94,6 +94,7 @@ class DenoiserTraining(Training):
         groups = parameter_groups(model, settings["lr"])
         self.optimizer = torch.optim.Adam(groups, fused=self.precision == "bfloat16" or None)
         rates = torch.optim.lr_scheduler
+        self.schedule: torch.optim.lr_scheduler.LRScheduler
         if settings["schedule"] == "cosine":
             self.schedule = rates.CosineAnnealingLR(self.optimizer, self.steps)
         else:
@@ -141,7 +142,7 @@ class DenoiserTraining(Training):
     def _compare(self) -> None:
         """Note a point of the curves, and keep the network if it is the best so far."""
         self.model.eval()
-        found = [
+        found: list[Any] = [
             psnr(denoise(self.model, noisy), clean)
             for clean, noisy in noisy_pairs(self.validation, self.deviation, VALIDATION)
         ]

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lipsplines.evidence.decisions import holm
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, holm, pair_up
+from lipsplines.evidence.statistics import LEVEL, Comparison, pair_up
 from lipsplines.experiments.denoising.protocol import (
     MODES,
     PROFILE_SIZES,

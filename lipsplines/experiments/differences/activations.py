@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -125,8 +126,7 @@ def dead_clamp(profile: str, seed: int) -> Found:
         spacing = torch.tensor(splines.spacing(size, range_))
         start = functions[init](torch.linspace(-range_, range_, size)).requires_grad_()
         slopes = start.diff() / spacing
-        slopes.retain_grad()
-        slopes.clamp(-1, 1).sum().backward()
+        (gradient,) = torch.autograd.grad(slopes.clamp(-1, 1).sum(), slopes)
         at_bound = slopes.abs() > 0.5
         module = LinearSpline(1, size, range_, init=init)
         jacobian = torch.autograd.functional.jacobian(
@@ -134,9 +134,7 @@ def dead_clamp(profile: str, seed: int) -> Found:
             module.coefficients.detach()[0],
         )
         lost = size - 1 - torch.linalg.matrix_rank(jacobian.double(), tol=1e-4)
-        shares = [
-            count.item() / at_bound.sum().item() for count in ((slopes.grad == 0).sum(), lost)
-        ]
+        shares = [count.item() / at_bound.sum().item() for count in ((gradient == 0).sum(), lost)]
         what = (
             f"share of slopes without gradient, {size} coefficients, range {range_}, {init} start"
         )
@@ -175,7 +173,7 @@ def scale(profile: str, seed: int) -> Found:
         free = torch.ones(8, requires_grad=True)
         (scaled_spline(x, module, free) * weights).mean().backward()
         (module(_as_image(x)) * _as_image(weights)).mean().backward()
-        pair = [p.grad.abs().max().item() for p in (free, module.log_scale)]
+        pair = [p.grad.abs().max().item() for p in (free, module.log_scale) if p.grad is not None]
         effects.append(Effect(f"gradient of the scale, {init} start", *pair))
     return Found(effects)
 
@@ -250,7 +248,9 @@ def householder(profile: str, seed: int) -> Found:
     )
 
 
-def _end_error(evaluate, size: int, range_: float, far: float | None = None) -> float:
+def _end_error(
+    evaluate: Callable[..., Tensor], size: int, range_: float, far: float | None = None
+) -> float:
     """Largest error of a constant and of the absolute value on the grid stretched by `far`.
 
     By default its ends then lie one cell further out.

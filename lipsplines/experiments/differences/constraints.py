@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,9 +174,11 @@ class LateLayers(nn.Module):
     def _initialize(self, start: str) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                {"he": nn.init.kaiming_uniform_, "orthogonal": nn.init.orthogonal_}[start](
-                    module.weight
-                )
+                starts: dict[str, Any] = {
+                    "he": nn.init.kaiming_uniform_,
+                    "orthogonal": nn.init.orthogonal_,
+                }
+                starts[start](module.weight)
 
 
 @difference(
@@ -194,13 +197,13 @@ def initialisation(profile: str, seed: int) -> Found:
 
     def weights(start: str) -> Tensor:
         torch.manual_seed(seed)
-        return LateLayers((10, 20, 10), start).layers[0].weight.detach()
+        return LateLayers((10, 20, 10), start).layers[0].get_parameter("weight").detach()
 
     def ours(deviation: float) -> Tensor:
         torch.manual_seed(seed)
         layers = nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 10))
         initialize(layers, deviation)
-        return layers[0].weight.detach()
+        return layers[0].get_parameter("weight").detach()
 
     accepted = weights("no such start").isfinite().all().item()
     return Found(

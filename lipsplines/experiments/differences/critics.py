@@ -38,7 +38,8 @@ def double_division(profile: str, seed: int) -> Found:
     the last look, and over the validation digits at that look.
     """
     samples = _samples(seed)
-    curves, tensors = {}, {}
+    curves: dict[str, dict[str, float]] = {}
+    tensors: dict[str, Tensor] = {}
     for name, divisor in (("there", 255.0), ("here", 1.0)):
         (critic,) = build_models(_dense_critic, [seed])
         training = _train(critic, samples, samples.train / divisor, profile, seed)
@@ -151,7 +152,7 @@ def _images(generator: Generator, latents: Tensor) -> Tensor:
 
 def _variances(generator: Generator) -> Tensor:
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
-    return torch.cat([m.running_var.clone() for m in generator if isinstance(m, kinds)])
+    return torch.cat([m.get_buffer("running_var") for m in generator if isinstance(m, kinds)])
 
 
 def _samples(seed: int) -> Samples:

@@ -51,11 +51,11 @@ def difference_text(record: Record) -> str:
     if carried := CARRIED.get(found.name):
         figures = "; ".join(f"{c.what}: {c.figure}{_unmeasured(c.how)}" for c in carried)
         parts.append(f"*On the code itself, carried over.* {_phrase(_upper(figures))}.")
-    module = inspect.getmodule(found.measure).__name__.replace(".", "/")
+    module = found.measure.__module__.replace(".", "/")
     parts += [
         f"*Would it change a conclusion of the paper?* **{_upper(found.changes)}.** {found.why}",
         f"````{{dropdown}} What exactly is computed: {module}.py\n"
-        f"{rest.strip()}\n\n```python\n{source_code(found)}\n```\n````",
+        f"{rest.strip()}\n\n```python\n{source_code(found.measure)}\n```\n````",
     ]
     return "\n\n".join(parts)
 

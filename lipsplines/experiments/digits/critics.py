@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def build_critic(settings: Settings) -> MLP:
     )
     for module in critic:
         if isinstance(module, nn.Linear):
-            nn.init.orthogonal_(module.parametrizations.weight.original)
+            free = module.get_parameter("parametrizations.weight.original")
+            nn.init.orthogonal_(free)
     return critic
 
 
@@ -63,14 +65,13 @@ class Critics(Training):
         super().__init__(first["steps"], seed, Checkpoint(state, {"group": group}), label)
         device = device_of(first)
         train = samples.train.to(device)
-        validation = tuple(part.to(device) for part in samples.validation)
-        self.other, self.recent = samples.other, (None, torch.empty(0))
+        real, made = (part.to(device) for part in samples.validation)
+        self.other = samples.other
+        self.recent: tuple[Any, Tensor] = None, torch.empty(0)
         self.device, self.every = device, first["every"]
         self.members = {
             settings["activation"]: CriticTraining(
-                build_models(lambda settings=settings: build_critic(settings), [seed])[0].to(
-                    device
-                ),
+                build_models(functools.partial(build_critic, settings), [seed])[0].to(device),
                 train,
                 self.generated,
                 steps=settings["steps"],
@@ -78,7 +79,7 @@ class Critics(Training):
                 lr=settings["lr"],
                 tv2_weight=(settings["spline"] or {}).get("tv2_weight", 0.0),
                 seed=seed,
-                validation=validation,
+                validation=(real, made),
                 every=settings["every"],
                 label=settings["activation"],
             )

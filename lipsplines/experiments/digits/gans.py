@@ -73,7 +73,9 @@ class ReshapedConv2d(nn.Conv2d):
 
     folded_class = nn.Conv2d
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, **options: Any
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **options)
         nn.utils.parametrize.register_parametrization(self, "weight", _Reshaped())
 
@@ -188,6 +190,7 @@ def scores(images: Tensor, rivals: Tensor, classifier: Classifier) -> dict[str, 
 
 def data_of(digits: DigitTensors, classifier: Record) -> dict[str, str]:
     """SHA-256 of all that a run was given: the files of digits, the weights of the classifier."""
+    assert classifier.tensors is not None
     return {**digits.checksums, "classifier": classifier.tensors["sha256"]}
 
 

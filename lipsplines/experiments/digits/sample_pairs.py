@@ -91,6 +91,7 @@ def _digit_samples(settings: Settings, device: torch.device) -> Samples:
         for part, purpose in ((validation, VALIDATION), (test, TEST))
     ]
     generator.to(device)
+    assert record.tensors is not None
     return Samples(
         digits.train.flatten(1),
         drawn,
@@ -105,10 +106,8 @@ def _known_samples(settings: Settings) -> Samples:
     pair, seed, count = known_pair(settings), settings["seed"], settings["test_points"]
 
     def drawn(count: int, *words: int) -> tuple[Tensor, Tensor]:
-        return tuple(
-            torch.from_numpy(part).float()
-            for part in pair.sample(count, np.random.default_rng(words))
-        )
+        x, y = pair.sample(count, np.random.default_rng(words))
+        return torch.from_numpy(x).float(), torch.from_numpy(y).float()
 
     # Enough for one pass: no sample is seen twice. The exact distance needs none.
     needed = settings.get("steps", 1) * settings.get("batch_size", 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from lipsplines.datasets import TARGETS_1D
@@ -93,7 +93,13 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
     """Settings of all runs: the main table width by width, then the ablations."""
     sizes = PROFILE_SIZES[profile]
 
-    def cell(target, activation, constraint, width, changes=None) -> Settings:
+    def cell(
+        target: str,
+        activation: str,
+        constraint: str,
+        width: int,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Settings:
         is_spline = activation.startswith("spline-")
         return {
             "experiment": "fitting1d",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def compute(group: list[Settings]) -> list[Outcome]:
     for settings in group:
         count = settings["models"]
         seeds = [_seed(settings, "weights", index) for index in range(count)]
-        models += build_models(lambda settings=settings: build(settings), seeds)
+        models += build_models(functools.partial(build, settings), seeds)
         for index in range(count):
             x, y = train_set(settings, index)
             inputs.append(x)
@@ -126,7 +127,7 @@ def _count_knots(model: MLP) -> float:
 def train_set(settings: Settings, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Training points of model `index`, uniform in [-1, 1]: the same for every activation."""
     words = [settings["seed"], TARGETS_1D.index(settings["target"]), index]
-    points = np.random.default_rng(words).uniform(-1.0, 1.0, settings["train_points"])
+    points: Any = np.random.default_rng(words).uniform(-1.0, 1.0, settings["train_points"])
     return _column(points), _column(target_1d(settings["target"])(points))
 
 
@@ -135,5 +136,5 @@ def _seed(settings: Settings, purpose: str, index: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-def _column(values: np.ndarray) -> torch.Tensor:
+def _column(values: Any) -> torch.Tensor:
     return torch.from_numpy(values).to(torch.float32).unsqueeze(1)

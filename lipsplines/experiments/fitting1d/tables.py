@@ -161,15 +161,15 @@ def comparisons(
     for rival in rivals:
         for constraint in constraints:
             for target in TARGETS_1D:
-                pair = [table.get((target, constraint, name)) for name in (ours, rival)]
-                if None in pair:
+                own, other = (table.get((target, constraint, n)) for n in (ours, rival))
+                if own is None or other is None:
                     raise ValueError(
                         f"The claim needs the records of {ours} and {rival} for {target} with "
                         f"{constraint} weights; at least one is missing."
                     )
-                errors = [record.metrics["test_mse"] for record in pair]
                 label = f"{activation_label(rival)}, {constraint}, $f_{target[1]}$"
-                found.append(compare(label, *errors, margin))
+                errors, theirs = (record.metrics["test_mse"] for record in (own, other))
+                found.append(compare(label, errors, theirs, margin))
     return found
 
 

@@ -191,6 +191,6 @@ def _measured(
     found = {}
     for number, (name, picture) in enumerate(pictures.items()):
         own = 10_000 * seed + 100 * use + number
-        where = None if isinstance(operator, ParallelBeam) else operator.mask
+        where = operator.mask if isinstance(operator, FourierSampling | CoilSampling) else None
         found[name] = picture, add_noise(operator(picture), deviation, own, where)
     return found

@@ -40,7 +40,7 @@ def compute(group: list[Settings]) -> list[Outcome]:
         lipschitz = dict(facts["lipschitz"])  # of the denoiser, before it is averaged
         checksums["denoiser"] = facts["sha256"]
     results = {}
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (picture, data) in problem.test.items():
         if settings["method"] == "linear":
             found, course = problem.baseline(data), {"iterations": 0}
@@ -70,7 +70,7 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
     trials = []
 
     def score(*values: float) -> float:
-        found = []
+        found: list[Any] = []
         for picture, data in problem.tuning.values():
             result = reconstruct(settings, problem, data, values, settings["tuning_iterations"])
             found.append(psnr(result.images[0, 0], picture[0, 0]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from lipsplines.evidence.decisions import smallest_p
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare, smallest_p
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare
 from lipsplines.experiments.reconstruction.protocol import DENOISERS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
 from lipsplines.runner.base import Settings
@@ -89,7 +91,7 @@ def quality_table(records: Sequence[Record], metric: str = "psnr") -> str:
     _, digits = METRICS[metric]
     methods = [name for name in METHODS if any(name in own for own in problems.values())]
     counts = [max(len(images) for images in own.values()) for own in problems.values()]
-    rows = [["test images", *counts]]
+    rows: list[list[Any]] = [["test images", *counts]]
     for method in methods:
         row = [method_label(method)]
         for own, count in zip(problems.values(), counts, strict=True):
@@ -177,8 +179,8 @@ def comparisons(
                 f"The verdict needs the same images of all denoisers; the splines have "
                 f"{len(errors[ours])}, {method_label(rival)} has {len(errors[rival])}."
             )
-        pair = (by_image(errors[method]) for method in (ours, rival))
-        found.append(compare(method_label(rival), *pair, margin))
+        own, theirs = (by_image(errors[method]) for method in (ours, rival))
+        found.append(compare(method_label(rival), own, theirs, margin))
     return found
 
 

@@ -9,9 +9,10 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from lipsplines.evidence.records import Record
 from lipsplines.experiments.theory.protocol import all_hold
@@ -52,13 +53,13 @@ def check_text(record: Record) -> str:
     verdict = "✓ held" if held(record) else "✗ did not hold"
     summary, _, rest = plain_text(inspect.getdoc(check.measure) or "").partition("\n")
     rows = [[cell_text(m.what), number(m.value), limits(m), _mark(m)] for m in measurements(record)]
-    module = inspect.getmodule(check.measure).__name__.replace(".", "/")
+    module = check.measure.__module__.replace(".", "/")
     return "\n\n".join(
         [
             f"**Check {check.name}. {check.title}: {verdict}.** {summary}",
             markdown_table(["measured", "figure", "required", ""], rows),
             f"````{{dropdown}} What exactly is computed: {module}.py\n"
-            f"{rest.strip()}\n\n```python\n{source_code(check)}\n```\n"
+            f"{rest.strip()}\n\n```python\n{source_code(check.measure)}\n```\n"
             f"`pytest tests/checks -k {check.name}` runs it as a [test](project:#checks-tests).\n"
             "````",
         ]
@@ -68,7 +69,8 @@ def check_text(record: Record) -> str:
 def measurements(record: Record) -> list[Measurement]:
     """The measurements of a record."""
     rows = record.metrics["measurements"]
-    return [Measurement(row["what"], *(_number(row[key]) for key in NUMBERS)) for row in rows]
+    figures: list[tuple[Any, ...]] = [tuple(_number(row[key]) for key in NUMBERS) for row in rows]
+    return [Measurement(row["what"], *own) for row, own in zip(rows, figures, strict=True)]
 
 
 def held(record: Record) -> bool:
@@ -231,15 +233,16 @@ def plain_text(text: str) -> str:
     )
 
 
-def source_code(check: Check) -> str:
+def source_code(measure: Callable) -> str:
     """Source of a check, less its docstring, and of the functions of its module that it uses."""
-    module = inspect.getmodule(check.measure)
-    found, queue = {}, [check.measure]
+    module: Any = inspect.getmodule(measure)
+    found: dict[Any, tuple[int, list[str]]] = {}
+    queue: list[Any] = [measure]
     while queue:
         thing = queue.pop()
         if thing not in found:
             lines, number = inspect.getsourcelines(thing)
-            found[thing] = number, lines if thing is not check.measure else _undocumented(lines)
+            found[thing] = number, lines if thing is not measure else _undocumented(lines)
             names = itertools.chain.from_iterable(_names(code) for code in _codes(thing))
             things = (getattr(module, name, None) for name in names)
             queue += [
@@ -254,13 +257,14 @@ def source_code(check: Check) -> str:
 def _undocumented(lines: list[str]) -> list[str]:
     """Source lines of a function without its docstring."""
     (function,) = ast.parse(textwrap.dedent("".join(lines))).body
+    assert isinstance(function, ast.FunctionDef)
     if ast.get_docstring(function) is None:
         return lines
     docstring = function.body[0]
     return lines[: docstring.lineno - 1] + lines[docstring.end_lineno :]
 
 
-def _codes(thing) -> list[CodeType]:
+def _codes(thing: Any) -> list[CodeType]:
     functions = vars(thing).values() if inspect.isclass(thing) else [thing]
     return [function.__code__ for function in functions if inspect.isfunction(function)]
 

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.evidence.decisions import holm, smallest_p
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, holm, pair_up, smallest_p
+from lipsplines.evidence.statistics import LEVEL, Comparison, pair_up
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS, CONSTRAINTS, STARTS, cells
 from lipsplines.pages.tables import markdown_table, provenance_text, verdict_line
 from lipsplines.runner.base import Settings
@@ -232,17 +233,15 @@ def comparisons(
     from lipsplines.pages.figures import activation_label
 
     errors: dict[str, dict[str, dict[int, float]]] = {}
-    for (constraint, activation), runs in critics(records, "digits").items():
+    for (constraint, activation), own in critics(records, "digits").items():
         errors.setdefault(activation, {})[constraint] = {
             record.settings["run"]: 1 / max(record.metrics["estimate"]["value"], FLOOR)
-            for record in runs
+            for record in own
         }
     found = []
     for rival in rivals:
         both = errors.get(ours, {}).keys() & errors.get(rival, {}).keys()
-        runs = {
-            run for own in errors.values() for constraint in both for run in own.get(constraint, {})
-        }
+        runs = {run for each in errors.values() for c in both for run in each.get(c, {})}
         pair = [
             {
                 run: {c: errors[name][c][run] for c in sorted(both) if run in errors[name][c]}
@@ -251,12 +250,12 @@ def comparisons(
             for name in (ours, rival)
             if both
         ]
-        if not runs or any(len(own) < len(both) for side in pair for own in side.values()):
+        if not runs or any(len(one) < len(both) for side in pair for one in side.values()):
             raise ValueError(
                 f"The claim needs the records of {ours} and {rival} for digits in every "
                 "run; at least one is missing."
             )
-        found.append(pair_up(activation_label(rival), *pair, margin))
+        found.append(pair_up(activation_label(rival), pair[0], pair[1], margin))
     return found
 
 

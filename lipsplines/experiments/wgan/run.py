@@ -35,10 +35,10 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     critic = training.critic.eval()
     images = training.generator.sample(len(digits.test), random_stream(seed_of(settings), HELD_OUT))
     bounds = lipschitz_bounds(critic, probes=(2 * digits.test[:64] - 1).double())
-    values = [values_of(critic, part).numpy() for part in (2 * digits.test - 1, images)]
+    real, made = (values_of(critic, part).numpy() for part in (2 * digits.test - 1, images))
     held_out = digits.validation[: settings["scored"]]
     metrics |= {
-        "dual": dataclasses.asdict(held_out_estimate(*values)),
+        "dual": dataclasses.asdict(held_out_estimate(real, made)),
         "layers": dict(bounds.layers),
         "real": {"images": len(held_out), **scores(held_out, rivals, classifier)},
         "curves": training.curves,

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.rankings import compare_ranks, ranks
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare, holm, smallest_p, verdict
+from lipsplines.evidence.statistics import LEVEL, Comparison, compare
 from lipsplines.experiments.wgan.protocol import ACTIVATIONS, PROFILE_SIZES, cells
 from lipsplines.pages.tables import (
     markdown_table,
@@ -196,8 +197,8 @@ def comparisons(
     found = []
     for rival in rivals:
         for score, (name, _) in SCORES.items():
-            pair = (_errors(table[method], score) for method in (ours, rival))
-            found.append(compare(f"{activation_label(rival)}, {name}", *pair, margin))
+            own, theirs = (_errors(table[method], score) for method in (ours, rival))
+            found.append(compare(f"{activation_label(rival)}, {name}", own, theirs, margin))
     return found
 
 

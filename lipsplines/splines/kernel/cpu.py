@@ -60,8 +60,8 @@ def backward(
     own_loops = _loops(x, kernel)
     if own_loops is None:
         wide = torch.empty_like(x, dtype=coefficients.dtype)
-        given, inputs = gradient.to(wide.dtype), x.to(wide.dtype)
-        gradients = backward(given, inputs, coefficients, scale, range_, wide)
+        both = gradient.to(wide.dtype), x.to(wide.dtype)
+        gradients = backward(*both, coefficients, scale, range_, wide)
         out.copy_(wide)
         return gradients
     gradients = torch.zeros_like(coefficients), torch.zeros_like(scale)

@@ -16,11 +16,10 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.utils._pytree import tree_map
 
 __all__ = ["apply", "is_available"]
@@ -71,7 +70,7 @@ def _works_on_cuda() -> bool:
         found = _spline(x, coefficients, scale, 1.0)
         gradients = _spline_backward(x, x, coefficients, scale, 1.0)
         plain = functools.partial(evaluate_plainly, range_=1.0)
-        expected, pull = torch.func.vjp(plain, x, coefficients, scale)
+        expected, pull = cast(Any, torch.func.vjp(plain, x, coefficients, scale))
         pairs = zip((found, *gradients), (expected, *pull(x)), strict=True)
         problem = "" if all(torch.allclose(a, b, atol=1e-4) for a, b in pairs) else "wrong results"
     except Exception as error:  # whatever the compiler or the driver raises
@@ -96,6 +95,7 @@ def apply(
     """
     if scale is None:
         scale = coefficients.new_ones(coefficients.shape[:-1])
+    function: type[torch.autograd.Function]
     if torch.compiler.is_compiling():
         function = _Spline
     elif torch._C._are_functorch_transforms_active():
@@ -109,22 +109,36 @@ class _Spline(torch.autograd.Function):
     """The forward kernel; saves its inputs and nothing else."""
 
     @staticmethod
-    def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, plain: Callable):
+    def forward(
+        x: Tensor,
+        coefficients: Tensor,
+        scale: Tensor,
+        range_: float,
+        plain: Callable,
+    ) -> Tensor:
         return torch.ops.lipsplines.spline(x, coefficients, scale, range_)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         *tensors, ctx.range_, ctx.plain = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         function = _SplineBackward if torch.compiler.is_compiling() else _EagerSplineBackward
         return *function.apply(gradient, *ctx.saved_tensors, ctx.range_, ctx.plain), None, None
 
     @staticmethod
-    def vmap(info, in_dims, x, coefficients, scale, range_, plain):
+    def vmap(
+        info: Any,
+        in_dims: tuple,
+        x: Tensor,
+        coefficients: Tensor,
+        scale: Tensor,
+        range_: float,
+        plain: Callable,
+    ) -> tuple[Tensor, int]:
         tensors, restore = _as_groups(info.batch_size, in_dims, (x, coefficients, scale))
         return restore(_EagerSpline.apply(*tensors, range_, plain)), 0
 
@@ -133,21 +147,37 @@ class _SplineBackward(torch.autograd.Function):
     """The backward kernel; its own derivatives are those of the plain formula."""
 
     @staticmethod
-    def forward(gradient, x, coefficients, scale, range_, plain):
+    def forward(
+        gradient: Tensor,
+        x: Tensor,
+        coefficients: Tensor,
+        scale: Tensor,
+        range_: float,
+        plain: Callable,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         return torch.ops.lipsplines.spline_backward(gradient, x, coefficients, scale, range_)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         *tensors, ctx.range_, ctx.plain = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def backward(ctx, *gradients):
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         return *torch.func.vjp(_plain_backward(ctx), *ctx.saved_tensors)[1](gradients), None, None
 
     @staticmethod
-    def vmap(info, in_dims, gradient, x, coefficients, scale, range_, plain):
+    def vmap(
+        info: Any,
+        in_dims: tuple,
+        gradient: Tensor,
+        x: Tensor,
+        coefficients: Tensor,
+        scale: Tensor,
+        range_: float,
+        plain: Callable,
+    ) -> tuple[tuple[Tensor, ...], tuple[int, int, int]]:
         given = (gradient, x, coefficients, scale)
         tensors, restore = _as_groups(info.batch_size, in_dims, given)
         gradients = _EagerSplineBackward.apply(*tensors, range_, plain)
@@ -159,13 +189,13 @@ class _SplineBackward(torch.autograd.Function):
 
 class _EagerSpline(_Spline):
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Any) -> Any:
         return _pushed_forward(ctx, _plain_forward(ctx), tangents)
 
 
 class _EagerSplineBackward(_SplineBackward):
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Any) -> Any:
         return _pushed_forward(ctx, _plain_backward(ctx), tangents)
 
 
@@ -173,12 +203,12 @@ class _DirectSpline(torch.autograd.Function):
     """The same outside of transforms, in the older form, which costs half as much to call."""
 
     @staticmethod
-    def forward(ctx, *inputs):
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
         _Spline.setup_context(ctx, inputs, None)
         return torch.ops.lipsplines.spline(*inputs[:-1])
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         inputs = (gradient, *ctx.saved_tensors, ctx.range_)
         if torch.is_grad_enabled():  # a second derivative may follow
             return *_EagerSplineBackward.apply(*inputs, ctx.plain), None, None
@@ -187,21 +217,21 @@ class _DirectSpline(torch.autograd.Function):
     jvp = _EagerSpline.jvp
 
 
-def _plain_forward(ctx: FunctionCtx) -> Callable[..., Tensor]:
+def _plain_forward(ctx: Any) -> Callable[..., Tensor]:
     return lambda *tensors: ctx.plain(*tensors, ctx.range_)
 
 
-def _plain_backward(ctx: FunctionCtx) -> Callable[..., tuple[Tensor, ...]]:
+def _plain_backward(ctx: Any) -> Callable[..., tuple[Tensor, ...]]:
     forward = _plain_forward(ctx)
     return lambda gradient, *tensors: torch.func.vjp(forward, *tensors)[1](gradient)
 
 
-def _pushed_forward(ctx: FunctionCtx, function: Callable, tangents: tuple) -> Any:
+def _pushed_forward(ctx: Any, function: Callable, tangents: tuple) -> Any:
     """Directional derivative, as the transpose of the transpose: forward mode does not nest."""
     tensors = ctx.saved_tensors
     pairs = zip(tensors, tangents[: len(tensors)], strict=True)
     directions = tuple(torch.zeros_like(t) if d is None else d for t, d in pairs)
-    value, pull = torch.func.vjp(function, *tensors)
+    value, pull = cast(Any, torch.func.vjp(function, *tensors))
     return torch.func.vjp(pull, tree_map(torch.zeros_like, value))[1](directions)[0]
 
 
@@ -249,8 +279,9 @@ def _planes(x: Tensor, grouped: bool) -> Tensor:
     groups, samples, channels = x.shape[:3]
     if x.is_contiguous():
         return x.view(groups, samples, channels, -1)
-    others = sorted((1, *range(3, x.dim())), key=lambda d: -x.stride(d))
-    outer = [d for d in others if x.shape[d] > 1 and x.stride(d) > x.stride(2)]
+    strides = x.stride()
+    others = sorted((1, *range(3, x.dim())), key=lambda d: -strides[d])
+    outer = [d for d in others if x.shape[d] > 1 and strides[d] > strides[2]]
     outer = others[:1] if channels == 1 else outer  # the stride of a single channel says nothing
     inner = [d for d in others if d not in outer]
     positions = math.prod(x.shape[d] for d in inner)
@@ -292,8 +323,8 @@ def _run_backward(
     x = _dense(x, grouped)
     out = torch.empty_like(x)
     if not x.numel():
-        own = (torch.zeros_like(t.contiguous()) for t in (coefficients, scale))
-        return out, *own
+        zeros = torch.zeros_like(coefficients.contiguous()), torch.zeros_like(scale.contiguous())
+        return out, *zeros
     if gradient.stride() != x.stride():
         gradient = torch.empty_like(x).copy_(gradient)
     own = _parameters(coefficients, scale)
@@ -308,11 +339,13 @@ for _device in ("CPU", "CUDA"):
 
 
 @torch.library.register_fake("lipsplines::spline", lib=_library)
-def _(x, coefficients, scale, range_):
+def _(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
     return torch.empty_like(_dense(x, coefficients.dim() == 3))
 
 
 @torch.library.register_fake("lipsplines::spline_backward", lib=_library)
-def _(gradient, x, coefficients, scale, range_):
+def _(
+    gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
+) -> tuple[Tensor, ...]:
     small = (torch.empty_like(t.contiguous()) for t in (coefficients, scale))
     return torch.empty_like(_dense(x, coefficients.dim() == 3)), *small

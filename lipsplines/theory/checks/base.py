@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Measurement:
         return above and (self.high is None or self.value <= self.high)
 
 
-def largest(values: Iterable[float]) -> float:
+def largest(values: Iterable[SupportsFloat]) -> float:
     """The largest of some figures, at least one; NaN if one is NaN, which ``max`` may pass over.
 
     Parameters
@@ -71,7 +72,7 @@ def largest(values: Iterable[float]) -> float:
     return float(np.max([float(value) for value in values]))
 
 
-def smallest(values: Iterable[float]) -> float:
+def smallest(values: Iterable[SupportsFloat]) -> float:
     """The smallest of some figures, at least one; NaN if one is NaN.
 
     Parameters
@@ -82,7 +83,7 @@ def smallest(values: Iterable[float]) -> float:
     return float(np.min([float(value) for value in values]))
 
 
-def at_most(what: str, value: float, limit: float) -> Measurement:
+def at_most(what: str, value: SupportsFloat, limit: SupportsFloat) -> Measurement:
     """A figure that must not exceed `limit`.
 
     Parameters
@@ -95,7 +96,7 @@ def at_most(what: str, value: float, limit: float) -> Measurement:
     return Measurement(what, float(value), high=float(limit))
 
 
-def at_least(what: str, value: float, limit: float) -> Measurement:
+def at_least(what: str, value: SupportsFloat, limit: SupportsFloat) -> Measurement:
     """A figure that must reach `limit`.
 
     Parameters
@@ -108,7 +109,7 @@ def at_least(what: str, value: float, limit: float) -> Measurement:
     return Measurement(what, float(value), low=float(limit))
 
 
-def close(what: str, value: float, expected: float, tolerance: float) -> Measurement:
+def close(what: str, value: SupportsFloat, expected: float, tolerance: float) -> Measurement:
     """A figure that must lie within `tolerance` of `expected`.
 
     Parameters
@@ -121,7 +122,7 @@ def close(what: str, value: float, expected: float, tolerance: float) -> Measure
     return Measurement(what, float(value), float(expected - tolerance), float(expected + tolerance))
 
 
-def observed(what: str, value: float) -> Measurement:
+def observed(what: str, value: SupportsFloat) -> Measurement:
     """A figure that is reported and decides nothing.
 
     Parameters

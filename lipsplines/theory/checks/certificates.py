@@ -137,7 +137,8 @@ def _spline_network(seed: int, dtype: torch.dtype, num_coefficients: int = 21) -
     for index, module in enumerate(model):
         if isinstance(module, LinearSpline):
             with torch.no_grad():
-                module.coefficients += 0.03 * random_normal(seed + index, 32, num_coefficients)
+                step = random_normal(seed + index, 32, num_coefficients)
+                module.coefficients.add_(0.03 * step)
     return model.to(dtype)
 
 

@@ -102,6 +102,7 @@ def _product(model: nn.Sequential, p: float) -> float:
         if isinstance(m, nn.Linear)
         else splines.lipschitz_constant(m.projected_coefficients, m.spacing).max()
         for m in model
+        if isinstance(m, nn.Linear | LinearSpline)
     ]
     return math.prod(constant.item() for constant in constants)
 
@@ -149,7 +150,7 @@ def _unit_gradients(
     with torch.no_grad():
         toward = torch.eye(sizes[0], dtype=torch.float64)[:, :1]
         for layer in hidden:
-            layer.bias += 1.0
+            layer.bias.add_(1.0)
             toward = layer.weight @ toward
         last.weight = toward.mT  # along an image of the input, so that the product has norm 1
         product = last.weight

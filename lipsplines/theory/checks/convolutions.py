@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
     """
     largest_side = 12 if profile == "smoke" else 40
     sides = (1, 2, 3, 5, largest_side // 2, largest_side)
-    off = {dtype: [] for dtype in TOLERANCES}
+    off: dict[torch.dtype, list[Tensor]] = {dtype: [] for dtype in TOLERANCES}
     inverses = []
     for m, n, power in itertools.product(sides, sides, range(-3, 9)):
         weight = 10.0**power * random_normal(seed + 41 * m + n, m, n)
@@ -53,7 +54,7 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
     square = point[1:].square().sum()
     stereographic = torch.cat((1 - square.view(1, 1), -2 * point[1:])) / (1 + square)
     starts = torch.linspace(0, math.sqrt(3), 1001, dtype=torch.float64)
-    step = matrices._BjorckIterations.apply(starts[:, None, None], (1.0,))[0].flatten()
+    step = matrices.BjorckIterations.apply(starts[:, None, None], (1.0,))[0].flatten()
     return [
         *(
             at_most(f"distance of singular values from 1, {str(dtype)[6:]}", largest(found), limit)
@@ -139,18 +140,19 @@ def transposed_twins(profile: str, seed: int) -> list[Measurement]:
         geometries, mode, size = CASES[name]
         for side, step, pad in geometries:
             for into, out in ((1, 5), (3, 2)):
-                options = {"bias": False, "padding_mode": mode, "dtype": torch.float64}
-                layer = OrthogonalConv2d(into, out, side, step, pad, **options)
+                kinds: dict[str, Any] = {"padding_mode": mode, "dtype": torch.float64}
+                layer = OrthogonalConv2d(into, out, side, step, pad, bias=False, **kinds)
                 disturbed(layer, 1.0, generator)
                 outputs = [(n + 2 * pad - side) // step + 1 for n in size]
-                extra = [
+                rows, columns = (
                     n - ((m - 1) * step - 2 * pad + side)
                     for n, m in zip(size, outputs, strict=True)
-                ]
+                )
                 if mode == "circular":
-                    outputs, extra = [n // step for n in size], [step + 2 * pad - side] * 2
+                    outputs = [n // step for n in size]
+                    rows = columns = step + 2 * pad - side
                 twin = OrthogonalConvTranspose2d(
-                    out, into, side, step, pad, tuple(extra), **options
+                    out, into, side, step, pad, (rows, columns), bias=False, **kinds
                 )
                 twin.load_state_dict(layer.state_dict())
                 matrix, adjoint = (
@@ -214,7 +216,9 @@ def _between_the_points(seed: int, count: int) -> list[Measurement]:
         cosines, sines = random_normal(seed + degree, 2, count, degree + 1)
         waves = torch.arange(degree + 1, dtype=torch.float64)[:, None]
 
-        def values(t: Tensor, cosines=cosines, sines=sines, waves=waves) -> Tensor:
+        def values(
+            t: Tensor, cosines: Tensor = cosines, sines: Tensor = sines, waves: Tensor = waves
+        ) -> Tensor:
             return cosines @ (waves * t).cos() + sines @ (waves * t).sin()
 
         top = values(fine).abs().amax(1)
@@ -236,7 +240,7 @@ def disturbed(module: nn.Module, size: float, generator: torch.Generator) -> Non
     with torch.no_grad():
         for parameter in module.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter += size * noise.to(parameter.dtype)
+            parameter.add_(size * noise.to(parameter.dtype))
 
 
 def dense_matrix(module: nn.Module, shape: tuple[int, ...]) -> Tensor:

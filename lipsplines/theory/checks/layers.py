@@ -261,7 +261,7 @@ def largest_singular_value(matrix: Tensor) -> float:
 
 def _steps(start: Tensor, iterations: int) -> Tensor:
     """Björck's steps from a start of one's own, which `matrices.bjorck` would scale first."""
-    return matrices._BjorckIterations.apply(start, (1.0,) * iterations)[0]
+    return matrices.BjorckIterations.apply(start, (1.0,) * iterations)[0]
 
 
 def _singular_value(start: float, iterations: int) -> float:
@@ -283,10 +283,10 @@ def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
 def _zero_padded(kernel: Tensor, size: int | tuple[int, int]) -> tuple[float, float, float]:
     """Norm with zero padding, its bound, and the circular norm on the same image."""
     norm = largest_singular_value(convolutions.convolution_matrix(kernel, size, 1, "zeros"))
-    bounds = (
+    zeros, circular = (
         convolutions.convolution_norm_bound(kernel, size, padding=p) for p in ("zeros", "circular")
     )
-    return norm, *(bound.item() for bound in bounds)
+    return norm, zeros.item(), circular.item()
 
 
 def _circular_norm(kernel: Tensor, stride: int = 1, size: int = 8) -> float:

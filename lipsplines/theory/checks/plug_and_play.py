@@ -196,7 +196,7 @@ def _network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequentia
     for module in network:
         if isinstance(module, LinearSpline):
             steps = torch.randn(module.coefficients.shape, generator=generator).cumsum(-1)
-            module.coefficients += 2 * module.spacing * steps
+            module.coefficients.add_(2 * module.spacing * steps)
             module.coefficients.copy_(module.projected_coefficients)
         elif isinstance(module, nn.Linear):
             parametrize.remove_parametrizations(module, "weight")
@@ -237,10 +237,10 @@ def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Te
     step = _step(denoiser, torch.diag_embed(mask), mask * image, alpha)
     iterates = _iterate(step, start, steps)
     limit = _iterate(step, iterates[-1], 9 * steps)[-1]
-    theta = averaging_constant(alpha, 1.0, beta)
+    theta = torch.as_tensor(averaging_constant(alpha, 1.0, beta))
     distance = (start - limit).norm(dim=-1)
     bound = residual_bound(theta[:, 0], distance, torch.arange(steps)[:, None])
-    return iterates.diff(dim=0).norm(dim=-1), bound
+    return iterates.diff(dim=0).norm(dim=-1), torch.as_tensor(bound)
 
 
 def _contraction(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -130,7 +132,8 @@ def _nearest(coefficients: Tensor, spacing: float, weight: NDArray[np.float64]) 
             "the folder of the sources."
         ) from error
     size = coefficients.shape[-1]
-    change, point = cvxpy.Variable(size), cvxpy.Parameter(size)
+    change: Any = cvxpy.Variable(size)
+    point: Any = cvxpy.Parameter(size)
     differences = cvxpy.diff(point + change)
     programme = cvxpy.Problem(
         cvxpy.Minimize(cvxpy.sum_squares(weight @ change)),

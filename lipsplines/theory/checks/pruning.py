@@ -67,7 +67,7 @@ def _rough_network(seed: int, sizes: tuple[int, ...], num_coefficients: int) -> 
         for module in _splines(model):
             for parameter, size in ((module.coefficients, 0.2), (module.log_scale, 0.5)):
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter += size * noise
+                parameter.add_(size * noise)
     return model
 
 

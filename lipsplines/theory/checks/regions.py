@@ -131,14 +131,15 @@ def _random_folds() -> nn.Sequential:
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.bias)
         else:
+            (slope,) = module.parameters()
             with torch.no_grad():
-                module.weight.copy_(1 - 2 * (torch.rand(8) < 0.25).double())
+                slope.copy_(1 - 2 * (torch.rand(8) < 0.25).double())
     return model
 
 
 def _n_shape() -> list[Measurement]:
     """The N-shape with knots ±1 as a `LinearSpline`, and as two absolute values on a half line."""
-    shape = PiecewiseLinear([-1.0, 1.0], [1.0, -1.0], 1.0, 1.0)
+    shape = PiecewiseLinear(np.array([-1.0, 1.0]), np.array([1.0, -1.0]), 1.0, 1.0)
 
     def sampled(knots: Tensor) -> Tensor:
         return torch.from_numpy(shape(knots.numpy()))

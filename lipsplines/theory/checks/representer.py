@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +28,8 @@ KNOT = 1e-6  # a slope change of a solution counts from here: the solver leaves 
 
 # Smooth activations: name -> function, TV2, Lipschitz constant, smallest and largest slope.
 STEEPEST = float(np.exp(-0.5))  # of the Gaussian, at -1 and, downward, at 1
-SMOOTH = {
+Smooth = tuple[Callable[[Tensor], Tensor], float, float, tuple[float, float]]
+SMOOTH: dict[str, Smooth] = {
     "tanh": (torch.tanh, 2.0, 1.0, (0.0, 1.0)),
     "softplus": (nn.functional.softplus, 1.0, 1.0, (0.0, 1.0)),
     "hyperbola": (lambda t: (1 + t**2).sqrt(), 2.0, 1.0, (-1.0, 1.0)),
@@ -44,11 +46,11 @@ def interpolation_lemma(profile: str, seed: int) -> list[Measurement]:
     """
     trials = 200 if profile == "smoke" else 2000
     rng = np.random.default_rng(seed)
-    excess = {"TV2": [], "Lipschitz constant": [], "range of slopes": []}
+    excess: dict[str, list[float]] = {"TV2": [], "Lipschitz constant": [], "range of slopes": []}
     extra_knots = []
     for trial in range(trials):
         function, tv, constant, (low, high) = list(SMOOTH.values())[trial % len(SMOOTH)]
-        points = _spread_points(rng, rng.integers(3, 21), 10.0)
+        points = _spread_points(rng, int(rng.integers(3, 21)), 10.0)
         s = interpolant(points, function(torch.from_numpy(points)).numpy())
         excess["TV2"].append(s.second_order_tv - tv)
         excess["Lipschitz constant"].append(s.lipschitz_constant - constant)
@@ -243,7 +245,7 @@ def _one_neuron(
 
 def _compare_sparsest(rng: np.random.Generator) -> tuple[float, float, float, int]:
     """Error at the data, differences of TV2, Lipschitz constant and knots, of one random set."""
-    points = _spread_points(rng, rng.integers(3, 21), 1.0)
+    points = _spread_points(rng, int(rng.integers(3, 21)), 1.0)
     values = rng.normal(size=points.size)
     if rng.random() < 0.5:  # convex and concave stretches: longer runs
         values = np.cumsum(np.cumsum(values)) / points.size

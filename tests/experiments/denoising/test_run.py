@@ -11,7 +11,7 @@ import torch
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.evidence.records import Record, Store
-from lipsplines.experiments import EXPERIMENTS, status
+from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.patches import Patches
 from lipsplines.experiments.denoising.run import (
@@ -29,17 +29,6 @@ from lipsplines.training.streams import random_stream
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["denoising"]
-
-
-@pytest.fixture(scope="module")
-def store(smoke_runs) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("denoising")
-
-
-@pytest.fixture(scope="module")
-def records(store: Store) -> list[Record]:
-    return status(EXPERIMENT, "smoke", store)[0]
 
 
 @pytest.fixture(scope="module")

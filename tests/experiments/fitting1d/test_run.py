@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from lipsplines.evidence.records import Store
@@ -10,12 +9,6 @@ from lipsplines.experiments import EXPERIMENTS, status
 from lipsplines.experiments.fitting1d import run as runs
 
 EXPERIMENT = EXPERIMENTS["fitting1d"]
-
-
-@pytest.fixture(scope="module")
-def store(smoke_runs) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("fitting1d")
 
 
 def test_all_runs_are_stored_and_certified(store: Store) -> None:

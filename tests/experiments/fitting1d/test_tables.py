@@ -8,12 +8,6 @@ from lipsplines.evidence.records import Store
 from lipsplines.experiments.fitting1d import tables
 
 
-@pytest.fixture(scope="module")
-def store(smoke_runs) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("fitting1d")
-
-
 def test_tables_and_claims(store: Store) -> None:
     records = store.select("fitting1d", "smoke")
     main = tables.main_records(records)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lipsplines.evidence.records import Record, Store
-from lipsplines.experiments import EXPERIMENTS, status
+from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.reconstruction.problems import load_problem
 from lipsplines.experiments.reconstruction.protocol import AVERAGING, SIGMAS, WEIGHTS
 from lipsplines.experiments.reconstruction.run import climb, reconstruct
@@ -15,17 +15,6 @@ from lipsplines.measures.image_quality import psnr
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["reconstruction"]
-
-
-@pytest.fixture(scope="module")
-def store(smoke_runs) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("reconstruction")
-
-
-@pytest.fixture(scope="module")
-def records(store: Store) -> list[Record]:
-    return status(EXPERIMENT, "smoke", store)[0]
 
 
 def settings(profile: str, problem: str, method: str = "linear", **changes) -> dict:

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lipsplines.evidence.records import Record, Store
-from lipsplines.experiments import run
-from lipsplines.experiments.theory import EXPERIMENT, tables
+from lipsplines.evidence.records import Record
+from lipsplines.experiments.theory import tables
 from lipsplines.theory.checks import CHECKS, Check, Measurement
 from lipsplines.theory.checks.base import at_least, at_most, close, observed
-
-
-@pytest.fixture
-def registered(monkeypatch, tmp_path: Path) -> Callable:
-    """Register a check that is gone after the test, run it, and return its record."""
-
-    def register(measure, name: str = "C9.9", page: str = "nowhere") -> Record:
-        monkeypatch.setitem(CHECKS, name, Check(name, "A check of | a bar", page, 1.0, measure))
-        return run_one(name, tmp_path)
-
-    return register
-
-
-def run_one(name: str, folder: Path) -> Record:
-    only = {"check": name}
-    (record,) = run(EXPERIMENT, "smoke", Store(folder), only=only, jobs=1, progress=False)
-    return record
-
-
-def fixed(*measured: Measurement) -> Callable:
-    """A check with the given figures."""
-
-    def measure(profile: str, seed: int) -> list[Measurement]:
-        """Figures that are known, with `code*` and a * sign.
-
-        They are given, see `code*`.
-        """
-        return list(measured)
-
-    return measure
-
+from tests.experiments.theory.handmade import fixed, run_one
 
 finite = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
 limit = st.none() | finite

@@ -18,12 +18,6 @@ pytestmark = pytest.mark.usefixtures("stand_in")
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def store(smoke_runs, stand_in) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("wasserstein")
-
-
 def test_records_hold_certified_lower_bounds(store: Store) -> None:
     records = store.select("wasserstein", "smoke")
     assert len(records) == len(EXPERIMENT.cells("smoke", 0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lipsplines.evidence.decisions import smallest_p
 from lipsplines.evidence.records import Record, Store
-from lipsplines.evidence.statistics import smallest_p
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.digits import sample_pairs
 from lipsplines.experiments.wasserstein import protocol as wasserstein
@@ -22,12 +22,6 @@ PLACES = {
         for name in wasserstein.ACTIVATIONS
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def store(smoke_runs, stand_in) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("wasserstein")
 
 
 def synthetic(factor: float, runs: int = 5, rival: float = 2.0, more: int = 0) -> list[Record]:

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
 from lipsplines.evidence.records import Record, Store
-from lipsplines.experiments import EXPERIMENTS, status
+from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.digits.classifier.run import load_classifier
 from lipsplines.models.digits import SIDE
 
 EXPERIMENT = EXPERIMENTS["wgan"]
-
-
-@pytest.fixture(scope="module")
-def store(smoke_runs) -> Store:
-    """All runs of the smoke profile."""
-    return smoke_runs("wgan")
-
-
-@pytest.fixture(scope="module")
-def records(store: Store) -> list[Record]:
-    return status(EXPERIMENT, "smoke", store)[0]
 
 
 def test_records_are_certified_and_complete(records: list[Record]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lipsplines.evidence.decisions import smallest_p
 from lipsplines.evidence.records import Record, Store
-from lipsplines.evidence.statistics import smallest_p
 from lipsplines.experiments.wgan import EXPERIMENT, tables
 from lipsplines.experiments.wgan import protocol as wgan
 from lipsplines.runner.references import reference_records
