@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
     from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
     from lipsplines.nn.linear_spline import LinearSpline, tv2
+    from lipsplines.nn.loading import load_state
     from lipsplines.training.regression import parameter_groups
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "lipschitz_bounds",
     "load_denoiser",
     "load_model",
+    "load_state",
     "parameter_groups",
     "save_model",
     "sparsify",
@@ -72,6 +74,7 @@ _NAMES = {
     "nn.caching": ("constrain_once",),
     "nn.convolution": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
     "nn.linear_spline": ("LinearSpline", "tv2"),
+    "nn.loading": ("load_state",),
     "nn.linear": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
     "training.regression": ("parameter_groups",),
 }
