@@ -143,7 +143,7 @@ def in_reverse_mode(compute: Callable[[], Tensor]) -> Tensor:
         if "jvp" not in str(error):
             raise
         raise NotImplementedError(
-            "The weights of a constraint have no derivatives in forward mode, which torch.func.jvp, "
+            "Constrained parameters have no derivatives in forward mode, which torch.func.jvp, "
             "jacfwd and hessian take; use torch.func.vjp or jacrev for them, and forward mode for "
             "the inputs alone."
         ) from error

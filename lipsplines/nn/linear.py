@@ -53,8 +53,8 @@ class ConstrainedLayer(nn.Module):
             return super().__reduce_ex__(protocol)
         raise RuntimeError(
             "A layer with a constraint cannot be pickled, as torch.save(model) and the start of a "
-            "process do; write the model with lipsplines.save_model, send its state_dict, or pickle "
-            "lipsplines.fold(model)."
+            "process do; write the model with lipsplines.save_model, send its state_dict, or "
+            "pickle lipsplines.fold(model)."
         )
 
 
@@ -181,8 +181,9 @@ class OrthogonalLinear(ConstrainedLayer, nn.Linear):
 
     Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-6 in float32,
     1e-12 in float64; in half precision it is the rounded one of float32), and the nearest one with
-    orthonormal rows or columns: see `polar.polar_factor`. With `iterations` it comes from as many steps of Björck's iteration, as
-    earlier work has it, and is as safe whether or not they converge: see `matrices.bjorck`.
+    orthonormal rows or columns: see `polar.polar_factor`. With `iterations` it comes from as many
+    steps of Björck's iteration, as earlier work has it, and is as safe whether or not they
+    converge: see `matrices.bjorck`.
 
     Parameters
     ----------
