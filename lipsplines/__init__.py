@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
     from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
     from lipsplines.nn.linear_spline import LinearSpline, tv2
+    from lipsplines.nn.loading import load_state
     from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
     from lipsplines.training.regression import parameter_groups
 
@@ -53,6 +54,7 @@ __all__ = [
     "lipschitz_bounds",
     "load_denoiser",
     "load_model",
+    "load_state",
     "parameter_groups",
     "save_model",
     "sparsify",
@@ -75,6 +77,7 @@ _NAMES = {
     "nn.caching": ("constrain_once",),
     "nn.convolution": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
     "nn.linear_spline": ("LinearSpline", "tv2"),
+    "nn.loading": ("load_state",),
     "nn.linear": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
     "nn.n_activation": ("NActivation", "ShiftedAbsolute"),
     "training.regression": ("parameter_groups",),

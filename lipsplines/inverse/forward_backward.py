@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lipsplines.inverse.convergence import averaging_constant, residual_bound
 from lipsplines.inverse.iterations import Callback, Reconstruction, checked_start, iterate
 from lipsplines.nn.caching import constrain_once
+from lipsplines.nn.linear import without_autocast
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
@@ -43,7 +44,8 @@ def averaged(inner: Map, averaging: float | Tensor, *, clip: bool = False) -> Ma
     Raises
     ------
     ValueError
-        When the map is applied, if `inner` changes the shape or the dtype.
+        When the map is applied, if `inner` changes the shape or the dtype (under ``torch.autocast``
+        it may: its output takes the dtype of the images).
 
     Examples
     --------
@@ -55,6 +57,8 @@ def averaged(inner: Map, averaging: float | Tensor, *, clip: bool = False) -> Ma
 
     def denoise(x: Tensor) -> Tensor:
         image = inner(x.clone())  # a network may work in place
+        if _is_autocast_output(image, x):
+            image = image.to(x.dtype)
         if image.shape != x.shape or image.dtype != x.dtype:  # the sum would broadcast or promote
             raise ValueError(
                 f"The denoiser turns {x.dtype} of shape {tuple(x.shape)} into {image.dtype} of "
@@ -146,7 +150,9 @@ def plug_and_play(
         denoise = averaged(denoiser, averaging, clip=clip)
 
         def advance(measured: Tensor, x: Tensor) -> tuple[Tensor]:
-            return (denoise(x - step * operator.gradient(x, measured)),)
+            with without_autocast(x):  # the network alone may compute in half precision
+                gradient = operator.gradient(x, measured)
+            return (denoise(x - step * gradient),)
 
         return iterate(
             advance,
@@ -230,6 +236,15 @@ def _checked_step(norm_bound: float, step: float | None, averaging: float) -> tu
             f"got {step!r}; beyond it the iteration may diverge for every denoiser."
         )
     return float(step), float(averaging_constant(step, norm_bound, averaging))
+
+
+def _is_autocast_output(image: Tensor, x: Tensor) -> bool:
+    kind = x.device.type
+    return (
+        torch.amp.is_autocast_available(kind)
+        and torch.is_autocast_enabled(kind)
+        and image.dtype == torch.get_autocast_dtype(kind)
+    )
 
 
 def _check_parameters(denoiser: Map, images: Tensor) -> None:

@@ -1,4 +1,8 @@
-"""1-Lipschitz activation modules. All act on channels, dimension 1 of ``(N, C, *spatial)``."""
+"""1-Lipschitz activation modules. All act on channels, dimension 1 of ``(N, C, *spatial)``.
+
+An input of three dimensions may be a batch of sequences, ``(N, C, n)``, or an image without its
+batch dimension, ``(C, n_1, n_2)``. Where a module cannot tell it is refused.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
+from lipsplines.nn.caching import in_reverse_mode
 from lipsplines.splines.plain import single
 
 __all__ = [
@@ -29,12 +34,15 @@ class GroupSort(nn.Module):
     group_size
         At least 2; it must divide the size of `dim`. Each group comes out in ascending order.
     dim
-        Dimension that holds the channels.
+        Dimension that holds the channels: 1 in batches of vectors and of images, ``(N, C)`` and
+        ``(N, C, n_1, n_2, ...)``. For other layouts count from the end, -1 for ``(..., C)`` and -2
+        for sequences ``(N, C, n)``; 0 is for a single sample without a batch dimension.
 
     Raises
     ------
     ValueError
-        For a group size below 2, and in the forward pass for channels that cannot be split.
+        For a group size below 2, and in the forward pass for channels that cannot be split, for
+        three dimensions with ``dim=1``, and where a negative `dim` is that of the batch.
 
     Examples
     --------
@@ -52,11 +60,7 @@ class GroupSort(nn.Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        if not -x.dim() <= self.dim < x.dim():
-            raise ValueError(
-                f"GroupSort(dim={self.dim}) needs an input with that dimension, "
-                f"got shape {tuple(x.shape)}."
-            )
+        self._check_layout(x)
         channels = x.shape[self.dim]
         if channels % self.group_size:
             raise ValueError(
@@ -74,6 +78,24 @@ class GroupSort(nn.Module):
         if self.group_size == 2 and channels:
             return _sort_pairs(groups, dim + 1).flatten(dim, dim + 1)
         return groups.sort(dim + 1).values.flatten(dim, dim + 1)
+
+    def _check_layout(self, x: Tensor) -> None:
+        shape = tuple(x.shape)
+        if not -x.dim() <= self.dim < x.dim():
+            raise ValueError(
+                f"GroupSort(dim={self.dim}) needs an input with that dimension, got shape {shape}."
+            )
+        if self.dim == -x.dim() < -1:
+            raise ValueError(
+                f"GroupSort(dim={self.dim}) would sort across the samples of an input of shape "
+                f"{shape}; use dim=1 for a batch (N, C, ...), or dim=0 for a single sample."
+            )
+        if self.dim == 1 and x.dim() == 3:
+            raise ValueError(
+                f"An input of shape {shape} may be a batch of sequences or an image without its "
+                "batch dimension; add that with x[None], or use GroupSort(dim=-2) for sequences "
+                "(N, C, n)."
+            )
 
     def extra_repr(self) -> str:
         return f"group_size={self.group_size}, dim={self.dim}"
@@ -98,7 +120,8 @@ class Householder(nn.Module):
     Raises
     ------
     ValueError
-        For an odd number of channels, and in the forward pass for an input that has another number.
+        For an odd number of channels, and in the forward pass for an input that has another number
+        or a layout that cannot be told.
 
     Examples
     --------
@@ -122,8 +145,13 @@ class Householder(nn.Module):
             raise ValueError(
                 f"Householder needs an even number of channels, got {num_activations}."
             )
-        angle = torch.full((self.num_activations // 2,), math.pi / 2, device=device, dtype=dtype)
-        self.angle = nn.Parameter(angle)
+        self.angle = nn.Parameter(torch.empty(num_activations // 2, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put the angles back to their start, ``pi / 2``."""
+        self.angle.fill_(math.pi / 2)
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_activations, self.angle)
@@ -161,7 +189,7 @@ class LipschitzPReLU(nn.Module):
     ------
     ValueError
         For a start outside of [-1, 1], and in the forward pass for an input that does not have
-        `num_parameters` channels.
+        `num_parameters` channels, or a layout that cannot be told.
 
     Notes
     -----
@@ -186,19 +214,24 @@ class LipschitzPReLU(nn.Module):
     ) -> None:
         super().__init__()
         self.num_parameters = positive_integer("num_parameters", num_parameters)
-        start = torch.ones(self.num_parameters, device=device, dtype=dtype)
-        if init == "maxmin":
-            start[1::2] = -1.0
-        elif isinstance(init, str) or not (math.isfinite(init) and abs(init) <= 1):
+        is_slope = not isinstance(init, str) and math.isfinite(init) and abs(init) <= 1
+        if init != "maxmin" and not is_slope:
             raise ValueError(f"init must be a slope in [-1, 1] or 'maxmin', got {init!r}.")
-        else:
-            start.fill_(init)
-        self.weight = nn.Parameter(start)
+        self.init = init
+        self.weight = nn.Parameter(torch.empty(self.num_parameters, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put the slopes back to their start; to 0.25 in a module that comes from a file."""
+        self.weight.fill_(1.0 if self.init == "maxmin" else self.init)
+        if self.init == "maxmin":
+            self.weight[1::2] = -1.0
 
     @property
     def slope(self) -> Tensor:
         """Slopes that the forward pass uses, in [-1, 1], shape ``(C,)``."""
-        return _ClampInward.apply(self.weight, -1.0, 1.0)
+        return in_reverse_mode(lambda: _ClampInward.apply(self.weight, -1.0, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_parameters, self.weight)
@@ -293,12 +326,12 @@ class _ClampInward(torch.autograd.Function):
 
 
 def check_channels(x: Tensor, channels: int) -> None:
-    """Refuse an input that does not have this many channels at dimension 1.
+    """Refuse an input whose dimension 1 does not hold this many channels, or perhaps does not.
 
     Parameters
     ----------
     x
-        The input.
+        The input, ``(N, C, *spatial)``.
     channels
         Number of channels of the module.
     """
@@ -306,6 +339,12 @@ def check_channels(x: Tensor, channels: int) -> None:
         raise ValueError(
             f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
             f"this module was built for {channels} channels."
+        )
+    if x.dim() == 3 and x.shape[0] == channels > 1:
+        raise ValueError(
+            f"An input of shape {tuple(x.shape)} may be {channels} sequences or an image without "
+            "its batch dimension; add that with x[None], or pass sequences (N, C, n) as "
+            "x.unsqueeze(-1)."
         )
 
 

@@ -57,6 +57,10 @@ class BlockOrthogonal(nn.Module):
                 "parameters that give it. Load a state_dict, or use nn.Conv2d for a fixed kernel."
             )
         self.started = True
+        return self.starts(kernel)
+
+    def starts(self, kernel: Tensor) -> tuple[Tensor, ...]:
+        """Random parameters, of the dtype and on the device of a kernel."""
         starts = []
         if self.has_last:
             starts.append(_random(kernel, self.out_channels, self.block**2 * self.middle))

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["constrain_once", "constrained", "once"]
+from lipsplines.splines.plain import single
+
+__all__ = ["constrain_once", "constrained", "in_reverse_mode", "once"]
 
 # (identity of a module, whether gradients are recorded) -> what was computed in this block, in the
 # current thread.
@@ -112,18 +114,47 @@ def once(module: nn.Module, compute: Callable[[], Tensor], *parameters: Tensor) 
     """
     results = None if torch.compiler.is_compiling() else _block.get()
     if results is None or _computes_again() or not all(map(_has_numbers, parameters)):
-        return compute()
+        return in_reverse_mode(compute)
     key = (id(module), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
     found = results.get(key)
     if found is None or not found.serves(parameters):
-        found = results[key] = _Shared(module, parameters, compute())
+        found = results[key] = _Shared(module, parameters, in_reverse_mode(compute))
     return found.result
+
+
+def in_reverse_mode(compute: Callable[[], Tensor]) -> Tensor:
+    """``compute()``, with a sentence where a derivative in forward mode is asked of it.
+
+    Parameters
+    ----------
+    compute
+        What is differentiable in reverse mode alone.
+
+    Raises
+    ------
+    NotImplementedError
+        Within ``torch.func.jvp``, ``jacfwd`` or ``hessian`` in one of its tensors.
+    """
+    if torch.compiler.is_compiling():
+        return compute()
+    try:
+        return compute()
+    except NotImplementedError as error:
+        if "jvp" not in str(error):
+            raise
+        raise NotImplementedError(
+            "Constrained parameters have no derivatives in forward mode, which torch.func.jvp, "
+            "jacfwd and hessian take; use torch.func.vjp or jacrev for them, and forward mode for "
+            "the inputs alone."
+        ) from error
 
 
 def constrained(
     module: nn.Module, function: Callable[..., Tensor], parameters: Sequence[Tensor], *settings: Any
 ) -> Tensor:
     """``function(*parameters, *settings)``, computed once where that is safe.
+
+    In float32 for parameters in half precision, and rounded to that then.
 
     Within `constrain_once`, by `once`. In evaluation mode, if no gradient is recorded, the result
     is kept with copies of the parameters, and used again while they are equal entry by entry: no
@@ -143,7 +174,7 @@ def constrained(
     """
 
     def compute() -> Tensor:
-        return function(*parameters, *settings)
+        return function(*map(single, parameters), *settings).to(parameters[0].dtype)
 
     if torch.compiler.is_compiling():
         return compute()
@@ -167,7 +198,8 @@ def constrained(
             # Usable in and outside of inference mode.
             with torch.inference_mode(False), torch.no_grad():
                 copies = tuple(p.clone() for p in parameters)
-                found = _kept[module] = (plain, settings, copies, function(*copies, *settings))
+                result = function(*map(single, copies), *settings).to(copies[0].dtype)
+                found = _kept[module] = (plain, settings, copies, result)
         return found[3].clone()
 
     return once(module, evaluate, *parameters)

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.block_orthogonal import BlockOrthogonal
+from lipsplines.nn.linear import ConstrainedLayer
 
 __all__ = ["CircularConvTranspose2d", "OrthogonalConv2d", "OrthogonalConvTranspose2d"]
 
@@ -27,7 +28,7 @@ SUPPORTED = (
 Size = int | tuple[int, int]
 
 
-class OrthogonalConv2d(nn.Conv2d):
+class OrthogonalConv2d(ConstrainedLayer, nn.Conv2d):
     """``nn.Conv2d`` that is 1-Lipschitz in the 2-norm, and orthogonal where that is possible.
 
     The guarantees hold for every value of the parameters and for images of every size, up to
@@ -233,7 +234,7 @@ class CircularConvTranspose2d(nn.ConvTranspose2d):
         return result if input.dim() == 4 else result[0]
 
 
-class OrthogonalConvTranspose2d(CircularConvTranspose2d):
+class OrthogonalConvTranspose2d(ConstrainedLayer, CircularConvTranspose2d):
     """``nn.ConvTranspose2d`` that is 1-Lipschitz: the adjoint of an `OrthogonalConv2d`.
 
     For decoders. The adjoint ``A^T`` of the convolution from ``out_channels`` to ``in_channels``

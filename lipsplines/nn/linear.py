@@ -2,13 +2,19 @@
 
 Each layer is its plain torch counterpart with a constraint on ``weight``; `fold.fold` makes the
 ordinary layer of it. The constraint is computed in the precision of the parameters under
-``torch.autocast`` too, and once for several passes within `caching.constrain_once`. In evaluation
-mode it is computed again only when its parameters have changed.
+``torch.autocast`` too, in float32 for those in half precision, and once for several passes within
+`caching.constrain_once`. In evaluation mode it is computed again only when its parameters have
+changed.
+
+``layer.weight`` is what the constraint computes: writing into it, as the functions of ``nn.init``
+do, is lost. ``layer.reset_parameters()`` starts anew, and a linear layer takes the constrained form
+of a matrix that is assigned: ``layer.weight = nn.init.orthogonal_(torch.empty(m, n))``.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +25,37 @@ from lipsplines.linear import matrices, polar
 from lipsplines.nn.caching import constrained
 
 __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
+
+
+class ConstrainedLayer(nn.Module):
+    """What layers with a constraint on ``weight`` share, beside that of their plain class."""
+
+    folded_class: type[nn.Module]
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the free parameters of the weight, and the bias, as the constructor does."""
+        if not parametrize.is_parametrized(self, "weight"):  # within the constructor
+            super().reset_parameters()
+            return
+        chain = self.parametrizations["weight"]
+        weight = torch.empty_like(self.weight, memory_format=torch.contiguous_format)
+        plain = SimpleNamespace(weight=weight, bias=self.bias)
+        self.folded_class.reset_parameters(plain)
+        draw = getattr(chain[0], "starts", lambda weight: (weight,))
+        for parameter, start in zip(
+            chain.parameters(recurse=False), draw(plain.weight), strict=True
+        ):
+            parameter.copy_(start)
+
+    def __reduce_ex__(self, protocol):
+        if not parametrize.is_parametrized(self):
+            return super().__reduce_ex__(protocol)
+        raise RuntimeError(
+            "A layer with a constraint cannot be pickled, as torch.save(model) and the start of a "
+            "process do; write the model with lipsplines.save_model, send its state_dict, or "
+            "pickle lipsplines.fold(model)."
+        )
 
 
 class Polar(nn.Module):
@@ -96,7 +133,7 @@ class Residual(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _same_shape(self.module(x), x)
+        return x + _same_shape(self.module(x.clone()), x)  # a module may work in place
 
 
 class Averaged(nn.Module):
@@ -132,19 +169,21 @@ class Averaged(nn.Module):
         self.weight = float(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (1 - self.weight) * x + self.weight * _same_shape(self.module(x), x)
+        image = _same_shape(self.module(x.clone()), x)  # a module may work in place
+        return (1 - self.weight) * x + self.weight * image
 
     def extra_repr(self) -> str:
         return f"weight={self.weight:g}"
 
 
-class OrthogonalLinear(nn.Linear):
+class OrthogonalLinear(ConstrainedLayer, nn.Linear):
     """``nn.Linear`` whose weight has orthonormal rows or columns: its polar factor.
 
     Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-6 in float32,
-    1e-12 in float64), and the nearest one with orthonormal rows or columns: see
-    `polar.polar_factor`. With `iterations` it comes from as many steps of Björck's iteration, as
-    earlier work has it, and is as safe whether or not they converge: see `matrices.bjorck`.
+    1e-12 in float64; in half precision it is the rounded one of float32), and the nearest one with
+    orthonormal rows or columns: see `polar.polar_factor`. With `iterations` it comes from as many
+    steps of Björck's iteration, as earlier work has it, and is as safe whether or not they
+    converge: see `matrices.bjorck`.
 
     Parameters
     ----------
@@ -162,6 +201,8 @@ class OrthogonalLinear(nn.Linear):
     True
     """
 
+    folded_class = nn.Linear
+
     def __init__(
         self,
         in_features: int,
@@ -177,7 +218,7 @@ class OrthogonalLinear(nn.Linear):
         parametrize.register_parametrization(self, "weight", constraint)
 
 
-class SpectralLinear(nn.Linear):
+class SpectralLinear(ConstrainedLayer, nn.Linear):
     """``nn.Linear`` whose weight is divided by an upper bound of its spectral norm.
 
     Every forward pass uses a weight with spectral norm at most 1, up to rounding (1e-5 in float32,
@@ -199,6 +240,8 @@ class SpectralLinear(nn.Linear):
     >>> bool(torch.linalg.matrix_norm(layer.weight, 2) <= 1 + 1e-5)
     True
     """
+
+    folded_class = nn.Linear
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lipsplines import splines
 from lipsplines.arguments import positive_integer
-from lipsplines.nn.caching import once
+from lipsplines.nn.activations import check_channels
+from lipsplines.nn.caching import in_reverse_mode, once
 from lipsplines.splines.plain import single
 from lipsplines.splines.projections import checked_slope_bounds
 
@@ -18,6 +19,8 @@ __all__ = ["LinearSpline", "tv2"]
 
 SPLINE_STARTS = ("identity", "relu", "absolute", "maxmin")
 SPLINE_CONSTRAINTS = ("project", "normalize", None)
+# Of the grid in a state that was cast or averaged: twice the roundoff of bfloat16.
+GRID_TOLERANCE = 2.0**-8
 
 
 class LinearSpline(nn.Module):
@@ -56,7 +59,8 @@ class LinearSpline(nn.Module):
     ------
     ValueError
         For an argument out of its domain, and in the forward pass for an input that does not have
-        ``C`` channels.
+        ``C`` channels or a layout that cannot be told: three dimensions, the first of size ``C``
+        too, are a batch of sequences or an image without its batch dimension.
 
     Notes
     -----
@@ -107,14 +111,39 @@ class LinearSpline(nn.Module):
                 "use constraint='project'."
             )
         self.constraint = constraint
-        self.init = init if isinstance(init, str) else getattr(init, "__name__", "function")
         start = _spline_start(init, self.num_activations, self.num_coefficients, self.range_)
+        self.init = init if isinstance(init, str) else _name_of(init)
+        # Of a function its values, which can be stored and copied.
+        self._sampled = None if isinstance(init, str) else tuple(start[0].tolist())
         start = start.to(device=device, dtype=dtype or torch.get_default_dtype())
         self.coefficients = nn.Parameter(start)
         if scaling:
             self.log_scale = nn.Parameter(start.new_zeros(self.num_activations))
         else:
             self.register_parameter("log_scale", None)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Put the coefficients back to their start, and the scales to 1.
+
+        Raises
+        ------
+        ValueError
+            If the start was a function and the module comes from a file, which holds its name only.
+        """
+        if self._sampled is not None:
+            start = torch.tensor(self._sampled, dtype=torch.float64).expand_as(self.coefficients)
+        elif self.init in SPLINE_STARTS:
+            size = self.num_activations, self.num_coefficients, self.range_
+            start = _spline_start(self.init, *size)
+        else:
+            raise ValueError(
+                f"The start of these splines was the function {self.init!r}, of which a file holds "
+                "only the name; build the module anew with it."
+            )
+        self.coefficients.copy_(start)
+        if self.log_scale is not None:
+            self.log_scale.zero_()
 
     @property
     def projected_coefficients(self) -> Tensor:
@@ -145,23 +174,38 @@ class LinearSpline(nn.Module):
 
     def second_order_tv(self) -> Tensor:
         """TV2 of each activation, shape ``(C,)``; it does not depend on the scale."""
-        return splines.second_order_tv(self.projected_coefficients, self.spacing)
+        coefficients = self.projected_coefficients
+        return in_reverse_mode(lambda: splines.second_order_tv(coefficients, self.spacing))
 
     def forward(self, x: Tensor) -> Tensor:
+        check_channels(x, self.num_activations)
         scale = None if self.log_scale is None else self._positive_scale()
         return splines.evaluate(x, self.projected_coefficients, self.range_, scale)
 
     def get_extra_state(self) -> Tensor:
-        """The grid, kept in the ``state_dict``: coefficients mean nothing on another one."""
+        """The grid, kept in the ``state_dict``: coefficients mean nothing on another one.
+
+        A state whose grid differs by more than a relative 2^-8 is refused; that much a state may
+        have lost in a cast to half precision and back, or in an average.
+        """
         return torch.tensor([self.range_, *self.slope_bounds], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         own = self.get_extra_state()
-        if not torch.equal(torch.as_tensor(state, dtype=torch.float64).cpu(), own):
+        stored = torch.as_tensor(state).to("cpu", torch.float64)
+        if own.shape != stored.shape or not torch.allclose(
+            stored, own, rtol=GRID_TOLERANCE, atol=0
+        ):
             raise ValueError(
-                f"The stored splines have (range_, slope bounds) = {tuple(state.tolist())}, this "
-                f"module {tuple(own.tolist())}; build the module with the stored values."
+                f"The stored splines have (range_, slope bounds) = {tuple(stored.tolist())}, this "
+                f"module {tuple(own.tolist())}, and no more than a relative {GRID_TOLERANCE:.1g} "
+                "counts as rounding; build the module with the stored values."
             )
+
+    def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
+        if (key := f"{prefix}_extra_state") in state_dict:
+            self.set_extra_state(state_dict[key])  # before any of the numbers is taken
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def extra_repr(self) -> str:
         return (
@@ -195,6 +239,11 @@ def tv2(model: nn.Module) -> Tensor:
         return torch.stack(terms).sum()
     parameter = next(model.parameters(), None)
     return torch.zeros(()) if parameter is None else parameter.new_zeros(())
+
+
+def _name_of(init: Callable[[Tensor], Tensor]) -> str:
+    name = getattr(init, "__name__", "function")
+    return f"{name} (function)" if name in SPLINE_STARTS else name
 
 
 def _spline_start(

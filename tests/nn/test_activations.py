@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +27,12 @@ from lipsplines import (
     ShiftedAbsolute,
     fold,
     lipschitz_bounds,
+    load_model,
+    save_model,
     splines,
     tv2,
 )
+from lipsplines.models.denoisers import build_denoiser
 from lipsplines.models.mlp import ACTIVATIONS, make_activation
 from lipsplines.nn.caching import constrain_once
 
@@ -91,7 +96,7 @@ def test_shapes_and_layouts(name: str, dtype: torch.dtype) -> None:
     module = train(MODULES[name]().double(), 0).to(dtype)
     rows = draw(0, 24, CHANNELS, dtype=dtype)
     expected = module(rows)
-    for trailing in ((), (4,), (2, 2), (2, 1, 2)):
+    for trailing in ((), (4, 1), (2, 2), (2, 1, 2)):
         x = rows.reshape(-1, *trailing, CHANNELS).movedim(-1, 1)
         for layout in (x, x.contiguous()):
             value = module(layout)
@@ -102,7 +107,7 @@ def test_shapes_and_layouts(name: str, dtype: torch.dtype) -> None:
     image = rows.reshape(3, 2, 4, CHANNELS).movedim(-1, 1)
     channels_last = image.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(module(channels_last), module(image), rtol=0, atol=64 * UNIT[dtype])
-    for empty in ((0, CHANNELS), (0, CHANNELS, 3), (2, CHANNELS, 0)):
+    for empty in ((0, CHANNELS), (0, CHANNELS, 3, 1), (2, CHANNELS, 0, 2)):
         assert module(torch.zeros(empty, dtype=dtype)).shape == empty
 
 
@@ -515,8 +520,8 @@ def test_tv2_of_a_model() -> None:
 
 def test_derivatives_of_sorted_pairs() -> None:
     """Those of a sort, in reverse and in forward mode, and the second one."""
-    sort = GroupSort(2)
     for shape in ((4, 6), (2, 4, 3)):
+        sort = GroupSort(2, dim=1 if len(shape) == 2 else -2)
         x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(sort, (x,), check_forward_ad=True)
         assert torch.autograd.gradgradcheck(lambda x: sort(x).square(), (x,))
@@ -528,7 +533,7 @@ def test_derivatives_of_sorted_pairs() -> None:
         assert torch.equal(found, expected)
         assert torch.equal(torch.func.vjp(sort, x)[1](weights)[0], expected)
     equal = torch.ones(1, 2, requires_grad=True)
-    (gradient,) = torch.autograd.grad(sort(equal), equal, torch.tensor([[2.0, 3.0]]))
+    (gradient,) = torch.autograd.grad(GroupSort(2)(equal), equal, torch.tensor([[2.0, 3.0]]))
     assert gradient.tolist() == [[2.0, 3.0]]  # a vertex of the subdifferential: its length is kept
 
 
@@ -540,6 +545,7 @@ def test_groupsort_sorts_each_group(size: int, dim: int) -> None:
     moved = np.moveaxis(x.numpy(), dim, -1)
     groups = moved.reshape(*moved.shape[:-1], -1, size)
     expected = np.moveaxis(np.sort(groups, axis=-1).reshape(moved.shape), -1, dim)
+    dim = -2 if dim == 1 else dim
     np.testing.assert_array_equal(GroupSort(size, dim)(x).numpy(), expected)
 
 
@@ -558,6 +564,73 @@ def test_groupsort_size_out_of_domain(size: float) -> None:
     """An integer of at least 2."""
     with pytest.raises(ValueError, match="group_size must be"):
         GroupSort(size)
+
+
+@pytest.mark.parametrize(("dim", "shape"), [(-2, (4, 4)), (-3, (4, 2, 2)), (-4, (4, 2, 2, 2))])
+def test_groupsort_across_samples(dim: int, shape: tuple[int, ...]) -> None:
+    """A dimension from the end that is that of the batch; with one more, or by name, it is right."""
+    x = draw(0, *shape)
+    with pytest.raises(ValueError, match=rf"GroupSort\(dim={dim}\) would sort across the samples"):
+        GroupSort(2, dim)(x)
+    assert torch.equal(GroupSort(2, dim)(x[None])[0], GroupSort(2, 0)(x))
+    row = x.flatten()
+    assert torch.equal(GroupSort(2, -1)(row), GroupSort(2)(row[None])[0])
+
+
+# Layouts that cannot be told ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_images_without_their_batch_dimension(name: str) -> None:
+    """Refused in one sentence, whatever the sides, or right; never sorted or bent by rows."""
+    module = train(MODULES[name]().double(), 0)
+    for side in (CHANNELS, 2 * CHANNELS, CHANNELS + 1):
+        image = draw(1, CHANNELS, side, 3)
+        expected = module(image[None])[0]
+        try:
+            found = module(image)
+        except ValueError as error:
+            assert str(error).count(". ") == 0
+            assert "(N, " in str(error)
+        else:
+            assert torch.equal(found, expected)
+    if not isinstance(module, nn.ReLU | Absolute):
+        with pytest.raises(ValueError, match=r"x\[None\]"):
+            module(draw(2, CHANNELS, CHANNELS, 3))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_sequences(name: str) -> None:
+    """Batches ``(N, C, n)`` of another size than the number of channels, and ``(N, C, n, 1)``."""
+    module = train(MODULES[name]().double(), 0)
+    if isinstance(module, GroupSort):
+        module = GroupSort(module.group_size, dim=-2)
+    for samples in (1, 3, CHANNELS + 1):
+        x = draw(samples, samples, CHANNELS, 4)
+        expected = torch.stack([module(x[..., k].unsqueeze(-1)).squeeze(-1) for k in range(4)], -1)
+        torch.testing.assert_close(module(x), expected, atol=1e-14, rtol=1e-14)
+        if not isinstance(module, GroupSort):
+            found = module(x.unsqueeze(-1)).squeeze(-1)
+            torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-14)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_denoisers_of_single_images(activation: str, folded: bool) -> None:
+    """``(1, n_1, n_2)``: what comes out is the image of the batch, or a sentence."""
+    denoiser = build_denoiser(activation, channels=10, depth=3)
+    if folded:
+        denoiser = fold(denoiser)
+        if any(isinstance(module, nn.PReLU) for module in denoiser):
+            return  # torch's own takes dimension 1 for the channels of whatever comes
+    for sides in ((10, 7), (20, 20), (11, 10)):
+        image = draw(0, 1, *sides).float()
+        try:
+            found = denoiser(image)
+        except ValueError as error:
+            assert "(N, " in str(error)
+        else:
+            torch.testing.assert_close(found, denoiser(image[None])[0])
 
 
 # Householder --------------------------------------------------------------------------------------
@@ -594,6 +667,57 @@ def test_householder_needs_pairs() -> None:
         Householder(5)
     with pytest.raises(ValueError, match="num_activations must be a positive integer, got 0"):
         Householder(0)
+
+
+# Starting anew ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_reset(name: str) -> None:
+    """A trained module becomes a new one, also after a copy, a pickle and on another dtype."""
+    fresh = MODULES[name]()
+    module = train(MODULES[name](), 0) if not list(fresh.parameters()) else MODULES[name]()
+    for change in (copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), nn.Module.double):
+        module = change(module)
+        for parameter in module.parameters():
+            parameter.data.normal_()
+        if list(module.parameters()):
+            module.reset_parameters()
+        for found, expected in zip(module.parameters(), fresh.parameters(), strict=True):
+            torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-6, atol=1e-7)
+
+
+def test_reset_of_a_start_that_is_not_known(tmp_path: Path) -> None:
+    """A file holds the name of a function; those of the library's own starts are not taken."""
+
+    def identity(x: Tensor) -> Tensor:
+        return 0.5 * x
+
+    spline = LinearSpline(2, init=identity)
+    expected = spline.coefficients.detach().clone()
+    spline.coefficients.data.normal_()
+    spline.reset_parameters()
+    assert torch.equal(spline.coefficients, expected)
+    stored = load_model(save_model(spline, tmp_path / "spline.safetensors"))
+    with pytest.raises(ValueError, match="was the function 'identity .function.', of which a file"):
+        stored.reset_parameters()
+    known = load_model(save_model(LinearSpline(2, init="relu"), tmp_path / "relu.safetensors"))
+    known.coefficients.data.normal_()
+    known.reset_parameters()
+    assert torch.equal(known.coefficients, LinearSpline(2, init="relu").coefficients)
+
+
+def test_reset_after_a_start_without_memory() -> None:
+    """Built on the device meta, given memory, started."""
+    for build in (
+        lambda **to: LinearSpline(4, init="maxmin", **to),
+        lambda **to: Householder(4, **to),
+        lambda **to: LipschitzPReLU(4, "maxmin", **to),
+    ):
+        module = build(device="meta").to_empty(device="cpu")
+        module.reset_parameters()
+        for found, expected in zip(module.parameters(), build().parameters(), strict=True):
+            assert torch.equal(found, expected)
 
 
 # Gradient-norm preservation -----------------------------------------------------------------------

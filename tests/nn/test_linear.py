@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines import OrthogonalLinear, SpectralLinear
+from lipsplines import (
+    Averaged,
+    OrthogonalConv2d,
+    OrthogonalConvTranspose2d,
+    OrthogonalLinear,
+    Residual,
+    SpectralLinear,
+    constrain_once,
+    fold,
+)
 from lipsplines.linear.matrices import bjorck, spectral_normalize
 from lipsplines.linear.polar import polar_factor
 
@@ -246,3 +257,118 @@ def test_autocast_does_not_reach_the_constraint(kind) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         inside = layer.weight
     assert torch.equal(inside, layer.weight)
+
+
+# Branches that add up -----------------------------------------------------------------------------
+
+
+class _InPlace(nn.Module):
+    """An in-place operation that no attribute tells of."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(5.0)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        nn.ReLU,
+        lambda inplace: nn.LeakyReLU(5.0, inplace),
+        lambda inplace: nn.Sequential(Residual(nn.ReLU(inplace)), nn.ReLU(inplace)),
+        lambda inplace: nn.Sequential(nn.Identity(), nn.Flatten(), Averaged(nn.ReLU(inplace))),
+        lambda inplace: _InPlace() if inplace else _times_five(),
+    ],
+)
+@pytest.mark.parametrize("outer", [Residual, lambda inner: Averaged(inner, 0.25)])
+def test_branches_that_work_in_place(outer, inner) -> None:
+    """Values, gradients and the input itself are those of the branch that does not."""
+    found = []
+    for inplace in (True, False):
+        x = draw(0, 5, 3).requires_grad_()
+        before = x.detach().clone()
+        value = outer(inner(inplace))(x)
+        (gradient,) = torch.autograd.grad(value.square().sum(), x)
+        with torch.no_grad():
+            outer(inner(inplace))(x)
+        assert torch.equal(x.detach(), before)
+        found.append((value, gradient))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    assert Residual(nn.ReLU(inplace=True))(torch.tensor([[-1.0, 2.0]])).tolist() == [[-1.0, 4.0]]
+
+
+def _times_five() -> nn.Linear:
+    layer = nn.Linear(3, 3, bias=False).double()
+    layer.weight.data = 5 * torch.eye(3, dtype=torch.float64)
+    return layer
+
+
+# Starting anew, and pickles -----------------------------------------------------------------------
+
+CONSTRAINED: dict[str, Callable[..., nn.Module]] = {
+    "polar": lambda **to: OrthogonalLinear(4, 3, **to),
+    "bjorck": lambda **to: OrthogonalLinear(4, 3, iterations=5, **to),
+    "spectral": lambda **to: SpectralLinear(4, 3, bias=False, **to),
+    "convolution": lambda **to: OrthogonalConv2d(4, 8, 3, **to),
+    "strided": lambda **to: OrthogonalConv2d(4, 20, 4, 2, 1, **to),
+    "transposed": lambda **to: OrthogonalConvTranspose2d(4, 4, 3, **to),
+    "circular": lambda **to: OrthogonalConvTranspose2d(
+        4, 4, 3, padding=1, padding_mode="circular", **to
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+@pytest.mark.parametrize("start", ["trained", "meta"])
+def test_reset(name: str, start: str) -> None:
+    """The numbers of a new layer, drawn in its order; the layer remains what it is."""
+    torch.manual_seed(3)
+    fresh = CONSTRAINED[name]()
+    if start == "meta":
+        layer = CONSTRAINED[name](device="meta").to_empty(device="cpu")
+    else:
+        layer = CONSTRAINED[name]()
+        for parameter in layer.parameters():
+            parameter.data.normal_()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    kept = [id(parameter) for parameter in layer.parameters()]
+    torch.manual_seed(3)
+    with constrain_once():
+        layer.weight.detach()
+        layer.reset_parameters()
+        assert torch.equal(layer.weight, fresh.weight)
+    assert [id(parameter) for parameter in layer.parameters()] == kept
+    for found, expected in zip(layer.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(found, expected)
+    layer.weight.square().cos().sum().backward()
+    optimizer.step()
+    assert not torch.equal(layer.weight, fresh.weight)
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_pickles_are_refused_in_one_sentence(name: str) -> None:
+    """By name of what to do; folded models, copies and states go."""
+    layer = CONSTRAINED[name]()
+    for write in (pickle.dumps, lambda model: torch.save(model, io.BytesIO()), copy.copy):
+        with pytest.raises(
+            RuntimeError, match="cannot be pickled.*save_model, send its state_dict"
+        ):
+            write(layer)
+    with pytest.raises(RuntimeError, match=r"or pickle lipsplines\.fold\(model\)\.$"):
+        torch.save(nn.Sequential(nn.ReLU(), layer), io.BytesIO())
+    pickled = pickle.loads(pickle.dumps(fold(layer)))
+    assert torch.equal(pickled.weight, layer.weight)
+    assert torch.equal(copy.deepcopy(layer).weight, layer.weight)
+    parametrize.remove_parametrizations(layer, "weight")
+    assert torch.equal(pickle.loads(pickle.dumps(layer)).weight, layer.weight)
+
+
+def test_initialisers_that_are_assigned() -> None:
+    """A matrix that is given is constrained; one that is written into the weight is lost."""
+    layer = OrthogonalLinear(5, 3)
+    before = layer.weight.detach().clone()
+    nn.init.zeros_(layer.weight)
+    assert torch.equal(layer.weight, before)
+    matrix = nn.init.orthogonal_(torch.empty(3, 5))
+    layer.weight = matrix
+    torch.testing.assert_close(layer.weight, matrix)

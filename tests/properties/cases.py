@@ -37,8 +37,12 @@ AT_START = {"gradients": True, "trained": False}
 
 
 def extended(channels: st.SearchStrategy[int], first: bool = True) -> st.SearchStrategy[Shape]:
-    """Channels and up to three further dimensions."""
+    """Channels and up to three further dimensions.
+
+    Not a single one behind them: that may be an image without its batch dimension.
+    """
     others = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+    others = others.filter(lambda sides: len(sides) != 1) if first else others
     return st.builds(lambda c, n: (c, *n) if first else (*n, c), channels, others)
 
 
