@@ -40,6 +40,7 @@ PRESENTATION = (
     "runner/naming",
     "runner/progress",
     "runner/running",
+    "runner/scheduler",
     "runner/verification",
 )
 
