@@ -27,7 +27,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise _named(error, path) from None
     remove_abandoned(path.parent.glob(f"{TEMPORARY}*"))
     try:
         with os.fdopen(handle, "wb") as file:
@@ -39,8 +39,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            raise _named(error, path) from None
         raise
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def remove_abandoned(paths: Iterable[Path], age: float = ABANDONED) -> None:

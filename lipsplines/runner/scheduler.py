@@ -88,7 +88,10 @@ async def _ask(address: str) -> None:
         finally:
             comm.abort()
 
-    answer = await asyncio.wait_for(identity(), CONNECTING)
+    try:
+        answer = await asyncio.wait_for(identity(), CONNECTING)
+    except TimeoutError:
+        raise TimeoutError(f"no answer in {CONNECTING:.0f} s") from None
     if not isinstance(answer, dict) or answer.get("type") != "Scheduler":
         raise ValueError("what answers is no scheduler")
 
