@@ -11,7 +11,7 @@ ifneq ($(words $(PROFILE))$(filter $(PROFILE),smoke quick paper),1$(PROFILE))
 $(error PROFILE is "$(PROFILE)", but must be smoke, quick or paper)
 endif
 
-.PHONY: book test browse lint notebooks install clean help zip pdf
+.PHONY: book test browse fuzz lint notebooks install clean help zip pdf
 
 book: notebooks ## execute the notebooks at PROFILE and build the book
 	@$(PY) -m tools.stage --profile $(PROFILE)
@@ -23,6 +23,9 @@ test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomp
 
 browse: install ## test the built book in a browser (skipped where there is none)
 	$(PY) -m pytest tests/browser --numprocesses auto --maxprocesses 4
+
+fuzz: install ## attack files, downloads and runs for MINUTES (default 3), before a release
+	@$(PY) -m tests.fuzz --minutes $(or $(MINUTES),3)
 
 lint: install ## style, imports and types of the code; notebooks must hold no outputs
 	$(PY) -m ruff check .

@@ -2,7 +2,10 @@
 
 import sys
 
-from lipsplines.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from lipsplines.cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # before anything was begun
+        sys.exit(130)

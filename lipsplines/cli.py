@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lipsplines._version import __version__
 
 if TYPE_CHECKING:
+    from lipsplines.evidence.records import Store
     from lipsplines.experiments import Experiment
 
 __all__ = ["main"]
@@ -35,14 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
-    # Imported here: ``--help`` and ``--version`` need not wait for torch.
-    from lipsplines.experiments import ExperimentError
-
     warnings.showwarning = lambda message, *rest, **more: print(
         f"warning: {message}", file=sys.stderr
     )
     try:
-        return options.function(options)
+        return _answered(options)
     except BrokenPipeError:
         # The reader of the output, such as ``head``, has seen enough.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
@@ -50,12 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except ExperimentError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted: what was finished is stored; run again for the rest.", file=sys.stderr)
         return 130
+
+
+def _answered(options: argparse.Namespace) -> int:
+    # Imported here: ``--help`` and ``--version`` need not wait for torch.
+    from lipsplines.experiments import ExperimentError
+
+    try:
+        return options.function(options)
+    except ExperimentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     state.set_defaults(function=_status)
 
     merging = commands.add_parser("merge", help="copy the records of other folders into one")
-    merging.add_argument("sources", metavar="SOURCE", nargs="+", help="folders of records")
+    merging.add_argument(
+        "sources", metavar="SOURCE", nargs="+", type=_folder, help="folders of records"
+    )
     merging.set_defaults(function=_merge)
 
     verifying = commands.add_parser("verify", help="compute a sample of records again, and compare")
@@ -118,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     verifying.set_defaults(function=_verify)
 
     for command in commands.choices.values():
-        command.add_argument("--results", metavar="FOLDER", help="folder of the records")
+        command.add_argument(
+            "--results", metavar="FOLDER", type=_folder, help="folder of the records"
+        )
     return parser
 
 
@@ -126,6 +136,12 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return int(text)
+
+
+def _folder(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must name a folder, got {text!r}")
+    return text
 
 
 def _tolerance(text: str) -> float:
@@ -139,11 +155,10 @@ def _tolerance(text: str) -> float:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from lipsplines.evidence.records import Store
     from lipsplines.experiments import EXPERIMENTS, status
     from lipsplines.runner.progress import duration
 
-    store = Store(options.results)
+    store = _readable(options)
     print("Expected times are for two processor cores.")
     for experiment in EXPERIMENTS.values():
         print(f"\n{experiment.name}: {experiment.title}")
@@ -183,11 +198,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(experiment: Experiment, options: argparse.Namespace, only: dict[str, str]) -> int:
-    from lipsplines.evidence.records import Store
     from lipsplines.runner.grid import processes
     from lipsplines.runner.progress import missing_text, progress
 
-    store = Store(options.results)
+    store = _readable(options)
     state = progress(experiment, options.profile, store, options.seed, only)
     local = options.cluster is None
     jobs = processes(options.profile, len(state.groups), options.jobs) if local else None
@@ -196,10 +210,9 @@ def _dry_run(experiment: Experiment, options: argparse.Namespace, only: dict[str
 
 
 def _status(options: argparse.Namespace) -> int:
-    from lipsplines.evidence.records import Store
     from lipsplines.runner.progress import CORES, progress, status_table
 
-    store = Store(options.results)
+    store = _readable(options)
     rows = [
         progress(experiment, profile, store, options.seed)
         for experiment, profile in _chosen(options.experiment, options.profile)
@@ -221,12 +234,11 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from lipsplines.evidence.records import Store
     from lipsplines.runner import verification
     from lipsplines.runner.progress import duration
     from lipsplines.runner.tasks import results_in
 
-    store, pools, drawn = Store(options.results), [], []
+    store, pools, drawn = _readable(options), [], []
     for experiment, profile in _chosen(options.experiment, options.profile):
         records, others = verification.known_records(experiment, profile, store)
         pools.append((experiment, records))
@@ -253,6 +265,15 @@ def _verify(options: argparse.Namespace) -> int:
             found += verification.verify(experiment, groups, options.jobs)
     print(verification.verify_text(found, options.tolerance))
     return int(any(item.difference > options.tolerance for item in found))
+
+
+def _readable(options: argparse.Namespace) -> Store:
+    """The store of the command, of which the folder need not be there."""
+    from lipsplines.evidence.records import Store
+
+    store = Store(options.results)
+    store.check_readable()
+    return store
 
 
 def _experiment(name: str) -> Experiment:

@@ -6,12 +6,14 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["refuse_constant", "remove_leftovers", "write_atomically"]
+__all__ = ["TEMPORARY", "in_short", "refuse_constant", "remove_abandoned", "write_atomically"]
 
-PREFIX = ".tmp-"  # of names that files have while they are written
-LEFT = 3600.0  # seconds without a write after which a temporary file is nobody's
+#: How the names of files begin as long as they are not whole.
+TEMPORARY = ".tmp-lipsplines-"
+ABANDONED = 3600.0  # seconds after which a file that should have been touched is nobody's
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -23,9 +25,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         With the path as its ``filename``, also where the disk is full.
     """
     try:
-        handle, temporary = tempfile.mkstemp(prefix=PREFIX, dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise _named(error, path) from None
+    remove_abandoned(path.parent.glob(f"{TEMPORARY}*"))
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -36,24 +39,48 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+            raise _named(error, path) from None
         raise
 
 
-def remove_leftovers(folder: Path, age: float = LEFT) -> None:
-    """Delete what processes that were killed while they wrote have left in a folder and below.
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror or str(error), str(path))
+
+
+def remove_abandoned(paths: Iterable[Path], age: float = ABANDONED) -> None:
+    """Delete files that processes which were killed have left behind.
 
     Parameters
     ----------
-    folder
-        Where `write_atomically` has written; it need not be there.
+    paths
+        Files that somebody writes to or touches as long as they are needed.
     age
-        Seconds since the last write, after which nobody writes any more.
+        Seconds without that after which nobody needs them.
     """
-    for path in folder.rglob(f"{PREFIX}*"):
+    for path in paths:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > age:
                 path.unlink()
+
+
+def in_short(text: object, most: int = 300) -> str:
+    """What is said by others, such as a file or a server: one printable line of a bounded length.
+
+    Parameters
+    ----------
+    text
+        Its text is meant.
+    most
+        Number of characters; what is left out is marked.
+
+    Examples
+    --------
+    >>> from lipsplines.files import in_short
+    >>> in_short("two\\nlines, and\\x1b[31m colours", 20)
+    'two lines, and [31m …'
+    """
+    words = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return words if len(words) <= most else f"{words[:most]}…"
 
 
 def refuse_constant(name: str) -> float:

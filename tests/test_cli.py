@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from lipsplines import cli
 from lipsplines.cli import main
 from lipsplines.evidence.records import Store
 
@@ -144,3 +149,55 @@ def test_a_bad_number_of_jobs(capsys) -> None:
 def test_without_a_command_the_help_is_shown(capsys) -> None:
     assert main([]) == 2
     assert "list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["list"], ["verify"], ["run", "theory", "--dry-run"]]
+)
+def test_a_file_is_no_folder_of_records(tmp_path: Path, capsys, command: list[str]) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert main([*command, "--results", str(tmp_path / "file")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {tmp_path / 'file'} is no folder; choose a folder")
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\0b"])
+@pytest.mark.parametrize("command", [["merge"], ["status", "--results"]])
+def test_nothing_is_no_name_of_a_folder(capsys, command: list[str], name: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, name])
+    assert f"must name a folder, got {name!r}" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_modules_are_loaded_is_no_traceback(monkeypatch, capsys) -> None:
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_answered", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err.startswith("interrupted: ")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no signals")
+@pytest.mark.parametrize("moment", [0.1, 0.6, 1.2])
+def test_an_interrupt_soon_after_the_start_is_told(tmp_path: Path, moment: float) -> None:
+    """Wherever it strikes: in the imports of the command or of its worker processes."""
+    command = [sys.executable, "-m", "lipsplines", "run", "fitting1d", "--profile", "quick"]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2", "--results", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    loaded = Path(f"/proc/{process.pid}/maps")
+    while loaded.exists() and "libtorch" not in loaded.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(moment)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "interrupted: what was finished is stored" in told

@@ -10,8 +10,13 @@ import zipfile
 from pathlib import Path
 
 from lipsplines import __version__
+from tools.alone import FolderError, alone
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can name: equal books give equal files
+
+
+class MissingBook(Exception):
+    """There is no built book."""
 
 
 def pack(html: Path, target: Path) -> Path:
@@ -19,11 +24,11 @@ def pack(html: Path, target: Path) -> Path:
 
     Raises
     ------
-    FileNotFoundError
+    MissingBook
         If there is no built book.
     """
     if not (html / "index.html").is_file():
-        raise FileNotFoundError(f"There is no built book in {html}; run make book first.")
+        raise MissingBook(f"There is no built book in {html}; run make book first.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(path for path in html.rglob("*") if path.is_file()):
@@ -37,8 +42,9 @@ def pack(html: Path, target: Path) -> Path:
 def main() -> int:
     """Run the command line; return the exit status."""
     try:
-        done = pack(Path("_build/html"), Path(f"dist/lipsplines-book-{__version__}.zip"))
-    except FileNotFoundError as error:
+        with alone(Path("_build")):
+            done = pack(Path("_build/html"), Path(f"dist/lipsplines-book-{__version__}.zip"))
+    except (MissingBook, FolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{done}: {done.stat().st_size / 1e6:.1f} MB; unpack it and open index.html")

@@ -18,13 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tools.alone import FolderError, alone, told
 from tools.notebooks import (
     PROFILES,
     damaged_records,
     executed_path,
     fingerprint,
+    is_notebook,
     notebook_names,
     provenance,
+    seal,
 )
 from tools.progress import Progress
 
@@ -68,11 +71,14 @@ def _is_parameters(cell: dict[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotebookError(f"{path.name} is in _toc.yml but not in {path.parent.name}/") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NotebookError(f"{path.name} is not a notebook: {error}") from None
+    if not is_notebook(content):
+        raise NotebookError(f"{path.name} is not a notebook: it has no cells with their sources")
+    return content
 
 
 def execute(root: Path, profile: str, name: str) -> None:
@@ -143,11 +149,11 @@ def execute(root: Path, profile: str, name: str) -> None:
             text += f"\n    executed until there: {partial.relative_to(root)}"
         raise NotebookError(text) from error
     run["seconds"] = round(progress.seconds, 1)
-    notebook.metadata["lipsplines"] = run
     notebook.metadata.papermill.update(  # paths of this machine are of no use to a reader
         input_path=f"notebooks/{name}.ipynb", output_path=str(final.relative_to(root))
     )
     nbformat.write(notebook, partial)
+    seal(partial, run)
     partial.replace(final)
     progress.close(f"done in {run['seconds']} s")
 
@@ -162,7 +168,7 @@ def execute_all(root: Path, profile: str, force: bool = False, jobs: int = 1) ->
     for name in notebook_names(root):
         known = provenance(executed_path(root, profile, name)).get("fingerprint")
         source = root / "notebooks" / f"{name}.ipynb"
-        if not force and source.exists() and known == fingerprint(root, profile, name):
+        if not force and source.is_file() and known == fingerprint(root, profile, name):
             print(f"{name}: unchanged, not executed again ({profile})", flush=True)
         else:
             outdated.append(name)
@@ -222,9 +228,12 @@ def main() -> int:
         if options.only:
             execute(Path.cwd(), options.profile, options.only)
             return 0
-        failures = execute_all(Path.cwd(), options.profile, options.force, options.jobs)
-    except NotebookError as error:
+        with alone(Path.cwd() / "_executed"):
+            failures = execute_all(Path.cwd(), options.profile, options.force, options.jobs)
+    except (NotebookError, FolderError) as error:
         failures = [str(error)]
+    except OSError as error:
+        failures = [told(error)]
     except ModuleNotFoundError as error:
         print(
             f"error: the environment lacks {error.name}; make it anew: make clean && make book",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from typing import Any
 import yaml
 
 PROFILES = ("smoke", "quick", "paper")
+RECORDS = (".json", ".safetensors")  # of records and their tensors
+REPLACING = 0.5  # seconds in which a run that goes on replaces both files of a record
+RUN_ENTRIES = {
+    *("fingerprint", "profile", "started", "versions", "processors"),
+    *("system", "commit", "modified", "seconds", "cells"),
+}
 
 
 def toc_files(root: Path) -> list[str]:
@@ -55,14 +62,18 @@ def fingerprint(root: Path, profile: str, name: str) -> str:
         *(
             path
             for profile in ("paper", "reduced")
-            for path in sorted(root.glob(f"results/*/{profile}/**/*"))
-            if path.is_file()
+            for path in sorted(root.glob(f"results/*/{profile}/*"))
+            if path.suffix in RECORDS  # not what a run that goes on leaves and takes away
         ),
         *sorted(root.glob("benchmarks/results/*.json")),
     ]
     for path in files:
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            continue
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 
@@ -78,19 +89,68 @@ def damaged_records(root: Path) -> list[str]:
     for path in store.files():
         if path.parent.name in LONG_PROFILES:
             try:
-                store.tensors(store.read(path))
-            except (OSError, ValueError) as error:
-                damaged.append(f"{path.relative_to(root)}: {error}")
+                problem = _damage(store, path)
+                if problem is not None:
+                    time.sleep(REPLACING)
+                    problem = _damage(store, path)
+            except FileNotFoundError:
+                continue
+            if problem is not None:
+                damaged.append(f"{path.relative_to(root)}: {problem}")
     return damaged
+
+
+def _damage(store: Any, path: Path) -> str | None:
+    try:
+        store.tensors(store.read(path))
+    except (OSError, ValueError) as error:
+        path.stat()  # raises if it is gone, as a record is that a run replaces
+        return str(error)
+    return None
+
+
+def is_notebook(content: Any) -> bool:
+    """Whether what JSON gave has the parts of a notebook that the build reads."""
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        return False
+    return isinstance(content.get("metadata"), dict) and all(map(_is_cell, content["cells"]))
+
+
+def _is_cell(cell: Any) -> bool:
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return False
+    source, metadata = cell.get("source"), cell.get("metadata")
+    lines = source if isinstance(source, list) else [source]
+    if not isinstance(metadata, dict) or not all(isinstance(line, str) for line in lines):
+        return False
+    outputs = cell.get("outputs", [])
+    return isinstance(outputs, list) and all(isinstance(output, dict) for output in outputs)
+
+
+def cells_digest(notebook: dict[str, Any]) -> str:
+    """SHA-256 of the cells of a notebook, by which an executed one is recognised."""
+    text = json.dumps(notebook["cells"], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(path: Path, run: dict[str, Any]) -> None:
+    """Write into an executed notebook how it was run, and the digest of its cells."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["metadata"]["lipsplines"] = {**run, "cells": cells_digest(notebook)}
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def provenance(executed: Path) -> dict[str, Any]:
     """Return what `tools.execute` wrote about its run into an executed notebook.
 
-    The answer is empty when there is no such notebook, or it is not one of ours.
+    The answer is empty when there is no such notebook, it is not one of ours, or it has changed
+    since.
     """
     try:
-        metadata = json.loads(executed.read_text(encoding="utf-8"))["metadata"]
-    except (OSError, ValueError, KeyError, TypeError):
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return metadata.get("lipsplines", {})
+    run = notebook["metadata"].get("lipsplines") if is_notebook(notebook) else None
+    if not isinstance(run, dict) or not run.keys() >= RUN_ENTRIES:
+        return {}
+    return run if run["cells"] == cells_digest(notebook) else {}

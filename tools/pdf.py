@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from lipsplines import __version__
+from tools.alone import FolderError, alone
 from tools.notebooks import PROFILES
 from tools.stage import BuildError, build, stage
 
@@ -59,9 +60,11 @@ def main() -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.pdf", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="quick")
+    profile = parser.parse_args().profile
     try:
-        done = make_pdf(Path.cwd(), parser.parse_args().profile)
-    except BuildError as error:
+        with alone(Path.cwd() / "_build"):
+            done = make_pdf(Path.cwd(), profile)
+    except (BuildError, FolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{done.relative_to(Path.cwd())}: {done.stat().st_size / 1e6:.1f} MB")

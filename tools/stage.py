@@ -19,6 +19,7 @@ import yaml
 
 from lipsplines.pages.figures import SOURCE_TYPE
 from tools import contents, times
+from tools.alone import FolderError, alone
 from tools.check import check
 from tools.launch import launch_buttons, repository_address
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
@@ -207,11 +208,12 @@ def main() -> int:
     profile = parser.parse_args().profile
     root = Path.cwd()
     try:
-        html = build(root, stage(root, profile, os.environ.get("GITHUB_REPOSITORY")))
-    except BuildError as error:
+        with alone(root / "_build"):
+            html = build(root, stage(root, profile, os.environ.get("GITHUB_REPOSITORY")))
+            problems = check(root, html)
+    except (BuildError, FolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    problems = check(root, html)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,8 +36,11 @@ def notebooks_text(runs: Iterable[Mapping[str, Any]]) -> str:
 
 def stored_runs(root: Path, name: str, profile: str) -> list[dict[str, Any]]:
     """Return the provenance of the committed records of an experiment."""
-    paths = sorted((root / "results" / name / profile).glob("*.json"))
-    return [json.loads(path.read_text(encoding="utf-8"))["provenance"] for path in paths]
+    runs = []
+    for path in sorted((root / "results" / name / profile).glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):  # a run that goes on may replace it
+            runs.append(json.loads(path.read_text(encoding="utf-8"))["provenance"])
+    return runs
 
 
 def table(root: Path) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.rules import RULES
+from lipsplines.files import in_short
 
 __all__ = ["load_claims", "parse_claims"]
 
@@ -44,8 +46,10 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
 
     try:
         entries = yaml.load(text, Loader=_loader())
-    except yaml.YAMLError as error:
-        raise ValueError(f"The claims are no YAML that can be read: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"The claims are no YAML that can be read: {in_short(error)}") from None
+    except RecursionError:
+        raise ValueError("The claims are no YAML that can be read: they are too deep.") from None
     schema = json.loads(Path(__file__).with_name("claims.schema.json").read_text("utf-8"))
     problem = jsonschema.exceptions.best_match(
         jsonschema.Draft202012Validator(schema).iter_errors(entries)
@@ -56,7 +60,7 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
         name = entry.get("id", f"number {first + 1}") if isinstance(entry, dict) else first
         place = f"The claim {name} does" if entry is not None else "The list of claims does"
         where = "".join(f" in {key}" for key in rest)
-        raise ValueError(f"{place} not follow the schema{where}: {problem.message}.")
+        raise ValueError(f"{place} not follow the schema{where}: {in_short(problem.message)}.")
     names = [entry["id"] for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -77,10 +81,21 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
 
 
 def _loader() -> type:
-    """Of YAML without objects, that refuses a key which stands twice in one entry."""
+    """Of YAML without objects, aliases, infinite numbers and keys that stand twice in an entry."""
     import yaml
 
     class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("an alias stands for another part; write that part out")
+            return super().compose_node(parent, index)
+
+        def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+            value = super().construct_yaml_float(node)
+            if not math.isfinite(value):
+                raise yaml.YAMLError(f"{node.value} is no number that can be compared")
+            return value
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
             keys = [key.value for key, _ in node.value]
             twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -88,4 +103,5 @@ def _loader() -> type:
                 raise yaml.YAMLError(f"{', '.join(twice)} stands twice in one claim")
             return super().construct_mapping(node, deep)
 
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
     return Loader

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from lipsplines._version import __version__
 from lipsplines.datasets.registry import DataError
+from lipsplines.files import in_short
 
 __all__ = ["Meter", "hostname", "reason", "size_of", "transfer"]
 
@@ -187,8 +188,7 @@ def reason(error: Exception) -> str:
     else:
         inner = getattr(error, "reason", error)
         text = getattr(inner, "strerror", None) or str(inner) or type(error).__name__
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= WORDS else f"{text[:WORDS]}…"
+    return in_short(text, WORDS)
 
 
 def hostname(url: str) -> str:

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from lipsplines.evidence.provenance import code_fingerprint
 from lipsplines.evidence.records import CorruptRecordWarning, identity
-from lipsplines.files import write_atomically
+from lipsplines.files import in_short, write_atomically
 
 __all__ = ["Checkpoint"]
 
 KEY = "lipsplines-checkpoint"
+ERRORS = (ValueError, OSError, RuntimeError)
 
 
 class HasState(Protocol):
@@ -81,9 +82,9 @@ class Checkpoint:
             state = self._read()
             for name, part in parts.items():
                 part.load_state_dict(state["parts"][name])
-        except (ValueError, KeyError, TypeError, IndexError, OSError, RuntimeError) as error:
+        except (LookupError, TypeError, AttributeError, *ERRORS) as error:
             warnings.warn(
-                f"{self.path} is no state of this training ({error}); it starts anew.",
+                f"{self.path} is no state of this training ({in_short(error)}); it starts anew.",
                 CorruptRecordWarning,
                 stacklevel=2,
             )

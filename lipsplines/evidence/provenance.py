@@ -41,6 +41,7 @@ PRESENTATION = (
     "runner/naming",
     "runner/progress",
     "runner/running",
+    "runner/scheduler",
     "runner/verification",
 )
 

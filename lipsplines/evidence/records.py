@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from lipsplines.evidence.results import default_results
-from lipsplines.files import refuse_constant, write_atomically
+from lipsplines.files import in_short, refuse_constant, write_atomically
 
 __all__ = [
     "CorruptRecordWarning",
@@ -133,6 +133,29 @@ class Store:
                 "can be written with --results or LIPSPLINES_RESULTS."
             ) from None
 
+    def check_readable(self) -> None:
+        """Refuse what is no folder; one that is not there yet holds no records.
+
+        Raises
+        ------
+        ValueError
+            Naming it and where to choose another.
+        """
+        try:
+            usable = self.root.is_dir() or not self.root.exists()
+            if self.root.is_dir():
+                next(self.root.iterdir(), None)
+        except OSError as error:
+            raise ValueError(
+                f"{self.root} cannot be read ({error.strerror}); choose a folder of records with "
+                "--results or LIPSPLINES_RESULTS."
+            ) from None
+        if not usable:
+            raise ValueError(
+                f"{self.root} is no folder; choose a folder of records with --results or "
+                "LIPSPLINES_RESULTS."
+            )
+
     def path(self, settings: Mapping[str, Any]) -> Path:
         """Where the record of these settings lies, or would lie."""
         folder = self.root / settings["experiment"] / settings["profile"]
@@ -222,9 +245,9 @@ class Store:
         try:
             return self._read(path)
         except KeyError as error:
-            raise ValueError(f"it lacks {error}") from None
-        except (TypeError, AttributeError, OSError, RecursionError) as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"it lacks {in_short(error)}") from None
+        except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
+            raise ValueError(in_short(error)) from None
 
     def _read_or_warn(self, path: Path, consequence: str) -> Record | None:
         try:

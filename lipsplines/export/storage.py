@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from lipsplines._version import __version__
 from lipsplines.export.descriptions import build, description
-from lipsplines.files import refuse_constant, write_atomically
+from lipsplines.files import in_short, refuse_constant, write_atomically
 
 __all__ = ["description", "load_model", "read_header", "save_model"]
 
 FORMAT = 1
 KEY = "lipsplines"  # of the JSON text among the metadata of the file
+LISTED = 3  # names of tensors in a message
 DTYPE_NAMES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -176,11 +177,11 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
             yield file
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{path} is cut off, altered or no safetensors file ({error}); copy it again, or save "
-            "the model again."
+            f"{path} is cut off, altered or no safetensors file ({in_short(error)}); copy it "
+            "again, or save the model again."
         ) from None
     except ValueError as error:
-        raise ValueError(f"{path} holds no model that can be used: {error}") from None
+        raise ValueError(f"{path} holds no model that can be used: {in_short(error)}") from None
 
 
 def _header(file: Any) -> dict[str, Any]:
@@ -212,11 +213,18 @@ def _refuse_other_names(expected: set[str], found: set[str], frozen: list) -> No
     if expected != found:
         missing, left_over = sorted(expected - found), sorted(found - expected)
         raise ValueError(
-            f"its tensors do not fit its description: missing {missing}, left over {left_over}."
+            f"its tensors do not fit its description: missing {_few(missing)}, left over "
+            f"{_few(left_over)}."
         )
     unknown = [name for name in frozen if not isinstance(name, str) or name not in expected]
     if unknown:
-        raise ValueError(f"it calls {unknown} frozen, which are no parameters of it.")
+        raise ValueError(f"it calls {_few(unknown)} frozen, which are no parameters of it.")
+
+
+def _few(names: list) -> str:
+    """The first of some names, and how many follow."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(in_short(repr(name), 60) for name in names[:LISTED]) or 'none'}{more}"
 
 
 def _tensor(file: Any, name: str, like: Tensor) -> Tensor:

@@ -6,12 +6,7 @@ ever for a group that killed its workers, and computes in the calling process if
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
-import json
-import logging
-import re
 import secrets
 import tempfile
 import time
@@ -23,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 from lipsplines._version import __version__
 from lipsplines.evidence.provenance import code_fingerprint
 from lipsplines.evidence.records import Store
+from lipsplines.files import remove_abandoned
 from lipsplines.runner.base import Experiment, ExperimentError, Settings, is_long_training
 from lipsplines.runner.naming import dotted_name, named_experiment
+from lipsplines.runner.running import kept_fresh
+from lipsplines.runner.scheduler import CANCELLED, connection, words
 from lipsplines.runner.tasks import compute_and_store, results_in
 
 if TYPE_CHECKING:
@@ -34,8 +32,7 @@ __all__ = ["PATIENCE", "on_cluster", "worker_problem"]
 
 ARRIVAL = 60.0  # seconds to wait for a first worker
 PATIENCE = 60.0  # seconds to wait for another worker when the last is gone
-CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-CONNECTING = 10.0  # seconds to wait for the scheduler
+MARKER = ".cluster-"  # how the name begins of the file by which workers know the folder
 
 
 class UnfitWorker(RuntimeError):
@@ -69,7 +66,7 @@ def on_cluster(
         finished is in the store.
     """
     root, name = store.root.resolve(), dotted_name(experiment)
-    with _connection(address) as client, _expectation(root, name) as expected:
+    with connection(address) as client, _expectation(root, name) as expected:
         _wait_for_workers(client, address)
         _refuse_unfit(client, expected)
 
@@ -132,69 +129,22 @@ def _task(expected: dict[str, str], group: list[Settings]) -> str | None:
 
 
 @contextlib.contextmanager
-def _connection(address: str) -> Iterator[Client]:
-    try:
-        import distributed
-    except ImportError as error:
-        raise ExperimentError(
-            f"Running on a cluster needs {error.name}; install the extra: "
-            "pip install '.[cluster]' in the folder of the sources."
-        ) from None
-    with _quiet():
-        try:
-            client = distributed.Client(
-                _resolved(address), timeout=CONNECTING, set_as_default=False
-            )
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ExperimentError(
-                f"No scheduler answers at {address} ({_words(error)}); start one with "
-                "`dask scheduler` and give the address that it prints, as tcp://127.0.0.1:8786."
-            ) from None
-        try:
-            yield client
-        finally:
-            with contextlib.suppress(Exception):
-                client.close(timeout=2)
-
-
-def _resolved(address: str) -> str:
-    """The address itself, or what the scheduler wrote, perhaps a moment later, into ``file:``."""
-    if not address.startswith("file:"):
-        if not re.fullmatch(r"(\w+://)?[\w.\-\[\]:]+:\d+", address):
-            raise ValueError("it is no address")
-        return address
-    path, deadline = Path(address.removeprefix("file:")), time.monotonic() + CONNECTING
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return json.loads(path.read_text())["address"]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines of Dask: what goes wrong is said in the errors."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
 def _expectation(root: Path, name: str) -> Iterator[dict[str, str]]:
     """What a worker must have: the same code, the experiment, this folder with a marker in it."""
     token = secrets.token_hex(8)
-    marker = root / f".cluster-{token}"
+    marker = root / f"{MARKER}{token}"
+    remove_abandoned(root.glob(f"{MARKER}*"))  # of a process that was killed
     marker.write_text(token)
     try:
-        yield {
-            "version": __version__,
-            "code": code_fingerprint(),
-            "experiment": name,
-            "root": str(root),
-            "marker": str(marker),
-            "token": token,
-        }
+        with kept_fresh(marker):
+            yield {
+                "version": __version__,
+                "code": code_fingerprint(),
+                "experiment": name,
+                "root": str(root),
+                "marker": str(marker),
+                "token": token,
+            }
     finally:
         marker.unlink(missing_ok=True)
 
@@ -218,7 +168,7 @@ def _refuse_unfit(client: Client, expected: dict[str, str]) -> None:
     answers: dict[str, Any] = client.run(worker_problem, expected, on_error="return")
     for worker, answer in answers.items():
         if isinstance(answer, BaseException):
-            answer = f"it cannot run lipsplines ({_words(answer)})"
+            answer = f"it cannot run lipsplines ({words(answer)})"
         if answer is not None:
             told.setdefault(answer, []).append(worker)
     if told:
@@ -282,7 +232,7 @@ def _failure(future: Future) -> str | None:
     except (TimeoutError, UnfitWorker, *CANCELLED):
         raise
     except Exception as error:
-        return _words(error)
+        return words(error)
 
 
 def _dismiss(client: Client, worker: str, problem: str) -> None:
@@ -292,13 +242,8 @@ def _dismiss(client: Client, worker: str, problem: str) -> None:
         client.retire_workers([worker], close_workers=True)
 
 
-def _words(error: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
 def _lost(address: str, error: BaseException, pending: int, total: int) -> ExperimentError:
-    reason = "the connection was closed" if isinstance(error, CANCELLED) else _words(error)
+    reason = "the connection was closed" if isinstance(error, CANCELLED) else words(error)
     return ExperimentError(
         f"The scheduler at {address} was lost ({reason}); "
         f"{total - pending} of {total} groups had ended. "

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lipsplines.evidence.records import Record, Store
+from lipsplines.files import TEMPORARY, remove_abandoned
 from lipsplines.runner.base import (
     Experiment,
     ExperimentError,
@@ -75,6 +76,7 @@ def run(
         raise ValueError("A cluster has its own workers; give either jobs or cluster.")
     cells = select_cells(experiment, profile, seed, only)
     store.check_writable()
+    remove_abandoned(store.root.rglob(f"{TEMPORARY}*"))
     missing = [cell for cell in cells if current_record(experiment, store, cell) is None]
     groups = whole_groups(experiment, experiment.cells(profile, seed), missing)
     failures = compute_groups(experiment, groups, store, jobs, cluster, progress)

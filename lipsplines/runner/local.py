@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -33,6 +34,7 @@ def compute_named(
         As for `tasks.compute_and_store`, whose result is given back.
     """
     end_with_parent(caller)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller is told, and ends its workers
     from lipsplines.runner.naming import named_experiment
     from lipsplines.runner.tasks import compute_and_store
 

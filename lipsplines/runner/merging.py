@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lipsplines.evidence.records import Record, Store
+from lipsplines.files import in_short
 from lipsplines.runner.comparison import same_results
 
 __all__ = ["Contradiction", "Merge", "merge"]
@@ -132,4 +133,5 @@ def _usable(store: Store, unusable: dict[Path, str]) -> Iterable[tuple[Path, Rec
 
 def _origin(provenance: dict[str, Any]) -> str:
     keys = ("lipsplines", "commit", "code", "torch", "device", "threads", "together", "started")
-    return ", ".join(f"{key} {provenance[key]}" for key in keys if provenance.get(key) is not None)
+    there = (key for key in keys if provenance.get(key) is not None)
+    return ", ".join(f"{key} {in_short(provenance[key], 80)}" for key in there)

@@ -19,7 +19,7 @@ from lipsplines.evidence.records import Store, identity
 from lipsplines.files import write_atomically
 from lipsplines.runner.base import Settings
 
-__all__ = ["INTERVAL", "STALE", "announced", "running_identities"]
+__all__ = ["INTERVAL", "STALE", "announced", "kept_fresh", "running_identities"]
 
 INTERVAL = 30.0  # seconds between two signs of life
 STALE = 180.0  # seconds without one after which nothing runs; clocks may differ by less than that
@@ -39,18 +39,27 @@ def announced(store: Store, group: Sequence[Settings]) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
+    with kept_fresh(path):
+        try:
+            yield path
+        finally:
+            # Another machine may have taken the group over, and the file with it.
+            with contextlib.suppress(OSError):
+                if path.read_bytes() == data:
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def kept_fresh(path: Path) -> Iterator[None]:
+    """Touch a file now and then, as long as the context lasts: whoever needs it is alive."""
     done = threading.Event()
     thread = threading.Thread(target=_refresh, args=(path, done), daemon=True)
     thread.start()
     try:
-        yield path
+        yield
     finally:
         done.set()
         thread.join()
-        # Another machine may have taken the group over, and the file with it.
-        with contextlib.suppress(OSError):
-            if path.read_bytes() == data:
-                path.unlink()
 
 
 def _refresh(path: Path, done: threading.Event) -> None:

@@ -104,12 +104,26 @@ def test_claims_that_follow_the_schema_are_read() -> None:
         ("[theory]", "[theory, wgan]", "does not know wgan"),
         ("  page: checks\n", "  page: checks\n  page: other\n", "page stands twice"),
         ("[theory]", "[theory", "no YAML that can be read"),
+        ("[theory]", "[" * 100_000, "they are too deep"),
+        ("[theory]", "*a", "an alias stands"),
+        ("  page: checks\n", "  page: checks\n  margin: .nan\n", "is no number that can be"),
+        ("  page: checks\n", "  page: checks\n  margin: -.inf\n", "is no number that can be"),
+        ("  page: checks\n", "  page: checks\n  margin: 1.0e+999\n", "is no number that can be"),
+        ("  page: checks\n", f"  page: {['x' * 9000]}\n", "a-claim"),
     ],
 )
 def test_claims_that_do_not_follow_the_schema_are_refused(old, new, message) -> None:
     assert old in ENTRY
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         parse_claims(ENTRY.replace(old, new))
+    assert len(str(caught.value)) < 500
+
+
+def test_an_alias_bomb_does_not_go_off() -> None:
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    with pytest.raises(ValueError, match="an alias stands for another part"):
+        parse_claims("\n".join(lines))
 
 
 @pytest.mark.parametrize("text", ["", "a: 1", "- 1", "[]"])

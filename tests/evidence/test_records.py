@@ -168,3 +168,18 @@ def test_two_writers_never_leave_a_mixed_record(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
+
+
+def test_a_warning_about_a_file_is_short(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.put(make(), {"w": torch.ones(2)})
+    content = json.loads(path.read_text())
+    del content["digest"]
+    content["tensors"]["file"] = "\x1b[31m" + "x" * 200
+    (path.parent / content["tensors"]["file"]).write_bytes(b"other")
+    path.write_text(json.dumps({**content, "digest": identity(content)}))
+    with pytest.warns(CorruptRecordWarning, match="does not match the SHA-256") as caught:
+        assert store.get(SETTINGS) is None
+    told = str(caught[0].message).removeprefix(str(path))
+    assert told.isprintable()
+    assert len(told) < 500

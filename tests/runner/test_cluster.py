@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ import pytest
 
 from lipsplines.evidence.records import Store
 from lipsplines.experiments import ExperimentError, run
-from lipsplines.runner import cluster
+from lipsplines.runner import cluster, scheduler
 
 pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
 
@@ -26,7 +28,7 @@ from tests.stub_experiment import EXPERIMENT, GROUPS, TOGETHER, cells
 
 TESTS = Path(__file__).parents[1]
 STUB = TESTS / "stub_experiment.py"
-TIMEOUT = 40.0
+TIMEOUT = 120.0
 
 
 class Site:
@@ -170,7 +172,7 @@ def test_a_cluster_that_is_lost_ends_the_run_with_a_sentence(site: Site, monkeyp
     """First the only worker, then the scheduler."""
     monkeypatch.setattr(cluster, "PATIENCE", 1.0)
     (site.log / "hold").touch()
-    scheduler, worker = site.start_scheduler(), site.start_worker()
+    process, worker = site.start_scheduler(), site.start_worker()
 
     def kill(process: subprocess.Popen, before: set) -> None:
         until(lambda: site.begun() - before)
@@ -181,7 +183,7 @@ def test_a_cluster_that_is_lost_ends_the_run_with_a_sentence(site: Site, monkeyp
     worker.wait()
     before = site.begun()
     site.start_worker()
-    told = failure(site, lambda: kill(scheduler, before))
+    told = failure(site, lambda: kill(process, before))
     assert "was lost (" in told
     assert "); 0 of 6 groups had ended" in told
     assert not list(site.store.root.glob(".cluster-*"))
@@ -243,11 +245,73 @@ def test_a_group_that_kills_its_workers_is_told_and_the_others_are_stored(site: 
 
 
 def test_no_scheduler(site: Site, monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "CONNECTING", 0.5)
-    for address in ("tcp://127.0.0.1:9", "nonsense", "file:/nowhere/scheduler.json"):
+    monkeypatch.setattr(scheduler, "CONNECTING", 0.5)
+    files = {"deep": "[" * 100_000, "empty": "", "list": "[1]", "number": '{"address": 1}'}
+    for name, text in files.items():
+        (site.log / name).write_text(text)
+    bad = [f"file:{site.log / name}" for name in files]
+    bad += ["tcp://127.0.0.1:9", "nonsense", "file:/nowhere/scheduler.json", f"file:{site.log}"]
+    bad += ["ftp://127.0.0.1:9", "ws://127.0.0.1:9", "tls://127.0.0.1:9", "inproc://a:9", "file:"]
+    for address in bad:
         with pytest.raises(ExperimentError, match=f"No scheduler answers at {address} "):
             list(cluster.on_cluster(address, EXPERIMENT, [cells("smoke", 0)], site.store))
     assert not list(site.store.root.rglob("*"))
+
+
+@contextlib.contextmanager
+def listening(answer: bytes) -> Iterator[str]:
+    """The address of something that listens, says this, and stays silent after that."""
+    with socket.socket() as server, contextlib.ExitStack() as kept:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = kept.enter_context(server.accept()[0])
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(99)])
+def test_something_that_is_no_scheduler_is_told_soon(
+    site: Site, monkeypatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(scheduler, "CONNECTING", 2.0)
+    start = time.monotonic()
+    with listening(answer) as address, pytest.raises(ExperimentError) as caught:
+        list(cluster.on_cluster(address, EXPERIMENT, [cells("smoke", 0)], site.store))
+    assert str(caught.value).startswith(f"No scheduler answers at {address} ")
+    assert time.monotonic() - start < TIMEOUT
+
+
+def test_a_scheduler_that_stands_still_or_speaks_otherwise_ends_a_run_soon(site: Site) -> None:
+    """With one sentence, after which nothing follows."""
+    process = site.start_scheduler()
+    address = site.address()
+    for other in ("ws", "tls", "ftp"):
+        code, output = ended(site.start_run(address.replace("tcp", other)))
+        assert (code, "Traceback" in output) == (1, False), output
+        assert output.splitlines()[-1].startswith(f"error: No scheduler answers at {other}://")
+    process.send_signal(signal.SIGSTOP)
+    code, output = ended(site.start_run(address))
+    process.send_signal(signal.SIGCONT)
+    assert (code, "Traceback" in output) == (1, False), output
+    last = output.splitlines()[-1]
+    assert last.startswith(f"error: No scheduler answers at {address} (TimeoutError: no answer in ")
+
+
+def test_what_a_killed_client_left_is_removed(tmp_path: Path) -> None:
+    left, fresh = tmp_path / ".cluster-0", tmp_path / ".cluster-1"
+    for path in (left, fresh):
+        path.touch()
+    os.utime(left, (0, 0))
+    with cluster._expectation(tmp_path, "tests.stub_experiment"):
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == [fresh]
 
 
 def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:

@@ -21,7 +21,7 @@ import lipsplines
 from lipsplines.evidence.records import Record, Store
 from lipsplines.pages.figures import SOURCE_TYPE
 from lipsplines.theory.checks import CHECKS
-from tools.archive import pack
+from tools.archive import MissingBook, pack
 from tools.check import check
 from tools.contents import MARK, complete
 from tools.execute import execute_all
@@ -31,6 +31,7 @@ from tools.notebooks import (
     fingerprint,
     notebook_names,
     provenance,
+    seal,
     toc_files,
 )
 from tools.progress import Progress
@@ -301,7 +302,7 @@ def write_executed(root: Path, name: str) -> None:
     """Write what `tools.execute` leaves, without executing anything."""
     notebook = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
     notebook.cells[-1].outputs = [v4.new_output("stream", text="smoke\n")]
-    notebook.metadata["lipsplines"] = {
+    run = {
         "fingerprint": "0",
         "profile": "smoke",
         "started": "2026-01-02T03:04:05+00:00",
@@ -315,6 +316,7 @@ def write_executed(root: Path, name: str) -> None:
     path = executed_path(root, "smoke", name)
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
+    seal(path, run)
 
 
 def test_stage_writes_the_execution_page(book: Path) -> None:
@@ -500,5 +502,5 @@ def test_the_archive_holds_the_book_and_is_the_same_each_time(tmp_path: Path) ->
     with zipfile.ZipFile(tmp_path / "a" / "book.zip") as archive:
         assert archive.namelist() == ["book/book/page.html", "book/index.html"]
         assert archive.read("book/index.html") == b"first"
-    with pytest.raises(FileNotFoundError, match="run make book"):
+    with pytest.raises(MissingBook, match="run make book"):
         pack(tmp_path, tmp_path / "c.zip")

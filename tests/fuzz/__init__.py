@@ -1,0 +1,1 @@
+"""Attacks on files, downloads and runs: ``python -m tests.fuzz``, before a release."""
