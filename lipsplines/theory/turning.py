@@ -163,7 +163,7 @@ def _layers(hidden_layers: int) -> list[_Layer]:
 
 
 def turning_network(hidden_layers: int) -> nn.Sequential:
-    """The ReLU network of ``N`` hidden layers, of any widths, that is closest to the absolute value.
+    """The ReLU network of ``N`` hidden layers that is closest to the absolute value.
 
     It equals ``c |x| + (1 - c) / 2`` on [-1, 1], ``c`` the `slope_bound`. Its width is 3: in each
     layer one neuron works on the right of zero, one on the left, and one always. All weights have

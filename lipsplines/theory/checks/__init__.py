@@ -12,7 +12,8 @@ from lipsplines.theory.checks import (
     regions,
     representer,
     splines,
-    transport,  # each registers its checks
+    transport,
+    turning,  # each registers its checks
 )
 from lipsplines.theory.checks.base import CHECKS, Check, Measurement
 
@@ -32,4 +33,5 @@ __all__ = [
     "representer",
     "splines",
     "transport",
+    "turning",
 ]
