@@ -54,7 +54,7 @@ EXAMPLES = (
 INTERNAL = re.compile(
     r"certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|splines\.kernel\.\w+"
     r"|claims\.(rankings|tables)|arguments|files|datasets\.transfer"
-    r"|theory\.checks(\.projections)?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
+    r"|theory\.checks(\.(projections|turning))?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )
 # What an example needs beside the packages of the experiments.
 NEEDED = {
