@@ -518,13 +518,20 @@ def test_tv2_of_a_model() -> None:
 # GroupSort ----------------------------------------------------------------------------------------
 
 
+class Square(nn.Module):
+    """The squares, entry by entry."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square()
+
+
 def test_derivatives_of_sorted_pairs() -> None:
     """Those of a sort, in reverse and in forward mode, and the second one."""
     for shape in ((4, 6), (2, 4, 3)):
         sort = GroupSort(2, dim=1 if len(shape) == 2 else -2)
         x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(sort, (x,), check_forward_ad=True)
-        assert torch.autograd.gradgradcheck(lambda x: sort(x).square(), (x,))
+        assert torch.autograd.gradgradcheck(nn.Sequential(sort, Square()), (x,))
         weights = torch.randn(shape, dtype=torch.float64)
         found, expected = (
             torch.autograd.grad(function(x), x, weights)[0]
@@ -568,7 +575,7 @@ def test_groupsort_size_out_of_domain(size: float) -> None:
 
 @pytest.mark.parametrize(("dim", "shape"), [(-2, (4, 4)), (-3, (4, 2, 2)), (-4, (4, 2, 2, 2))])
 def test_groupsort_across_samples(dim: int, shape: tuple[int, ...]) -> None:
-    """A dimension from the end that is that of the batch; with one more, or by name, it is right."""
+    """A dimension from the end that is that of the batch; with one more it is right."""
     x = draw(0, *shape)
     with pytest.raises(ValueError, match=rf"GroupSort\(dim={dim}\) would sort across the samples"):
         GroupSort(2, dim)(x)
@@ -580,6 +587,16 @@ def test_groupsort_across_samples(dim: int, shape: tuple[int, ...]) -> None:
 # Layouts that cannot be told ----------------------------------------------------------------------
 
 
+def value_or_sentence(module: nn.Module, x: Tensor) -> Tensor | None:
+    """What a module makes of an input, None if it says in one sentence how it should be."""
+    try:
+        return module(x)
+    except ValueError as error:
+        if "(N, " in str(error) and ". " not in str(error):
+            return None
+        raise
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_images_without_their_batch_dimension(name: str) -> None:
     """Refused in one sentence, whatever the sides, or right; never sorted or bent by rows."""
@@ -587,13 +604,8 @@ def test_images_without_their_batch_dimension(name: str) -> None:
     for side in (CHANNELS, 2 * CHANNELS, CHANNELS + 1):
         image = draw(1, CHANNELS, side, 3)
         expected = module(image[None])[0]
-        try:
-            found = module(image)
-        except ValueError as error:
-            assert str(error).count(". ") == 0
-            assert "(N, " in str(error)
-        else:
-            assert torch.equal(found, expected)
+        found = value_or_sentence(module, image)
+        assert found is None or torch.equal(found, expected)
     if not isinstance(module, nn.ReLU | Absolute):
         with pytest.raises(ValueError, match=r"x\[None\]"):
             module(draw(2, CHANNELS, CHANNELS, 3))
@@ -625,11 +637,8 @@ def test_denoisers_of_single_images(activation: str, folded: bool) -> None:
             return  # torch's own takes dimension 1 for the channels of whatever comes
     for sides in ((10, 7), (20, 20), (11, 10)):
         image = draw(0, 1, *sides).float()
-        try:
-            found = denoiser(image)
-        except ValueError as error:
-            assert "(N, " in str(error)
-        else:
+        found = value_or_sentence(denoiser, image)
+        if found is not None:
             torch.testing.assert_close(found, denoiser(image[None])[0])
 
 
@@ -699,7 +708,7 @@ def test_reset_of_a_start_that_is_not_known(tmp_path: Path) -> None:
     spline.reset_parameters()
     assert torch.equal(spline.coefficients, expected)
     stored = load_model(save_model(spline, tmp_path / "spline.safetensors"))
-    with pytest.raises(ValueError, match="was the function 'identity .function.', of which a file"):
+    with pytest.raises(ValueError, match=r"was the function 'identity .function.', of which"):
         stored.reset_parameters()
     known = load_model(save_model(LinearSpline(2, init="relu"), tmp_path / "relu.safetensors"))
     known.coefficients.data.normal_()

@@ -350,9 +350,7 @@ def test_pickles_are_refused_in_one_sentence(name: str) -> None:
     """By name of what to do; folded models, copies and states go."""
     layer = CONSTRAINED[name]()
     for write in (pickle.dumps, lambda model: torch.save(model, io.BytesIO()), copy.copy):
-        with pytest.raises(
-            RuntimeError, match="cannot be pickled.*save_model, send its state_dict"
-        ):
+        with pytest.raises(RuntimeError, match=r"cannot be pickled.*save_model, send its state"):
             write(layer)
     with pytest.raises(RuntimeError, match=r"or pickle lipsplines\.fold\(model\)\.$"):
         torch.save(nn.Sequential(nn.ReLU(), layer), io.BytesIO())
