@@ -280,26 +280,23 @@ class _ClampInward(torch.autograd.Function):
         return gradient.masked_fill(outward, 0.0), None, None
 
 
-def check_channels(x: Tensor, channels: int) -> None:
-    """Refuse an input that does not have this many channels at dimension 1.
+def check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
+    """Refuse an input of other channels, or of a precision that the parameter does not fit.
 
     Parameters
     ----------
     x
-        The input.
+        The input. In half precision it goes with parameters in it or in float32.
     channels
-        Number of channels of the module.
+        Number of channels of the module, dimension 1 of ``x``.
+    parameter
+        One of the module.
     """
     if x.dim() < 2 or x.shape[1] != channels:
         raise ValueError(
             f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
             f"this module was built for {channels} channels."
         )
-
-
-def check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
-    """Refuse an input of other channels, or of a precision that the parameter does not fit."""
-    check_channels(x, channels)
     if x.dtype != parameter.dtype and single(x).dtype != parameter.dtype:
         raise TypeError(
             f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
