@@ -333,7 +333,9 @@ def check_channels(x: Tensor, channels: int) -> None:
     x
         The input, ``(N, C, *spatial)``.
     channels
-        Number of channels of the module.
+        Number of channels of the module, dimension 1 of ``x``.
+    parameter
+        One of the module.
     """
     if x.dim() < 2 or x.shape[1] != channels:
         raise ValueError(

@@ -94,7 +94,7 @@ class NActivation(nn.Module):
         check_input(x, self.num_activations, self.thresholds)
         thresholds = single(self.thresholds)
         wide = x.to(thresholds.dtype)
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling():
             return _n_shape(wide, _in_order(thresholds, thresholds)).to(x.dtype)
         return _NShape.apply(wide, thresholds).to(x.dtype)
 
@@ -182,8 +182,8 @@ def _in_order(pairs: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _along_channels(values: Tensor, x: Tensor) -> Tensor:
-    """Numbers of the channels of `x`, in its dtype, to be combined with it."""
-    return values.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
+    """Numbers of the channels of `x`, to be combined with it."""
+    return values.view(-1, *[1] * (x.dim() - 2))
 
 
 def _n_shape(x: Tensor, ordered_thresholds: Tensor) -> Tensor:
@@ -195,21 +195,27 @@ def _n_shape(x: Tensor, ordered_thresholds: Tensor) -> Tensor:
 class _NShape(torch.autograd.Function):
     """`_n_shape`, whose derivatives take a few products and sums in place of selections."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, thresholds: Tensor) -> Tensor:
-        ctx.save_for_backward(x, thresholds)
-        ctx.save_for_forward(x, thresholds)
-        return torch.sub(x, x.clamp(*_NShape._limits(x, thresholds)), alpha=2)
+    generate_vmap_rule = True
 
     @staticmethod
-    def _limits(x: Tensor, thresholds: Tensor) -> list[Tensor]:
-        return [_along_channels(values, x) for values in thresholds.aminmax(dim=1)]
+    def forward(x: Tensor, thresholds: Tensor) -> Tensor:
+        return torch.sub(x, _NShape._clipped(x, thresholds), alpha=2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def _clipped(x: Tensor, thresholds: Tensor) -> Tensor:
+        ordered = _in_order(thresholds, thresholds).unbind(1)
+        return x.clamp(*(_along_channels(values, x) for values in ordered))
 
     @staticmethod
     @torch.no_grad()
     def _side(x: Tensor, thresholds: Tensor) -> Tensor:
         """1 below, 0 between and -1 above the thresholds."""
-        return x.clamp(*_NShape._limits(x, thresholds)).sub_(x).sgn_()
+        return _NShape._clipped(x, thresholds).sub_(x).sgn_()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -222,7 +228,7 @@ class _NShape(torch.autograd.Function):
             return in_x, None
         others = [0, *range(2, x.dim())]
         # Equal but for the sign where one side has no numbers, so that its gradient is zero.
-        total, difference = (t.sum(others, dtype=thresholds.dtype) for t in (outside, signed))
+        total, difference = (t.sum(others) for t in (outside, signed))
         in_ordered = torch.stack((-total - difference, difference - total), 1)
         return in_x, _in_order(in_ordered, thresholds)
 

@@ -163,6 +163,12 @@ def test_transforms_and_compiler_agree(positions: tuple[int, ...]) -> None:
     assert torch.equal(own.grad.abs(), weights.abs())
     stacked = vmap(grad(loss), (0, None))(torch.stack((thresholds, -thresholds)), x)
     torch.testing.assert_close(stacked[0], module.thresholds.grad)
+    # Second derivatives by two transforms: those of the square of the value.
+    slopes = grad(lambda x: module(x).square().sum() / 2)
+    _, curvature = torch.func.jvp(slopes, (x,), (weights,))
+    torch.testing.assert_close(curvature, weights)
+    along = grad(lambda x: (slopes(x) * weights).sum())(x)
+    torch.testing.assert_close(along, weights)
 
 
 def test_thresholds_of_nan_show() -> None:
