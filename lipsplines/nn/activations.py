@@ -334,8 +334,6 @@ def check_channels(x: Tensor, channels: int) -> None:
         The input, ``(N, C, *spatial)``.
     channels
         Number of channels of the module, dimension 1 of ``x``.
-    parameter
-        One of the module.
     """
     if x.dim() < 2 or x.shape[1] != channels:
         raise ValueError(
