@@ -224,7 +224,7 @@ class LipschitzPReLU(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Put the slopes back to their start; to 0.25 in a module that comes from a file."""
-        self.weight.fill_(1.0 if self.init == "maxmin" else self.init)
+        self.weight.fill_(1.0 if isinstance(self.init, str) else self.init)
         if self.init == "maxmin":
             self.weight[1::2] = -1.0
 

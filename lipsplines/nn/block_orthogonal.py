@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Hashable
@@ -131,24 +132,28 @@ def constrain_together(model: nn.Module) -> None:
     ...     loss = model(torch.randn(1, 4, 8, 8)).square().mean()
     >>> loss.backward()
     """
-    kinds: dict[Hashable, list[tuple[BlockOrthogonal, list[Tensor]]]] = defaultdict(list)
+    kinds: dict[Hashable, list[tuple[BlockOrthogonal, list[nn.Parameter]]]] = defaultdict(list)
     for chain in model.modules():
         if not isinstance(chain, ParametrizationList) or len(chain) != 1:
             continue
         (constraint,), parameters = chain, list(chain.parameters(recurse=False))
         # A stride composes two kernels, which takes no batch.
         if isinstance(constraint, BlockOrthogonal) and constraint.block == 1:
-            own = [(p.shape, p.dtype, p.device, p.requires_grad) for p in parameters]
-            kinds[constraint.extra_repr(), *own].append((constraint, parameters))
+            kind = [(p.shape, p.dtype, p.device, p.requires_grad) for p in parameters]
+            kinds[constraint.extra_repr(), *kind].append((constraint, parameters))
     for alike in kinds.values():
         if len(alike) < 2:
             continue
-        constraints, parameters = zip(*alike, strict=True)
-        with without_autocast(parameters[0][0]):
-            stacked = [torch.stack(tensors) for tensors in zip(*parameters, strict=True)]
-            found = constraints[0]._kernel(*stacked).unbind(0)
-        for constraint, own, kernel in zip(constraints, parameters, found, strict=True):
-            once(constraint, lambda kernel=kernel: kernel, *own)
+        first, tensors = alike[0]
+        with without_autocast(tensors[0]):
+            stacked = [torch.stack(same) for same in zip(*(own for _, own in alike), strict=True)]
+            found = first._kernel(*stacked).unbind(0)
+        for (constraint, own), kernel in zip(alike, found, strict=True):
+            once(constraint, functools.partial(_given, kernel), *own)
+
+
+def _given(kernel: Tensor) -> Tensor:
+    return kernel
 
 
 def _random(like: Tensor, *shape: int) -> Tensor:

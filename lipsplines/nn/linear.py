@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +31,17 @@ __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
 class ConstrainedLayer(nn.Module):
     """What layers with a constraint on ``weight`` share, beside that of their plain class."""
 
-    folded_class: type[nn.Module]
+    folded_class: Any  # a class of torch with `reset_parameters`
+    weight: Tensor
+    bias: Any  # a tensor or None
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the free parameters of the weight, and the bias, as the constructor does."""
         if not parametrize.is_parametrized(self, "weight"):  # within the constructor
-            super().reset_parameters()
+            super().reset_parameters()  # type: ignore[misc]  # of the plain class
             return
-        chain = self.parametrizations["weight"]
+        chain: Any = self.get_submodule("parametrizations.weight")
         weight = torch.empty_like(self.weight, memory_format=torch.contiguous_format)
         plain = SimpleNamespace(weight=weight, bias=self.bias)
         self.folded_class.reset_parameters(plain)
@@ -48,7 +51,7 @@ class ConstrainedLayer(nn.Module):
         ):
             parameter.copy_(start)
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         if not parametrize.is_parametrized(self):
             return super().__reduce_ex__(protocol)
         raise RuntimeError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -202,7 +203,9 @@ class LinearSpline(nn.Module):
                 "counts as rounding; build the module with the stored values."
             )
 
-    def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *others: Any
+    ) -> None:
         if (key := f"{prefix}_extra_state") in state_dict:
             self.set_extra_state(state_dict[key])  # before any of the numbers is taken
         super()._load_from_state_dict(state_dict, prefix, *others)

@@ -7,6 +7,7 @@ constraints, the loss and the state of the optimizer stay in float32, and so do 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,9 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # Older versions of torch do not tell.
-    found = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    found: dict[str, Any] = (
+        getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    )
     return any(has is True and "bf16" in name for name, has in found.items())
 
 

@@ -45,7 +45,7 @@ def test_the_text_of_a_check_has_verdict_figures_and_code(registered) -> None:
     assert "| \\|x\\|      |      0.5 |        ≤ 1 |  ✓ |" in table
     assert "| y          |     7.25 |          – |  – |" in table
     title, _, rest = code.partition("\n")
-    path = __name__.replace(".", "/")
+    path = fixed.__module__.replace(".", "/")
     assert title == f"````{{dropdown}} What exactly is computed: {path}.py"
     assert "`" not in title[4:]
     details, source, last = rest.split("\n```", 2)
