@@ -178,7 +178,7 @@ def _starts(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     does worst against each rival; Holm's correction. Worst is the start with the largest mean
     log error."""
     (name,) = claim.experiments
-    names = _names(record.settings for record in records)
+    names = names_of(record.settings for record in records)
     starts = sorted(other for other in names if other.startswith("spline-"))
     tried = {
         start: TABLES[name].comparisons(records, claim.rivals, start, claim.margin)
@@ -189,7 +189,7 @@ def _starts(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     return [dataclasses.replace(c, label=f"{word} start: {c.label}") for c in tried[worst]]
 
 
-def _names(settings: Iterable[Settings]) -> set[Any]:
+def names_of(settings: Iterable[Settings]) -> set[Any]:
     """Activations, or methods, of some runs."""
     return {own.get("method", own.get("activation")) for own in settings}
 
@@ -198,7 +198,7 @@ def _need(planned: Sequence[Settings], claim: Claim, ours: set[str]) -> list[Set
     """Runs of ours, of the rivals, and of the activations from which splines start."""
     (name,) = claim.experiments
     methods = ours | {*claim.rivals} | {*claim.starts.values()}
-    unknown = methods - _names(planned)
+    unknown = methods - names_of(planned)
     if unknown:
         raise ValueError(f"no run is planned of {', '.join(sorted(unknown))}")
     return TABLES[name].needed(planned, methods)
@@ -214,7 +214,7 @@ def _shape_needs(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
 
 
 def _starts_need(planned: Sequence[Settings], claim: Claim) -> list[Settings]:
-    splines = {name for name in _names(planned) if name and name.startswith("spline-")}
+    splines = {name for name in names_of(planned) if name and name.startswith("spline-")}
     return _need(planned, claim, splines)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.entries import load_claims
-from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, unit
+from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, names_of, unit
 from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.evidence.statistics import LEVEL, Comparison
+from lipsplines.pages.figures import activation_label
 from lipsplines.pages.tables import more_runs
 from lipsplines.runner.base import LONG_PROFILES, Experiment, Settings, status
 
@@ -223,16 +224,18 @@ def _check_sizes(records: Iterable[Record]) -> None:
 def _progress(
     claim: Claim, needed: Sequence[Settings], there: Mapping[str, Record]
 ) -> tuple[str, float]:
-    """How many of the planned runs have all their records."""
+    """How many of the planned runs have all their records, and the part of the records there."""
+    lacking = names_of(settings for settings in needed if identity(settings) not in there)
+    few = 0 < len(lacking) <= 2 < len(names_of(needed))
+    of = f" of {' and '.join(map(activation_label, sorted(lacking)))}" if few else ""
+    records = sum(identity(settings) in there for settings in needed)
+    share = records / max(len(needed), 1)
     if needed and all("run" in settings for settings in needed):
         runs: dict[int, bool] = {}
         for s in needed:
             runs[s["run"]] = runs.get(s["run"], True) and identity(s) in there
-        done, total, what = sum(runs.values()), max(len(runs), claim.runs), "runs"
-    else:
-        done, total = sum(identity(settings) in there for settings in needed), len(needed)
-        what = "records"
-    return f"{done} of {total} {what}", done / max(total, 1)
+        return f"{sum(runs.values())} of {max(len(runs), claim.runs)} runs{of}", share
+    return f"{records} of {len(needed)} records", share
 
 
 def _profiles(records: Iterable[Record]) -> str:

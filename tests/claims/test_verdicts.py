@@ -243,6 +243,10 @@ def test_runs_that_lack_are_counted() -> None:
     records = [record for record in made(claim, 0.5) if record.settings["run"] < 5]
     assert judge(claim, records, planned(claim)).told == "undecided, 5 of 8 runs"
     assert judge(claim, records).told == "undecided, 5 of 8 runs"  # as if no more were planned
+    without = [r for r in made(claim, 0.5) if r.settings["activation"] != "n-activation"]
+    finding = judge(claim, without, planned(claim))
+    assert finding.told == "undecided, 0 of 8 runs of N-activation"
+    assert finding.share == pytest.approx(5 / 6)
 
 
 def test_images_are_no_trainings() -> None:

@@ -307,10 +307,11 @@ def reference_text(records: Sequence[Record]) -> str:
             ),
         )
         parts += [f"**Width {width}.**", error_table(own)]
-        try:
-            parts.append(verdicts(claims(own, width)))
-        except ValueError as error:
-            parts.append(f"No verdict at this width: {error}")
+        for name in CLAIMS:
+            try:
+                parts.append(verdicts(claims(own, width, [name])))
+            except ValueError as error:
+                parts.append(f"- *{CLAIMS[name]}*: **undecided** at this width. {error}")
     parts.append(provenance_text(records))
     return "\n\n".join(parts)
 

@@ -335,9 +335,10 @@ def reference_text(records: Sequence[Record]) -> str:
     if critics(records, "gaussians") or critics(records, "cones"):
         parts.append(known_table(records))
     parts.append(exact_table(records))
-    try:
-        parts.append(verdicts(claims(records)))
-    except ValueError as error:
-        parts.append(f"No verdict: {error}")
+    for name in CLAIMS:
+        try:
+            parts.append(verdicts(claims(records, [name])))
+        except ValueError as error:
+            parts.append(f"- *{CLAIMS[name]}*: **undecided**. {error}")
     parts.append(provenance_text(records))
     return "\n\n".join(parts)

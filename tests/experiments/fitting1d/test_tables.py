@@ -22,5 +22,5 @@ def test_tables_and_claims(store: Store) -> None:
     kept = [r for r in main if r.settings["activation"] != "relu"]
     with pytest.raises(ValueError, match="spline-relu and relu for f1"):
         tables.claims(kept)
-    assert "No verdict" in tables.reference_text(kept)
+    assert "**undecided** at this width" in tables.reference_text(kept)
     assert "lambda=0" in tables.text(records)
