@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import random
 import time
 from collections.abc import Iterator
@@ -49,7 +51,8 @@ def servers(folder: Path) -> Attack:
             urls = (f"{server.address}/x", f"{server.address}/y")
             file = File("a/x", len(CONTENT), digest, len(CONTENT), urls, False)
             try:
-                found = download.fetch([file], cache)["a/x"]
+                with contextlib.redirect_stderr(io.StringIO()):  # its bar
+                    found = download.fetch([file], cache)["a/x"]
             except DataError as error:
                 check_words(error)
                 found = None
