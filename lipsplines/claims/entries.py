@@ -58,13 +58,14 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
         first, *rest = problem.absolute_path or [None]
         entry = entries[first] if isinstance(first, int) else None
         name = entry.get("id", f"number {first + 1}") if isinstance(entry, dict) else first
-        place = f"The claim {name} does" if entry is not None else "The list of claims does"
-        where = "".join(f" in {key}" for key in rest)
-        raise ValueError(f"{place} not follow the schema{where}: {in_short(problem.message)}.")
+        place = "The list of claims" if entry is None else f"The claim {in_short(name, 60)}"
+        where = "".join(f" in {in_short(key, 60)}" for key in rest[:3])
+        raise ValueError(f"{place} does not follow the schema{where}: {in_short(problem.message)}.")
     names = [entry["id"] for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"Two claims are called {', '.join(twice)}; give each its own name.")
+        called = in_short(", ".join(twice))
+        raise ValueError(f"Two claims are called {called}; give each its own name.")
     for entry in entries:
         rule = RULES[entry["rule"]]
         foreign = set(entry["experiments"]) - set(rule.experiments)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lipsplines import LinearSpline, OrthogonalLinear, load_model, save_model
-from lipsplines.claims import verdicts
+from lipsplines.claims import entries
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.evidence.records import CorruptRecordWarning, Record, Store, identity
 from lipsplines.export import storage
@@ -161,7 +161,7 @@ def checkpoints(folder: Path) -> Attack:
 
 def claims(folder: Path) -> Attack:
     """The file of the claims, damaged as a text or with pieces that YAML gives a meaning."""
-    good = Path(verdicts.__file__).with_name("claims.yml").read_bytes()
+    good = Path(entries.__file__).with_name("claims.yml").read_bytes()
     pieces = (
         b"&a ",
         b"*a",
@@ -182,7 +182,7 @@ def claims(folder: Path) -> Attack:
         else:
             text = damaged(text, draw)
         try:
-            found = verdicts.parse_claims(text.decode("utf-8", errors="replace"))
+            found = entries.parse_claims(text.decode("utf-8", errors="replace"))
         except ValueError as error:
             check_words(error)
             return REFUSED
