@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
+from lipsplines.linear.derivatives import differentiable_once
+from lipsplines.linear.products import or_one
+
+__all__ = ["BjorckIterations", "bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
 
 
 def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
@@ -57,17 +60,17 @@ def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
     rows, columns = weight.shape[-2:]
     if min(rows, columns) == 1:
         # The result does not depend on the magnitude, so that neither does its gradient.
-        scaled = weight / _or_one(weight.detach().abs().amax((-2, -1), keepdim=True))
-        return scaled / _or_one(scaled.square().sum((-2, -1), keepdim=True)).sqrt()
+        scaled = weight / or_one(weight.detach().abs().amax((-2, -1), keepdim=True))
+        return scaled / or_one(scaled.square().sum((-2, -1), keepdim=True)).sqrt()
     magnitude = weight.abs()
-    largest_row = _or_one(magnitude.sum(-1).amax(-1))
-    largest_column = _or_one(magnitude.sum(-2).amax(-1))
+    largest_row = or_one(magnitude.sum(-1).amax(-1))
+    largest_column = or_one(magnitude.sum(-2).amax(-1))
     # Two square roots: the product of the two norms may overflow.
     start = weight / (largest_row.sqrt() * largest_column.sqrt())[..., None, None]
     steps = (1.0,) * iterations
     if rows < columns:
-        return _BjorckIterations.apply(start.mT, steps)[0].mT
-    return _BjorckIterations.apply(start, steps)[0]
+        return BjorckIterations.apply(start.mT, steps)[0].mT
+    return BjorckIterations.apply(start, steps)[0]
 
 
 def cayley(weight: Tensor) -> Tensor:
@@ -187,15 +190,10 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
     [[1.0, 0.0], [0.0, -0.5]]
     """
     bound = spectral_norm_bound(weight, squarings)
-    return weight / _or_one(bound)[..., None, None]
+    return weight / or_one(bound)[..., None, None]
 
 
-def _or_one(norm: Tensor) -> Tensor:
-    """The norm, or 1 in place of 0: the zero matrix stays zero and has a finite gradient."""
-    return torch.where(norm > 0, norm, torch.ones_like(norm))
-
-
-class _BjorckIterations(torch.autograd.Function):
+class BjorckIterations(torch.autograd.Function):
     """``Y (3 I - Y^T Y) / 2`` of ``Y = c X``, for each factor ``c``; 1 for the plain iteration.
 
     Keeps each ``X`` and ``X^T X`` for the backward pass. All batch dimensions are one inside, so
@@ -235,12 +233,12 @@ class _BjorckIterations(torch.autograd.Function):
                 mixed = torch.bmm(x.mT, result)
                 result = torch.baddbmm(result, result, gram, beta=1.5 * c, alpha=-0.5 * c**3)
                 result = torch.baddbmm(result, x, mixed + mixed.mT, alpha=-0.5 * c**3)
-        return _differentiable_once(result.reshape(gradient.shape), start, gradient), None
+        return differentiable_once(result.reshape(gradient.shape), start, gradient), None
 
     @staticmethod
     def vmap(info, in_dims, start, factors):
         start = start.movedim(in_dims[0], 0)
-        result, *kept = _BjorckIterations.apply(start, factors)
+        result, *kept = BjorckIterations.apply(start, factors)
         # What a gradient inside of the vmap sees: the products of its own matrices.
         kept = [product.unflatten(1, (len(start), -1)) for product in kept]
         return (result, *kept), (0, 1, 1)
@@ -284,41 +282,9 @@ class _GramBound(torch.autograd.Function):
             # The bound is homogeneous: <W, gradient> = bound fixes the length of the direction.
             length = (weight * direction).sum((-2, -1)).clamp_min(torch.finfo(weight.dtype).tiny)
             result = (gradient * bound / length)[..., None, None] * direction
-        return _differentiable_once(result, weight, gradient), None
+        return differentiable_once(result, weight, gradient), None
 
     @staticmethod
     def vmap(info, in_dims, weight, squarings):
         outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
         return outputs, (0, 0)
-
-
-def _differentiable_once(gradient: Tensor, *sources: Tensor) -> Tensor:
-    """The gradient, guarded; a compiled graph has no second derivatives to guard against."""
-    if torch.compiler.is_compiling():
-        return gradient
-    return _DifferentiableOnce.apply(gradient, *sources)
-
-
-class _DifferentiableOnce(torch.autograd.Function):
-    """A gradient as it is, which refuses to be differentiated in the tensors it came from.
-
-    The decorator ``once_differentiable`` refuses in ``backward()`` alone: ``torch.autograd.grad``
-    would silently leave its part of the second derivative out.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(gradient: Tensor, *sources: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    def backward(ctx, _):
-        raise RuntimeError(
-            "Björck's iteration, the polar factor and the bound of the spectral norm can be "
-            "differentiated once, and this asks for a second derivative in a weight."
-        )

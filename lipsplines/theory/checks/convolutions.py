@@ -53,7 +53,7 @@ def cayley_transform(profile: str, seed: int) -> list[Measurement]:
     square = point[1:].square().sum()
     stereographic = torch.cat((1 - square.view(1, 1), -2 * point[1:])) / (1 + square)
     starts = torch.linspace(0, math.sqrt(3), 1001, dtype=torch.float64)
-    step = matrices._BjorckIterations.apply(starts[:, None, None], (1.0,))[0].flatten()
+    step = matrices.BjorckIterations.apply(starts[:, None, None], (1.0,))[0].flatten()
     return [
         *(
             at_most(f"distance of singular values from 1, {str(dtype)[6:]}", largest(found), limit)

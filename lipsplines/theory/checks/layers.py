@@ -261,7 +261,7 @@ def largest_singular_value(matrix: Tensor) -> float:
 
 def _steps(start: Tensor, iterations: int) -> Tensor:
     """Björck's steps from a start of one's own, which `matrices.bjorck` would scale first."""
-    return matrices._BjorckIterations.apply(start, (1.0,) * iterations)[0]
+    return matrices.BjorckIterations.apply(start, (1.0,) * iterations)[0]
 
 
 def _singular_value(start: float, iterations: int) -> float:
