@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from lipsplines.export.known_modules import CONTAINERS, KNOWN
 from lipsplines.models.mlp import MLP
+from lipsplines.nn.linear import OrthogonalLinear
 
 __all__ = ["build", "description"]
 
@@ -125,7 +126,7 @@ def _option(module: Any, option: str, where: str) -> Any:
         return module.bias is not None
     if option == "scaling":
         return module.log_scale is not None
-    if option in ("iterations", "squarings"):
+    if option in ("iterations", "method", "squarings"):
         if not parametrize.is_parametrized(module, "weight"):
             raise TypeError(f"{where} is without its constraint; fold the model.")
         module = module.parametrizations["weight"][0]
@@ -212,6 +213,8 @@ def _arguments(kind: type[nn.Module], node: dict, where: str) -> tuple[dict, dic
     parts = {"type", "options", "modules" if kind in CONTAINERS else "dtype"}
     if not set(node) <= parts or not isinstance(options, dict):
         raise ValueError(f"{where} is described by {list(node)}, not by {sorted(parts)}.")
+    if kind is OrthogonalLinear and "method" not in options:  # of a file older than the choice
+        options = {**options, "method": "bjorck" if options.get("iterations") else "polar"}
     if set(options) != set(KNOWN[kind]):
         raise ValueError(f"{where} has the options {list(options)}, not {list(KNOWN[kind])}.")
     for option, is_right in KNOWN[kind].items():

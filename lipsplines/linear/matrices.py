@@ -6,12 +6,15 @@ and every function works under ``torch.vmap``, which then uses one batched matri
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
+from lipsplines.linear.derivatives import differentiable_once
+from lipsplines.linear.products import or_one
+
+__all__ = ["BjorckIterations", "bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
 
 
 def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:
@@ -192,11 +195,6 @@ def spectral_normalize(weight: Tensor, squarings: int = 10) -> Tensor:
     return weight / or_one(bound)[..., None, None]
 
 
-def or_one(norm: Tensor) -> Tensor:
-    """The norm, or 1 in place of 0: the zero matrix stays zero and has a finite gradient."""
-    return torch.where(norm > 0, norm, torch.ones_like(norm))
-
-
 class BjorckIterations(torch.autograd.Function):
     """``Y (3 I - Y^T Y) / 2`` of ``Y = c X``, for each factor ``c``; 1 for the plain iteration.
 
@@ -296,35 +294,3 @@ class _GramBound(torch.autograd.Function):
     ) -> tuple[Any, tuple[int, int]]:
         outputs = _GramBound.apply(weight.movedim(in_dims[0], 0), squarings)
         return outputs, (0, 0)
-
-
-def differentiable_once(gradient: Tensor, *sources: Tensor) -> Tensor:
-    """The gradient, guarded; a compiled graph has no second derivatives to guard against."""
-    if torch.compiler.is_compiling():
-        return gradient
-    return _DifferentiableOnce.apply(gradient, *sources)
-
-
-class _DifferentiableOnce(torch.autograd.Function):
-    """A gradient as it is, which refuses to be differentiated in the tensors it came from.
-
-    The decorator ``once_differentiable`` refuses in ``backward()`` alone: ``torch.autograd.grad``
-    would silently leave its part of the second derivative out.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(gradient: Tensor, *sources: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, _: Any) -> NoReturn:
-        raise RuntimeError(
-            "Björck's iteration, the polar factor and the bound of the spectral norm can be "
-            "differentiated once, and this asks for a second derivative in a weight."
-        )

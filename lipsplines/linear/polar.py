@@ -8,15 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipsplines.linear.matrices import (
-    BjorckIterations,
-    bjorck,
-    differentiable_once,
+from lipsplines.linear.derivatives import differentiable_once
+from lipsplines.linear.matrices import BjorckIterations, bjorck, spectral_norm_bound
+from lipsplines.linear.products import (
+    divided,
+    double_gram,
+    in_double,
+    moderate_or_none,
     or_one,
-    spectral_norm_bound,
+    scale_of,
 )
 
-__all__ = ["polar_factor"]
+__all__ = ["left_factor", "polar_factor"]
 
 
 def polar_factor(weight: Tensor) -> Tensor:
@@ -95,6 +98,56 @@ def polar_factor_by_products(weight: Tensor) -> Tensor:
     return BjorckIterations.apply(start.mT, STRETCHES)[0].mT
 
 
+def left_factor(weight: Tensor) -> Tensor:
+    """``(W W^T + e^2 |W|^2)^(-1/2)``: its product with a wide ``W`` is the polar factor.
+
+    Parameters and result are those of `gram_schmidt.left_factor`.
+    """
+    factor, longest, *_ = _LeftFactor.apply(weight)
+    return moderate_or_none(factor, longest)
+
+
+def _eigen(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvectors of ``W W^T`` in float64, roots of its eigenvalues, raised, and the longest row.
+
+    For float32 matrices.
+    """
+    gram = double_gram(weight).nan_to_num(0.0, 0.0, 0.0)
+    squares, vectors = torch.linalg.eigh(gram)
+    largest = squares[..., -1:]
+    floor = torch.finfo(weight.dtype).eps ** 2 * torch.where(largest > 0, largest, 1.0)
+    longest = or_one(gram.diagonal(0, -2, -1).amax(-1).sqrt())
+    return vectors, (squares.clamp_min(0.0) + floor).sqrt(), longest
+
+
+class _LeftFactor(torch.autograd.Function):
+    """``Z = V D^-1 V^T``, with ``dZ = -V ((V^T dG V) / (d_i d_j (d_i + d_j))) V^T``."""
+
+    @staticmethod
+    def forward(weight: Tensor) -> tuple[Tensor, ...]:
+        vectors, lengths, longest = _eigen(weight)
+        factor = (vectors / lengths[..., None, :]) @ vectors.mT
+        return (factor.to(weight.dtype), longest, *(t.to(weight.dtype) for t in (vectors, lengths)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(inputs[0], *output[2:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> Any:
+        if gradient is None:
+            return None
+        weight, vectors, lengths = ctx.saved_tensors
+        with torch.no_grad():
+            one, other = lengths[..., None], lengths[..., None, :]
+            inner = vectors.mT @ (gradient + gradient.mT) @ vectors
+            inner = inner / -(one * other * (one + other))
+            result = (vectors @ inner @ vectors.mT) @ weight
+        return differentiable_once(result, weight, gradient)
+
+
 class _PolarFactor(torch.autograd.Function):
     """``X = V D^-1 V^T W``, from ``W W^T = V S^2 V^T`` and ``D^2 = S^2 + e^2 |W|^2``.
 
@@ -103,21 +156,20 @@ class _PolarFactor(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor) -> tuple[Tensor, ...]:
-        scale = or_one(weight.abs().amax((-2, -1), keepdim=True)).double()
-        matrix = weight / scale
-        eps = torch.finfo(weight.dtype).eps
         if weight.dtype == torch.float64:
+            scale = or_one(weight.abs().amax((-2, -1), keepdim=True))
+            matrix = weight / scale
+            eps = torch.finfo(weight.dtype).eps
             finite = matrix.nan_to_num(0.0, 0.0, 0.0)
             vectors, values, right = torch.linalg.svd(finite, full_matrices=False)
             lengths = torch.hypot(values, eps * values[..., :1].clamp_min(1.0))
             result = (vectors * (values / lengths)[..., None, :]) @ right
-            result = result + 0 * matrix  # NaN where the weight is not finite
-        else:
-            squares, vectors = torch.linalg.eigh((matrix @ matrix.mT).nan_to_num(0.0, 0.0, 0.0))
-            floor = eps**2 * squares[..., -1:].clamp_min(1.0)
-            lengths = (squares.clamp_min(0.0) + floor).sqrt()
-            result = ((vectors / lengths[..., None, :]) @ vectors.mT) @ matrix
-        return result.to(weight.dtype), vectors.to(weight.dtype), lengths, scale
+            return result + 0 * matrix, vectors, lengths, scale  # NaN where it is not finite
+        vectors, lengths, _ = _eigen(weight)
+        factor = (vectors / lengths[..., None, :]) @ vectors.mT
+        result = in_double(lambda part: factor @ part, weight)
+        scale = scale_of(lengths[..., -1:])
+        return (result, *(t.to(weight.dtype) for t in (vectors, lengths / scale, scale[..., None])))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -131,14 +183,19 @@ class _PolarFactor(torch.autograd.Function):
             return None
         weight, x, vectors, lengths, scale = ctx.saved_tensors
         with torch.no_grad():
-            rows, turned = vectors.mT @ x, vectors.mT @ gradient
-            mixed = turned @ rows.mT
-            sums = (lengths[..., None] + lengths[..., None, :]).to(x.dtype)
-            lengths = lengths[..., None].to(x.dtype)
-            inner = (mixed - mixed.mT) / sums - mixed / lengths
-            result = vectors @ (turned / lengths + inner @ rows)
-            largest = torch.finfo(x.dtype).max
-            result = (result / scale.to(x.dtype)).clamp(-largest, largest)
+            sums = lengths[..., None] + lengths[..., None, :]
+            lengths = lengths[..., None]
+            if x.shape[-1] < 2 * x.shape[-2]:
+                rows, turned = vectors.mT @ x, vectors.mT @ gradient
+                mixed = turned @ rows.mT
+                inner = (mixed - mixed.mT) / sums - mixed / lengths
+                result = vectors @ (turned / lengths + inner @ rows)
+            else:  # three products with long rows instead of five
+                mixed = vectors.mT @ (gradient @ x.mT) @ vectors
+                inner = (mixed - mixed.mT) / sums - mixed / lengths
+                result = (vectors @ inner @ vectors.mT) @ x
+                result = result + ((vectors / lengths.mT) @ vectors.mT) @ gradient
+            result = divided(result, scale)
         return differentiable_once(result, weight, gradient)
 
     @staticmethod

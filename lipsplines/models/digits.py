@@ -96,6 +96,8 @@ class ConvCritic(nn.Sequential):
         Channels of the 14 x 14 and of the 7 x 7 images, and the width of the hidden layer.
     convolution
         Class of the convolutions, with the arguments of ``nn.Conv2d``.
+    method
+        Of the `OrthogonalLinear` layers.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ConvCritic(nn.Sequential):
         channels: tuple[int, int] = (64, 128),
         hidden: int = 1024,
         convolution: type[nn.Conv2d] = OrthogonalConv2d,
+        method: str | None = None,
     ) -> None:
         first, second = channels
         options = activation_options or {}
@@ -115,9 +118,9 @@ class ConvCritic(nn.Sequential):
             convolution(first, second, 4, **strided),
             make_activation(activation, second, **options),
             nn.Flatten(),
-            OrthogonalLinear(second * (SIDE // 4) ** 2, hidden),
+            OrthogonalLinear(second * (SIDE // 4) ** 2, hidden, method=method),
             make_activation(activation, hidden, **options),
-            OrthogonalLinear(hidden, 1),
+            OrthogonalLinear(hidden, 1, method=method),
         )
 
     folded_class = nn.Sequential

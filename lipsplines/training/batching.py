@@ -12,10 +12,12 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parametrize
 
 from lipsplines.nn.caching import constrain_once
-from lipsplines.nn.linear import Bjorck, Polar, SpectralNormalization
+from lipsplines.nn.linear import METHODS, SpectralNormalization
 from lipsplines.nn.linear_spline import LinearSpline, tv2
 
 __all__ = ["BatchedLoss"]
+
+KNOWN = (*METHODS.values(), SpectralNormalization)  # they take batches of matrices
 
 
 class BatchedLoss:
@@ -88,7 +90,7 @@ def _take_constraints_out(model: nn.Module) -> list[tuple[nn.Module, list[tuple[
             continue
         ((name, chain),) = module.parametrizations.items()
         constraint = chain[0]
-        known = len(chain) == 1 and isinstance(constraint, Bjorck | Polar | SpectralNormalization)
+        known = len(chain) == 1 and isinstance(constraint, KNOWN)
         if not known or uses[id(chain.original)] > 1:
             continue
         key = type(constraint), constraint.extra_repr(), chain.original.shape

@@ -26,11 +26,14 @@ from lipsplines import (
     constrain_once,
     fold,
 )
-from lipsplines.linear.matrices import bjorck, spectral_normalize
+from lipsplines.linear import gram_schmidt as gram_schmidt_module
+from lipsplines.linear.gram_schmidt import gram_schmidt
+from lipsplines.linear.matrices import bjorck, cayley, spectral_normalize
 from lipsplines.linear.polar import polar_factor
 
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the norm above 1, by rounding
 LAYERS = [OrthogonalLinear, SpectralLinear]
+METHODS = {"cholesky": gram_schmidt, "polar": polar_factor, "cayley": cayley, "bjorck": bjorck}
 DTYPES = [torch.float32, torch.float64]
 
 both = pytest.mark.parametrize("layer_type", LAYERS)
@@ -93,8 +96,12 @@ def test_effective_weights() -> None:
     layer = OrthogonalLinear(6, 4, iterations=3)
     weight = layer.parametrizations.weight.original
     assert torch.equal(layer.weight, bjorck(weight, 3))
+    for method, function in METHODS.items():
+        layer = OrthogonalLinear(6, 4, method=method)
+        layer.parametrizations.weight.original.data.copy_(weight)
+        assert torch.equal(layer.weight, function(weight))
     assert torch.equal(
-        OrthogonalLinear(6, 4).parametrizations.weight[0](weight), polar_factor(weight)
+        OrthogonalLinear(6, 4).parametrizations.weight[0](weight), gram_schmidt(weight)
     )
     layer = SpectralLinear(6, 4, squarings=2)
     weight = layer.parametrizations.weight.original
@@ -242,6 +249,93 @@ def test_settings_out_of_domain(count: float) -> None:
         OrthogonalLinear(3, 3, iterations=count)
     with pytest.raises(ValueError, match="squarings must be a positive integer, got"):
         SpectralLinear(3, 3, squarings=count)
+
+
+def test_methods_out_of_domain() -> None:
+    """An unknown one, and iterations of one that has none."""
+    with pytest.raises(ValueError, match="Unknown method 'qr'; choose one of cholesky, polar"):
+        OrthogonalLinear(3, 3, method="qr")
+    with pytest.raises(ValueError, match="'polar' has no iterations, got 7; leave them out"):
+        OrthogonalLinear(3, 3, method="polar", iterations=7)
+    assert "iterations=15" in repr(OrthogonalLinear(3, 3, method="bjorck"))
+    assert "iterations=7" in repr(OrthogonalLinear(3, 3, method="bjorck", iterations=7))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(sides, sides, st.floats(-20, 20), seeds)
+def test_every_method_is_safe(method: str, rows: int, columns: int, exponent: float, seed) -> None:
+    """Norm at most 1 for any shape and magnitude; orthonormal where the method has converged."""
+    for dtype, excess in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+        layer = OrthogonalLinear(columns, rows, method=method, dtype=dtype)
+        values = torch.linspace(0.1, 1, min(rows, columns), dtype=torch.float64)
+        u, _, vh = torch.linalg.svd(draw(seed, rows, columns), full_matrices=False)
+        layer.weight = (10.0**exponent * (u * values) @ vh).to(dtype)
+        found = np.linalg.svd(layer.weight.detach().double().numpy(), compute_uv=False)
+        assert found[0] <= 1 + excess
+        if method != "bjorck":
+            assert found[-1] >= 1 - excess
+
+
+LONG = [(300, 40), (40, 300)]
+
+
+@pytest.mark.parametrize("method", ["cholesky", "polar"])
+@pytest.mark.parametrize(("inputs", "outputs"), LONG)
+def test_steps_with_few_inputs(method: str, inputs: int, outputs: int) -> None:
+    """A training step without the weight: values and gradients of one with it, to rounding."""
+    torch.manual_seed(0)
+    layer = OrthogonalLinear(inputs, outputs, method=method)
+    target = torch.randn(20, outputs)
+    for _ in range(3):
+        results = []
+        for plain in (False, True):
+            layer.zero_grad()
+            x = draw(0, 2, 10, inputs, dtype=torch.float32).requires_grad_()
+            y = nn.functional.linear(x, layer.weight, layer.bias) if plain else layer(x)
+            (y.flatten(0, 1) - target).square().sum().backward()
+            results.append([y, x.grad, *(p.grad.clone() for p in layer.parameters())])
+        for one, other in zip(*results, strict=True):
+            assert float((one - other).detach().norm()) <= 2e-6 * float(other.detach().norm())
+        with torch.no_grad():
+            for p in layer.parameters():
+                p -= 0.01 * p.grad
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), LONG)
+def test_when_the_weight_is_left_out(inputs: int, outputs: int, monkeypatch) -> None:
+    """In training steps on few inputs alone, and never where rounding would tell."""
+    layer = OrthogonalLinear(inputs, outputs)
+    few, many = torch.randn(20, inputs), torch.randn(200, inputs)
+    used = []
+    original = gram_schmidt_module.gram_schmidt
+    monkeypatch.setattr(
+        gram_schmidt_module, "gram_schmidt", lambda w: used.append(1) or original(w)
+    )
+
+    def uses(x: Tensor, of: nn.Module = layer) -> int:
+        used.clear()
+        of(x)
+        return len(used)
+
+    assert uses(few) == 0
+    assert uses(many) == 1
+    with torch.no_grad():
+        assert uses(few) == 1
+    with constrain_once():
+        assert uses(few) + uses(few) == 0
+        assert uses(many) == 1
+        assert uses(many) + uses(few) == 0
+    layer.requires_grad_(False)
+    assert uses(few) == 1
+    layer.requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert uses(few) == 1
+    assert uses(few.double(), copy.deepcopy(layer).double()) == 1
+    with torch.no_grad():
+        weight = layer.parametrizations.weight.original
+        weight[0, :] = weight[1, :]
+        weight[:, 0] = weight[:, 1]
+    assert uses(few) == 1
 
 
 def test_repr_shows_the_settings() -> None:

@@ -29,7 +29,11 @@ def build_critic(settings: Settings) -> MLP:
     options = {k: v for k, v in (settings["spline"] or {}).items() if k != "tv2_weight"}
     inputs = settings.get("dimension", 784)
     critic = MLP(
-        (inputs, *settings["hidden"], 1), settings["activation"], settings["constraint"], options
+        (inputs, *settings["hidden"], 1),
+        settings["activation"],
+        settings["constraint"],
+        options,
+        {"method": "polar"} if settings["constraint"] == "orthogonal" else {},
     )
     for module in critic:
         if isinstance(module, nn.Linear):

@@ -104,6 +104,7 @@ def build_critic(settings: Settings) -> ConvCritic:
         tuple(settings["channels"]),
         settings["hidden"],
         CONVOLUTIONS[settings["convolution"]],
+        method="polar",
     )
     initialize(critic, settings["deviation"])
     return critic

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lipsplines.certify import bounds as certify
-from lipsplines.linear import convolutions, matrices, polar
+from lipsplines.linear import convolutions, gram_schmidt, matrices
 from lipsplines.linear import orthogonal_kernels as kernels
 
 from .outcome import failures
@@ -29,9 +29,11 @@ def test_bjorck_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) 
 
 
 @pytest.mark.parametrize("factor", [1.01, 0.99])
-def test_polar_factor_of_another_norm(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+def test_orthonormal_weights_of_another_norm(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
     """C4: smaller weights leave a certificate valid."""
-    monkeypatch.setattr(polar, "polar_factor", scaled(polar.polar_factor, factor))
+    monkeypatch.setattr(gram_schmidt, "gram_schmidt", scaled(gram_schmidt.gram_schmidt, factor))
     assert bool(failures("C4")) == (factor > 1)
 
 

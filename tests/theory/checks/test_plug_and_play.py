@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lipsplines import splines
-from lipsplines.linear import matrices, polar
+from lipsplines.linear import gram_schmidt, matrices
 from lipsplines.theory.checks import plug_and_play
 
 from .outcome import failures
@@ -19,9 +19,9 @@ def test_denoisers_that_are_not_averaged(monkeypatch) -> None:
 
 
 def test_layers_of_norm_above_one(monkeypatch) -> None:
-    bjorck, polar_factor = matrices.bjorck, polar.polar_factor
+    bjorck, exact = matrices.bjorck, gram_schmidt.gram_schmidt
     monkeypatch.setattr(matrices, "bjorck", lambda w, iterations=15: 1.3 * bjorck(w, iterations))
-    monkeypatch.setattr(polar, "polar_factor", lambda w: 1.3 * polar_factor(w))
+    monkeypatch.setattr(gram_schmidt, "gram_schmidt", lambda w: 1.3 * exact(w))
     assert "largest growth of the residual" in failures("C6.1")
     assert failures("C6.a")
     assert "part 1, soft thresholding: seen through H / data" in failures("C6.2")
