@@ -29,7 +29,7 @@ from torch.nn.utils import parametrize
 from lipsplines import Absolute, LinearSpline, OrthogonalLinear, __version__, constrain_once, fold
 from lipsplines.linear.gram_schmidt import gram_schmidt
 from lipsplines.linear.matrices import bjorck
-from lipsplines.linear.polar import _by_products, polar_factor
+from lipsplines.linear.polar import polar_factor, polar_factor_by_products
 
 SHAPES = [(25, 10, 10), (64, 576), (784, 1024), (1024, 1024), (1024, 6272)]
 WIDTHS, BATCH, ITERATIONS = (784, 1024, 1024, 1), 4096, 25
@@ -57,8 +57,8 @@ def plain_shorter(weight: Tensor) -> Tensor:
 def products(weight: Tensor) -> Tensor:
     """The way of `polar_factor` on other devices than the CPU."""
     if weight.shape[-2] > weight.shape[-1]:
-        return _by_products(weight.mT).mT
-    return _by_products(weight)
+        return polar_factor_by_products(weight.mT).mT
+    return polar_factor_by_products(weight)
 
 
 MAPS: dict[str, Callable[[Tensor], Tensor]] = {

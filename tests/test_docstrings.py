@@ -23,6 +23,7 @@ PAGES = sorted((FOLDER.parent / "book" / "api").glob("*.md"))
 EXAMPLES = (
     "certify.bounds",
     "certify.chains",
+    "certify.freezing",
     "evidence.decisions",
     "evidence.rankings",
     "evidence.records",

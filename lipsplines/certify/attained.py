@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from lipsplines.certify.layer_bounds import linear_parts
+from lipsplines.certify.layer_bounds import BATCH_NORMS, SMALLEST, linear_parts
 from lipsplines.linear.norms import UNIT_ROUNDOFF
 from lipsplines.nn.linear import Averaged, Residual
 from lipsplines.nn.linear_spline import LinearSpline
@@ -20,6 +21,7 @@ ASCENT_STEPS = 4
 MOST_PAIRS = 16  # that ascend; half of them at each finer distance
 MOST_OUTPUTS = 32  # up to here the whole Jacobian is computed
 POWER_STEPS = 4
+SMOOTH = (nn.Tanh, nn.Sigmoid, nn.Softplus, nn.ELU)
 
 
 def steepest_pair(
@@ -79,7 +81,7 @@ def _steepest_directions(model: nn.Module, points: Tensor) -> Tensor:
             rows = [
                 torch.autograd.grad(out, inputs, retain_graph=True)[0] for out in outputs.sum(0)
             ]
-            jacobians = torch.stack(rows, 1).flatten(2)
+            jacobians = torch.stack(rows, 1).flatten(2).nan_to_num(0.0, 0.0, 0.0)
             top = torch.linalg.svd(jacobians, full_matrices=False).Vh[:, 0]
             return top.reshape(points.shape)
     generator = torch.Generator().manual_seed(1)
@@ -99,9 +101,11 @@ def _ascend(
         ahead = (points + radius * directions).requires_grad_()
         behind = (points - radius * directions).requires_grad_()
         distance = (model(ahead) - model(behind)).flatten(1).norm(dim=1).sum()
-        forwards, backwards = torch.autograd.grad(distance, (ahead, behind))
+        gradients = torch.autograd.grad(distance, (ahead, behind))
+    # Where weights overflow there is no way to go.
+    forwards, backwards = (gradient.nan_to_num(0.0, 0.0, 0.0) for gradient in gradients)
     turned = forwards - backwards
-    flat = turned.flatten(1).norm(dim=1) > 0
+    flat = _norms(turned) > 0
     shape = (-1, *[1] * (points.dim() - 1))
     directions = torch.where(flat.view(shape), _unit(turned), directions)
     if step is not None:
@@ -110,7 +114,7 @@ def _ascend(
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    norms = vectors.flatten(1).norm(dim=1).view(-1, *[1] * (vectors.dim() - 1))
+    norms = _norms(vectors).view(-1, *[1] * (vectors.dim() - 1))
     return vectors / torch.where(norms > 0, norms, torch.ones_like(norms))
 
 
@@ -121,13 +125,12 @@ def _quotients(
     with torch.no_grad():
         values, error = _evaluate(model, torch.cat((ahead, behind)), 0.0, constants)
     first, second = values.flatten(1).chunk(2)
-    distance = (ahead - behind).flatten(1).norm(dim=1)
-    change = (first - second).norm(dim=1)
+    distance, change = _norms(ahead - behind), _norms(first - second)
     # Relative rounding error of a quotient of two norms of differences.
     relative = (ahead[0].numel() + first.shape[1] + 8) * UNIT_ROUNDOFF
     quotient = (change - 2 * error) / distance * (1 - relative)
     quotient = torch.where(distance > 0, quotient, torch.zeros_like(quotient))
-    return quotient.nan_to_num(0.0).clamp_min(0.0)
+    return quotient.nan_to_num(0.0, 0.0, 0.0).clamp_min(0.0)  # what overflows shows nothing
 
 
 def _evaluate(
@@ -145,35 +148,68 @@ def _evaluate(
         value, inner = _evaluate(module.module, x, error, constants)
         weight = module.weight if isinstance(module, Averaged) else 1.0
         keep = 1 - weight if isinstance(module, Averaged) else 1.0
-        own = 4 * (_size(x) + _size(value)) * UNIT_ROUNDOFF
+        own = 4 * (_size(x) + _size(value)) * UNIT_ROUNDOFF + 2 * x[0].numel() * SMALLEST
         return keep * x + weight * value, keep * error + weight * inner + own
     output = module(x)
     return output, error * constants[module] + _own_error(module, x, output, constants[module])
 
 
-def _own_error(module: nn.Module, x: Tensor, output: Tensor, constant: float) -> float:
+def _own_error(module: Any, x: Tensor, output: Tensor, constant: float) -> float:
     """Rounding error of one layer: of inner products, or of a position on the grid of a spline.
 
     That position, ``x + R / alpha``, rounds by the size of ``R / alpha`` also for small ``x``.
+    Every operation may lose `SMALLEST` besides, by underflow.
     """
-    before, after = _size(x), _size(output)
+    before, after, entries = _size(x), _size(output), output[0].numel()
+    lost = entries * (1 + constant)
     linear = linear_parts(module)
     if linear is not None:
         weight, windows = linear
-        own = weight.norm().item() * math.sqrt(windows) * before
-        bias = module.bias
-        if isinstance(bias, Tensor):
-            positions = output[0].numel() // bias.numel()
-            own += bias.norm().item() * math.sqrt(positions)
-        own *= 2 * (weight.numel() // min(weight.shape[:2]) + 2)
+        own = _size(weight[None]) * math.sqrt(windows) * before
+        if module.bias is not None:
+            positions = output[0].numel() // module.bias.numel()
+            own += _size(module.bias[None]) * math.sqrt(positions)
+        terms = weight.numel() // min(weight.shape[:2]) + 2
+        own, lost = 2 * terms * own, lost + entries * terms
     elif isinstance(module, LinearSpline):
-        grid = module.range_ / module.scale.min().item() * math.sqrt(output[0].numel())
+        smallest = module.scale.min().item()
+        grid = module.range_ / smallest * math.sqrt(entries)
         own = 16 * (1 + constant) * (before + after + grid)
+        lost *= 4 * (1 + module.range_) / smallest
+    elif isinstance(module, BATCH_NORMS):
+        # Mean and bias shift each channel by as much at every position.
+        positions = entries // module.num_features
+        shift = constant * _size(cast(Tensor, module.running_mean)[None])
+        if module.bias is not None:
+            shift += _size(module.bias[None])
+        own = 8 * (before * constant + after + shift * math.sqrt(positions))
+        lost *= 2 + before + _size(cast(Tensor, module.running_mean)[None])
+    elif isinstance(module, SMOOTH):
+        own = 32 * (constant * (before + math.sqrt(entries)) + after)
+        if isinstance(module, nn.Softplus):
+            lost *= 1 + 1 / abs(module.beta)
+            if bool((module.beta * x > module.threshold).any()):  # where torch takes the identity
+                jump = math.exp(-module.threshold) / abs(module.beta)
+                own += jump * math.sqrt(entries) / UNIT_ROUNDOFF
     else:
-        pooled = x[0].numel() / max(output[0].numel(), 1)
+        pooled = x[0].numel() / max(entries, 1)
         own = 8 * (before + after) * max(pooled, 1.0)
-    return own * UNIT_ROUNDOFF
+        lost *= max(pooled, 1.0)
+    return own * UNIT_ROUNDOFF + lost * SMALLEST
 
 
 def _size(x: Tensor) -> float:
-    return x.flatten(1).norm(dim=1).max().item() if x.numel() else 0.0
+    """The largest 2-norm of a batch."""
+    return _norms(x).max().item() if x.numel() else 0.0
+
+
+def _norms(x: Tensor) -> Tensor:
+    """2-norms over all but the first dimension, scaled by a power of 2: no square underflows."""
+    flat = x.flatten(1)
+    if not flat.shape[1]:
+        return flat.new_zeros(len(flat))
+    exponent = torch.frexp(flat.abs().amax(1)).exponent
+    half = exponent // 2  # in two steps: the power itself may be out of range
+    parts = ((2.0 ** -half.double())[:, None], (2.0 ** -(exponent - half).double())[:, None])
+    norms = (flat * parts[0] * parts[1]).norm(dim=1)
+    return norms / parts[0][:, 0] / parts[1][:, 0]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.certify.attained import steepest_pair
-from lipsplines.certify.chains import chain_constant, layer_constants, unfold_chain
+from lipsplines.certify.chains import chain_constant, unfold_chain
+from lipsplines.certify.freezing import layer_constants
 from lipsplines.linear.norms import matrix_norm_bound
 
 __all__ = ["LipschitzBounds", "certified_radius", "lipschitz_bounds", "matrix_norm_bound"]
@@ -81,11 +82,13 @@ def lipschitz_bounds(
         Built of ``nn.Sequential``, `nn.linear.Residual` (``x + g(x)``) and `nn.linear.Averaged`
         (``(1 - w) x + w D(x)``), nested as you like, from layers of this library, their plain
         torch counterparts (linear, convolutions with zero or circular padding, strides, groups,
-        dilation, transposed), pooling, ``nn.Flatten``, ``nn.PixelUnshuffle`` and activations: all
-        of `layer_bounds.BOUNDS`. It is not changed.
+        dilation, transposed), pooling, nearest upsampling, ``nn.Flatten``, ``nn.PixelUnshuffle``
+        and activations: all of `layer_bounds.BOUNDS`. Dropout and BatchNorm in evaluation mode are
+        the identity and an affine map. `torch.compile`, ``nn.DataParallel`` and
+        ``DistributedDataParallel`` around a module are looked through. It is not changed.
     input_shape
-        Shape of one input, without the batch dimension. Taken from `probes` or from the first
-        layer, if that is linear, when not given.
+        Shape of one input, without the batch dimension: a sequence of integers, or one. Taken from
+        `probes` or from the first layer, if that is linear, when not given.
     probes
         Points at which the lower bound begins its search: their number (standard normal, the same
         at every call) or a tensor of shape ``(P, *input_shape)``. By default 256, fewer for inputs
@@ -104,16 +107,19 @@ def lipschitz_bounds(
         branches add up: a rigorous bound in float64 with every rounding error counted
         (`norms.matrix_norm_bound`, `norms.kernel_norm_bound`). For a network of 1-Lipschitz layers
         stored in float32 ``upper - 1`` is of the order of 1e-6 for each layer, with splines of up
-        to ``3 K u``; in float64, 1e-12, and 1e-11 for a convolution.
+        to ``3 K u``; in float64, 1e-12, and 1e-11 for a convolution. For ``nn.Softplus`` it is
+        that of ``log(1 + exp(beta x)) / beta``, from which torch departs by 2e-9 / beta.
 
     Raises
     ------
     TypeError
-        If the model is none, or contains a module whose Lipschitz constant is not known here, or
-        hooks.
+        If the model is none, or contains hooks, a module whose Lipschitz constant is not known here
+        or is none in training mode, or one that mixes the samples of a batch.
     ValueError
         If a parameter is NaN or infinite, the bound overflows, the probes are no finite points, or
         the input shape cannot be inferred or does not fit the model.
+    RuntimeError
+        If the bounds contradict each other, ``lower > upper``: a fault of this function.
 
     Examples
     --------
@@ -128,9 +134,15 @@ def lipschitz_bounds(
     frozen, constants, points = layer_constants(model, input_shape, probes)
     upper = chain_constant(frozen, constants)
     if not math.isfinite(upper):
-        raise ValueError(f"The Lipschitz bound is {upper}: a slope is NaN or the weights overflow.")
+        raise ValueError(f"The Lipschitz bound is {upper}: the weights overflow.")
     lower, pair = steepest_pair(frozen, constants, points)
-    names = (name for _, name in unfold_chain(model))
+    if not lower <= upper:
+        raise RuntimeError(
+            f"The lower bound {lower} came out above the upper bound {upper}, which contradicts "
+            "itself: neither may be trusted. This is a fault of lipschitz_bounds; please report "
+            "the model."
+        )
+    names = (name for _, name in unfold_chain(frozen))
     return LipschitzBounds(lower, upper, pair, dict(zip(names, constants.values(), strict=True)))
 
 

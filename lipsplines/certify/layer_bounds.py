@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -22,18 +23,21 @@ from lipsplines.nn.convolution import CircularConvTranspose2d
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 
-__all__ = ["BOUNDS", "linear_parts"]
+__all__ = ["BATCH_NORMS", "BOUNDS", "DIMENSIONS", "DROPOUTS", "UNBOUNDED", "linear_parts"]
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
+SMALLEST = 2.0**-1022  # a normal number: what underflow may lose, also where denormals are flushed
 
 
 def _linear(module: nn.Linear, shape: Sequence[int]) -> float:
     return matrix_norm_bound(module.weight)
 
 
-def _convolution(module: nn.Conv2d, shape: Sequence[int]) -> float:
+def _convolution(module: Convolution, shape: Sequence[int]) -> float:
     """On the torus that the image, or its continuation by zeros, belongs to."""
-    sides = _spread(module)
+    sides, image = _spread(module), shape[1:]
     if module.padding_mode == "zeros":
-        return _kernel_bound(module, _both(module.stride), _torus(shape, sides, module.stride))
+        return _kernel_bound(module, module.stride, _torus(image, sides, module.stride))
     if module.padding_mode != "circular":
         raise TypeError(
             f"No Lipschitz bound is known for padding_mode {module.padding_mode!r}, which repeats "
@@ -46,40 +50,37 @@ def _convolution(module: nn.Conv2d, shape: Sequence[int]) -> float:
             "padding p with 2 p smaller than the kernel."
         )
     # On a side that is no multiple of the stride: skipping pixels afterwards enlarges nothing.
-    fits = all(n % s == 0 for n, s in zip(shape[-2:], module.stride, strict=True))
-    rows, columns = shape[-2:]
-    stride = _both(module.stride) if fits else (1, 1)
-    return _kernel_bound(module, stride, (rows, columns))
+    fits = all(n % s == 0 for n, s in zip(image, module.stride, strict=True))
+    stride = module.stride if fits else (1,) * len(image)
+    return _kernel_bound(module, stride, tuple(image))
 
 
 def _transposed(module: nn.ConvTranspose2d, shape: Sequence[int]) -> float:
     """A cropped adjoint has at most the norm of the convolution; on a torus it has its norm."""
-    rows, columns = (n * s for n, s in zip(shape[-2:], module.stride, strict=True))
-    image = rows, columns
+    image: Any = [n * s for n, s in zip(shape[1:], module.stride, strict=True)]
     if module.padding_mode == "zeros":
         image = _torus(image, _spread(module), module.stride)
     return _kernel_bound(module, _both(module.stride), image)
 
 
-def _spread(module: nn.Conv2d | nn.ConvTranspose2d) -> list[int]:
+def _spread(module: Convolution) -> list[int]:
     """Sides of the kernel with its dilation."""
     return [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
 
 
-def _torus(image: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, int]:
+def _torus(image: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
     """Sides of a torus on which no window sees the image twice."""
-    sides = zip(image[-2:], kernel, stride, strict=True)
-    rows, columns = (s * math.ceil((n + k - 1) / s) for n, k, s in sides)
-    return rows, columns
+    sides = zip(image, kernel, stride, strict=True)
+    return tuple(s * math.ceil((n + k - 1) / s) for n, k, s in sides)
 
 
-def _kernel_bound(
-    module: nn.Conv2d | nn.ConvTranspose2d, stride: tuple[int, int], torus: tuple[int, int]
-) -> float:
+def _kernel_bound(module: Any, stride: Any, torus: Any) -> float:
     """The largest over the groups, each with its kernel spread out by the dilation."""
     kernel = module.weight.detach().double()
     wide = kernel.new_zeros(*kernel.shape[:2], *_spread(module))
-    wide[:, :, :: module.dilation[0], :: module.dilation[1]] = kernel
+    wide[(..., *(slice(None, None, step) for step in module.dilation))] = kernel
+    if len(stride) == 1:  # a signal is an image of one row
+        wide, stride, torus = wide.unsqueeze(2), (1, *stride), (1, *torus)
     return max(kernel_norm_bound(group, stride, torus) for group in wide.chunk(module.groups))
 
 
@@ -120,13 +121,89 @@ def _both(value: Any) -> tuple[Any, Any]:
     return first, second
 
 
+def _upsampling(module: nn.Upsample, shape: Sequence[int]) -> float:
+    """The square root of how often a pixel is repeated: along each axis it is counted."""
+    if module.mode not in ("nearest", "nearest-exact"):
+        raise TypeError(
+            f"No Lipschitz bound is known for Upsample in mode {module.mode!r}; known are "
+            "'nearest' and 'nearest-exact'."
+        )
+    repeated = 1
+    for axis, n in enumerate(shape[1:]):
+        size: Any
+        factor: Any
+        size, factor = (
+            value[axis] if isinstance(value, (tuple, list)) else value
+            for value in (module.size, module.scale_factor)
+        )
+        # The index of a pixel is computed in the precision of the image.
+        repeated *= max(
+            int(
+                functional.interpolate(
+                    torch.arange(n, dtype=dtype)[None, None],
+                    size=size,
+                    scale_factor=factor,
+                    mode=module.mode,
+                    recompute_scale_factor=module.recompute_scale_factor,
+                )
+                .long()
+                .flatten()
+                .bincount()
+                .max()
+            )
+            for dtype in (torch.float32, torch.float64)
+        )
+    return math.sqrt(repeated) * (1 + 2 * UNIT_ROUNDOFF)
+
+
+def _batch_norm(module: Any, shape: Sequence[int]) -> float:
+    """In evaluation mode each channel is multiplied by ``weight / sqrt(variance + eps)``."""
+    factors = 1 / (module.running_var.double() + module.eps).sqrt()
+    if module.weight is not None:
+        factors = factors * module.weight.detach().double()
+    return _largest(factors) * (1 + 8 * UNIT_ROUNDOFF) + SMALLEST
+
+
+def _softplus(module: nn.Softplus, shape: Sequence[int]) -> float:
+    """``log(1 + exp(beta x)) / beta`` has slopes in (0, 1).
+
+    That torch computes ``x`` instead for ``beta x`` above the threshold counts as rounding, of at
+    most ``exp(-threshold) / beta``.
+    """
+    if module.beta == 0 or module.threshold < 20:
+        raise TypeError(
+            f"No Lipschitz bound is known for Softplus(beta={module.beta}, "
+            f"threshold={module.threshold}), which jumps to the identity at the threshold; use a "
+            "threshold of 20 or more, and a beta other than 0."
+        )
+    return 1.0
+
+
 def _spline(module: LinearSpline, shape: Sequence[int]) -> float:
-    constant = splines.lipschitz_constant(module.projected_coefficients, module.spacing)
-    return constant.max().item() * (1 + 8 * UNIT_ROUNDOFF)
+    """Differences over the distance of the knots as the forward pass takes it, from the range."""
+    coefficients = module.projected_coefficients.detach()
+    largest = coefficients.diff(dim=-1).abs().max().item()
+    size = coefficients.shape[-1] - 1
+    exact = Fraction(module.range_) * 2 / size
+    spacing = min(exact, Fraction(splines.spacing(size + 1, module.range_)))
+    if not math.isfinite(largest) or not spacing:
+        return math.inf
+    return _above(Fraction(largest) / spacing * (1 + Fraction(8 * UNIT_ROUNDOFF)))
+
+
+def _above(bound: Fraction) -> float:
+    try:
+        return math.nextafter(float(bound), math.inf) if bound else 0.0
+    except OverflowError:
+        return math.inf
+
+
+def _largest(factors: Tensor | float) -> float:
+    return torch.as_tensor(factors, dtype=torch.float64).abs().max().item()
 
 
 def _largest_slope(slopes: Tensor | float) -> float:
-    largest = torch.as_tensor(slopes, dtype=torch.float64).abs().max().item()
+    largest = _largest(slopes)
     return largest if math.isnan(largest) else max(1.0, largest)
 
 
@@ -134,19 +211,52 @@ def _one(module: nn.Module, shape: Sequence[int]) -> float:
     return 1.0
 
 
+#: Layers that are the identity in evaluation mode, and random in training.
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+#: Layers that are affine in evaluation mode, and normalise by the batch in training.
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+#: Class of a layer -> the fewest dimensions of a batch of its inputs, where it takes fewer to be
+#: one input without a batch.
+DIMENSIONS: dict[type[nn.Module], int] = {
+    nn.Conv1d: 3,
+    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, CircularConvTranspose2d), 4),
+    **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle), 4),
+}
+#: Class of a layer -> why it has no bound.
+UNBOUNDED: dict[type[nn.Module], str] = {
+    **dict.fromkeys(
+        (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+        "divides each input by its own deviation, so that inputs near a constant, or zero, are "
+        "enlarged up to 1 / sqrt(eps) times; leave it out, or use BatchNorm in evaluation mode",
+    ),
+    **dict.fromkeys(
+        (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+        "divides each channel by its own deviation, so that nearly constant channels are enlarged "
+        "up to 1 / sqrt(eps) times; leave it out, or use BatchNorm in evaluation mode",
+    ),
+    nn.MultiheadAttention: "multiplies functions of its input, so that no constant holds for all",
+}
 #: Class of a layer -> function of the layer and the shape of one input that bounds its constant.
 BOUNDS: dict[type[nn.Module], Callable[[Any, Sequence[int]], float]] = {
     nn.Linear: _linear,
+    nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _transposed,
     CircularConvTranspose2d: _transposed,
     nn.AvgPool2d: _average_pool,
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average_pool,
+    nn.Upsample: _upsampling,
+    nn.UpsamplingNearest2d: _upsampling,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     LinearSpline: _spline,
     LipschitzPReLU: lambda module, shape: _largest_slope(module.slope),
     nn.PReLU: lambda module, shape: _largest_slope(module.weight),
     nn.LeakyReLU: lambda module, shape: _largest_slope(module.negative_slope),
+    nn.ELU: lambda module, shape: _largest_slope(module.alpha),
+    nn.Softplus: _softplus,
+    nn.Sigmoid: lambda module, shape: 0.25,
+    nn.Tanh: _one,
     GroupSort: _one,
     Householder: _one,
     Absolute: _one,
@@ -154,6 +264,7 @@ BOUNDS: dict[type[nn.Module], Callable[[Any, Sequence[int]], float]] = {
     NActivation: _one,
     nn.ReLU: _one,
     nn.Identity: _one,
+    **dict.fromkeys(DROPOUTS, _one),
     nn.Flatten: _one,
     nn.Unflatten: _one,
     nn.PixelShuffle: _one,
@@ -173,6 +284,6 @@ def linear_parts(module: nn.Module) -> tuple[Tensor, int] | None:
     """
     if isinstance(module, nn.Linear):
         return module.weight, 1
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
         return module.weight, math.prod(module.kernel_size)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 
 import torch
@@ -31,14 +31,11 @@ def probe_points(
         As for `bounds.lipschitz_bounds`.
     """
     device = next((p.device for m in chain for p in m.parameters()), torch.device("cpu"))
-    if isinstance(input_shape, int):
-        input_shape = (input_shape,)
-    if input_shape is not None:
-        _check_shape(input_shape)
+    shape = None if input_shape is None else _checked_shape(input_shape)
     if isinstance(probes, Tensor):
-        if input_shape is not None and tuple(probes.shape[1:]) != tuple(input_shape):
+        if shape is not None and tuple(probes.shape[1:]) != shape:
             raise ValueError(
-                f"probes must have shape (P, {', '.join(map(str, input_shape))}), "
+                f"probes must have shape (P, {', '.join(map(str, shape))}), "
                 f"got {tuple(probes.shape)}."
             )
         if probes.dim() < 2 or len(probes) < 1 or not bool(probes.isfinite().all()):
@@ -47,31 +44,34 @@ def probe_points(
                 f"got {tuple(probes.shape)} or NaN or infinite values."
             )
         return probes.detach().to(device, torch.float64)
-    if input_shape is None:
+    if shape is None:
         first = next((m for m in chain if linear_parts(m) is not None), None)
         if not isinstance(first, nn.Linear):
             raise ValueError(
                 "Give input_shape, the shape of one input: the model does not begin with a fully "
                 "connected layer to take it from."
             )
-        input_shape = (first.in_features,)
+        shape = (first.in_features,)
     if probes is None:
-        entries = max(math.prod(input_shape), 1)
-        probes = min(MOST_PROBES, max(PROBE_ENTRIES // entries, 4))
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
+        probes = min(MOST_PROBES, max(PROBE_ENTRIES // math.prod(shape), 4))
+    if isinstance(probes, bool) or not isinstance(probes, Integral) or probes < 1:
         raise ValueError(f"probes must be a positive number of points or a tensor, got {probes!r}.")
     generator = torch.Generator().manual_seed(0)
-    points = torch.randn((probes, *input_shape), generator=generator, dtype=torch.float64)
+    points = torch.randn((int(probes), *shape), generator=generator, dtype=torch.float64)
     return points.to(device)
 
 
-def _check_shape(input_shape: Sequence[int]) -> None:
-    sides = list(input_shape)
-    if not sides or not all(isinstance(n, Integral) and n >= 1 for n in sides):
+def _checked_shape(input_shape: Sequence[int] | int) -> tuple[int, ...]:
+    """The sizes as a tuple of plain integers, of whatever kind they come."""
+    sides = list(input_shape) if isinstance(input_shape, Iterable) else [input_shape]
+    if not sides or not all(
+        isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sides
+    ):
         raise ValueError(
             f"input_shape must hold the sizes of one input, positive integers, got {input_shape!r}."
         )
-    if math.prod(sides) > LARGEST_INPUT:
+    if math.prod(map(int, sides)) > LARGEST_INPUT:
         raise ValueError(
             f"input_shape {tuple(sides)} has more than {LARGEST_INPUT} entries, too many to try."
         )
+    return tuple(map(int, sides))

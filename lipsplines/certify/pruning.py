@@ -18,15 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.certify import chains
+from lipsplines.certify.freezing import input_shapes, layer_constants
 from lipsplines.certify.knots import (
     cheapest_split,
     interpolate_nodes,
     smallest_errors,
     split_of_total,
 )
+from lipsplines.export.fold import bare
 from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["Regions", "sparsify"]
+
+ATTEMPTS = 60  # to remove knots so that rounding leaves the outer pieces as they were
 
 
 class Regions(dict[str, Tensor]):
@@ -66,8 +70,10 @@ def sparsify(
     """Remove knots from the splines of a model whose output may move by `tolerance`.
 
     Each activation keeps some of its knots and is the linear interpolant between them. Its slopes
-    are then averages of those it had, so that its Lipschitz constant and its TV2 do not grow, and
-    outside its range nothing changes. Of all choices of knots whose *bound* on the movement,
+    are then averages of those it had, so that its Lipschitz constant and its TV2 do not grow. The
+    slopes of its outer pieces stay as they are, bit for bit, so that the bound holds however far an
+    input lies outside of the range; an activation in which the rounding of the projection would
+    turn them keeps a knot more. Of all choices of knots whose *bound* on the movement,
     ``sum_l L_l |delta_l|_2`` with ``L_l`` the Lipschitz constant of the layers above layer ``l``
     and ``delta_l`` the largest changes of its activations, is within the tolerance, the one with
     the fewest knots in total is taken: a dynamic programme finds the smallest change of an
@@ -93,7 +99,8 @@ def sparsify(
     ------
     ValueError
         If the tolerance is negative or not finite, the input shape cannot be inferred or does not
-        fit the model, or two modules share their coefficients.
+        fit the model, two modules share their coefficients, or the gain of the layers above
+        overflows.
     TypeError
         If an argument is of another type, the splines are not in float32 or float64, or the model
         contains a module whose Lipschitz constant is not known.
@@ -102,6 +109,9 @@ def sparsify(
     -----
     Movements of several calls add up: two calls with tolerance ``t`` may move the output by ``2 t``
     from where it was at first.
+
+    Another device, or the same model in another precision, may round the projection otherwise and
+    turn an outer piece by units in the last place; `fold.fold` fixes the numbers.
 
     Examples
     --------
@@ -126,8 +136,7 @@ def sparsify(
     full = {name: torch.from_numpy(layer.regions) for name, layer in layers.items()}
     originals = {name: layer.module.coefficients.detach().clone() for name, layer in layers.items()}
     kept = _fewest_regions(list(layers.values()), tolerance)
-    for layer, regions in zip(layers.values(), kept, strict=True):
-        layer.keep(regions)
+    kept = [layer.keep(regions) for layer, regions in zip(layers.values(), kept, strict=True)]
     bound = math.fsum(layer.movement() for layer in layers.values())
     if bound > tolerance:  # rounding alone, for a tolerance of its size
         for name, layer in layers.items():
@@ -159,8 +168,8 @@ class _Layer:
         self.scale = module.scale.detach().double().cpu().numpy()
         eps = torch.finfo(module.coefficients.dtype).eps
         size = max(1.0, 2 * module.range_, float(np.abs(self.coefficients).max()))
-        # What interpolation, storage and the projection of the next forward pass may round.
-        self.rounding = 4 * eps * (size + module.num_coefficients * module.spacing)
+        # What interpolation, storage, `keep` and the projection of the next forward pass may round.
+        self.rounding = 8 * eps * (size + module.num_coefficients * module.spacing)
         self.slack = eps * module.num_coefficients * module.range_
         self.errors, self.before = smallest_errors(self.coefficients, self.slack)
         self.regions = np.argmax(self.errors == 0.0, axis=1)  # fewest that change nothing
@@ -175,17 +184,57 @@ class _Layer:
             change = np.where(change > 0, change + self.rounding, 0.0) / scale
             yield change**2
 
-    def keep(self, regions: np.ndarray) -> None:
-        """Remove knots until each activation has this many regions."""
-        changed = self.module.coefficients.detach().double().cpu().numpy().copy()
-        for channel in np.flatnonzero(regions < self.regions):
-            nodes = [self.module.num_coefficients - 1]
-            for count in range(regions[channel], 0, -1):
-                nodes.append(int(self.before[channel, count, nodes[-1]]))
-            changed[channel] = interpolate_nodes(
-                self.coefficients[channel], nodes[::-1], self.slack
-            )
-        self.write(torch.from_numpy(changed))
+    def keep(self, regions: np.ndarray) -> np.ndarray:
+        """Remove knots until each activation has this many regions; return how many it has then.
+
+        The projection of the next forward pass rounds, and might turn an outer piece, which would
+        move values far outside of the range by any amount. All values are then shifted by less
+        than rounding, at random, until both outer slopes are what they were, bit for bit. Where
+        this fails a knot more is kept, in the end all of them.
+        """
+        regions, generator = regions.copy(), np.random.default_rng(0)
+        stored = self.module.coefficients.detach().double().cpu().numpy().copy()
+        written, rows = stored.copy(), np.flatnonzero(regions < self.regions)
+        while rows.size:
+            wanted = np.stack([self._interpolant(int(row), int(regions[row])) for row in rows])
+            written[rows] = wanted
+            for _ in range(ATTEMPTS):
+                self.write(torch.from_numpy(written))
+                turned = self._turned()[rows]
+                rows, wanted = rows[turned], wanted[turned]
+                if not rows.size:
+                    break
+                written[rows] = self._shifted(wanted, generator)
+            regions[rows] += 1
+            rows = rows[regions[rows] < self.regions[rows]]
+        kept = regions == self.regions
+        written[kept] = stored[kept]
+        self.write(torch.from_numpy(written))
+        return regions
+
+    def _interpolant(self, channel: int, regions: int) -> np.ndarray:
+        """Coefficients of one activation, with so many regions."""
+        nodes = [self.module.num_coefficients - 1]
+        for count in range(regions, 0, -1):
+            nodes.append(int(self.before[channel, count, nodes[-1]]))
+        return interpolate_nodes(self.coefficients[channel], nodes[::-1], self.slack)
+
+    def _shifted(self, wanted: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Coefficients that differ by units in the last place, the outer pieces as a whole."""
+        eps = torch.finfo(self.module.coefficients.dtype).eps
+        steps = generator.uniform(-4, 4, size=wanted.shape)
+        steps[:, 0], steps[:, -1] = steps[:, 1], steps[:, -2]
+        shifted = wanted + eps * steps * np.abs(wanted).max(1, keepdims=True)
+        # A slope at its bound may have to lie beyond it, to be clipped to it again.
+        beyond = generator.integers(0, 2, size=(2, len(wanted))) * 8 * eps
+        for end, inner, more in ((0, 1, beyond[0]), (-1, -2, beyond[1])):
+            shifted[:, end] += more * (wanted[:, end] - wanted[:, inner])
+        return shifted
+
+    def _turned(self) -> np.ndarray:
+        """Whether an outer piece of each activation has another slope than it had."""
+        before, after = (np.diff(c)[:, [0, -1]] for c in (self.coefficients, self._used()))
+        return (before != after).any(1)
 
     def write(self, coefficients: Tensor) -> None:
         """Give the module these coefficients."""
@@ -195,17 +244,18 @@ class _Layer:
     def movement(self) -> float:
         """Bound of what the change of this layer does to the output."""
         change = np.abs(self._used() - self.coefficients).max(1)
-        return float(self.gain * np.linalg.norm(change / self.scale))
+        return self.gain * math.hypot(*(change / self.scale)) * (1 + 1e-12)
 
 
 def _spline_layers(model: nn.Module, input_shape: Sequence[int] | None) -> dict[str, _Layer]:
     """The splines of a model by name, each with the Lipschitz constant of what lies above."""
-    frozen, constants, point = chains.layer_constants(model, input_shape)
+    model = bare(model)
+    frozen, constants, point = layer_constants(model, input_shape)
     names = {id(m): name for name, m in model.named_modules() if isinstance(m, LinearSpline)}
     if not names:
         return {}
     _refuse_unfit_splines(model)
-    shapes = chains.input_shapes(frozen, point)
+    shapes = input_shapes(frozen, point)
     above = chains.gains_above(frozen, constants)
     layers: dict[str, _Layer] = {}
     places = zip(chains.unfold_chain(model), chains.unfold_chain(frozen), strict=True)
@@ -213,6 +263,11 @@ def _spline_layers(model: nn.Module, input_shape: Sequence[int] | None) -> dict[
         if isinstance(copied, LinearSpline) and isinstance(own, LinearSpline):
             layer = layers.setdefault(names[id(own)], _Layer(own))
             layer.gain += above[copied] * math.sqrt(math.prod(shapes[copied][1:]))
+            if not math.isfinite(layer.gain):
+                raise ValueError(
+                    f"The layers above {names[id(own)]} may enlarge a change beyond the range of "
+                    "float64: no movement can be guaranteed; make their weights smaller."
+                )
     return layers
 
 
@@ -240,7 +295,7 @@ def _fewest_regions(layers: list[_Layer], tolerance: float) -> list[np.ndarray]:
         squares, choices = cheapest_split(list(layer.costs()))
         curves.append((layer.gain * np.sqrt(squares), choices))
     movement, choices = cheapest_split([curve for curve, _ in curves])
-    removed = int(np.flatnonzero(movement <= tolerance * (1 - 1e-12)).max())
+    removed = int(np.flatnonzero(movement <= tolerance * (1 - 4e-12)).max())
     kept = []
     counts = split_of_total(choices, removed)
     for layer, count, (_, inner) in zip(layers, counts, curves, strict=True):

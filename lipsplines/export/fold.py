@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import sys
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn.utils import parametrize
 from lipsplines.nn.activations import LipschitzPReLU
 from lipsplines.nn.linear_spline import LinearSpline
 
-__all__ = ["fold"]
+__all__ = ["bare", "fold"]
 
 # What a class may define and still be a mere constructor of its base class.
 _CONSTRUCTOR_NAMES = {
@@ -40,7 +41,8 @@ def fold(model: nn.Module) -> nn.Module:
       yields: `OrthogonalLinear` becomes ``nn.Linear``;
     - `LipschitzPReLU` becomes ``nn.PReLU`` with the clipped slopes;
     - `LinearSpline` keeps its class, for torch has no such module, with the projected coefficients
-      and ``constraint=None``: its forward pass is then a few plain tensor operations.
+      and ``constraint=None``: its forward pass is then a few plain tensor operations;
+    - what `torch.compile`, ``nn.DataParallel`` and ``DistributedDataParallel`` wrap stands alone.
 
     Modules that occur several times, attributes that refer to modules, hooks, and containers of
     any class stay as they are in a ``copy.deepcopy``.
@@ -82,8 +84,12 @@ def fold(model: nn.Module) -> nn.Module:
     >>> torch.equal(fold(layer)(x), layer(x))
     True
     """
+    model = bare(model)
     _refuse_histories(model)
     folded = copy.deepcopy(model)
+    for module in list(folded.modules()):
+        for key, member in module._modules.items():
+            module._modules[key] = member and bare(member)
     modules = [(module, module.training) for module in folded.modules()]
     folded.eval()
     with torch.no_grad():
@@ -94,6 +100,26 @@ def fold(model: nn.Module) -> nn.Module:
             _replace(module, tensors)
             _simplify(module)
     return folded.requires_grad_(False)
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The module within wrappers that compute what it does.
+
+    Those of `torch.compile`, ``nn.DataParallel`` and ``nn.parallel.DistributedDataParallel``.
+
+    Parameters
+    ----------
+    model
+        Wrapped or not; it is not changed.
+    """
+    compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", None)
+    while True:
+        if compiled is not None and type(model) is compiled:
+            model = cast(nn.Module, model._orig_mod)
+        elif type(model) in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+            model = cast(nn.Module, model.module)
+        else:
+            return model
 
 
 def _refuse_histories(model: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,3 +65,45 @@ def test_input_shapes_are_checked(shape, message: str) -> None:
     """Before anything is allocated; a missing dimension is not taken from the batch."""
     with pytest.raises(ValueError, match=message):
         lipschitz_bounds(nn.Conv2d(1, 1, 3), shape)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [3, np.int64(3), [3], (3,), (np.int64(3),), torch.Size([3]), np.array([3]), iter([3])],
+    ids=lambda shape: type(shape).__name__,
+)
+def test_shapes_of_every_kind(shape) -> None:
+    """Integers of any type, alone or in any sequence, mean the same."""
+    layer = nn.Linear(3, 2)
+    assert lipschitz_bounds(layer, shape) == lipschitz_bounds(layer)
+
+
+@pytest.mark.parametrize("shape", [2.0, True, (True,), None, object(), "3", torch.tensor([2.5])])
+def test_shapes_of_no_kind(shape) -> None:
+    with pytest.raises(ValueError, match=r"Give input_shape|positive integers, got"):
+        lipschitz_bounds(nn.ReLU(), shape)
+
+
+def test_numbers_of_probes_of_other_types() -> None:
+    layer = nn.Linear(3, 2)
+    assert lipschitz_bounds(layer, probes=np.int64(5)) == lipschitz_bounds(layer, probes=5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(1, 1, 3), (8,)),
+        (nn.MaxPool2d(2), (8,)),
+        (nn.AvgPool2d(2), (8,)),
+        (nn.AdaptiveAvgPool2d(2), (8,)),
+        (nn.BatchNorm2d(8).eval(), (8, 8)),
+        (nn.Upsample(scale_factor=2), (8,)),
+        (nn.Flatten(2), (8,)),
+        (nn.PixelUnshuffle(2), (8, 8)),
+    ],
+    ids=repr,
+)
+def test_shapes_that_are_too_short(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """Image models with the sides alone: one sentence."""
+    with pytest.raises(ValueError, match=r"does not accept inputs of shape \(8,"):
+        lipschitz_bounds(layer, shape)

@@ -18,6 +18,7 @@ from lipsplines import (
     OrthogonalConv2d,
     OrthogonalLinear,
     Residual,
+    fold,
     lipschitz_bounds,
     sparsify,
     tv2,
@@ -97,8 +98,9 @@ def test_more_tolerance_fewer_regions() -> None:
         totals.append(sum(int(kept.sum()) for kept in regions.values()))
     assert totals == sorted(totals, reverse=True)
     assert totals[0] > 4 * totals[-1]
-    # The outer pieces are never given up: three regions remain where they are no one line.
-    assert totals[-1] == 3 * 16
+    # The outer pieces are never given up: three regions remain where they are no one line, and one
+    # more in the few activations whose outer pieces rounding would turn.
+    assert 3 * 16 <= totals[-1] <= 3 * 16 + 2
 
 
 def test_zero_tolerance_changes_nothing_and_counts() -> None:
@@ -286,3 +288,46 @@ def test_convolutions_and_branches(weight: float, tolerance: float) -> None:
     by_hand = weight * 2 * math.sqrt(36) * (change / own.scale).detach().norm().item()
     assert movement(model, alone, inputs) <= by_hand + 1e-9
     assert by_hand <= regions.bound + 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("constraint", ["project", "normalize", None])
+@pytest.mark.parametrize("tolerance", [0.05, 0.5])
+def test_outer_pieces_stay_bit_for_bit(dtype, constraint, tolerance: float) -> None:
+    """However far outside of the range: in exact arithmetic of the stored numbers."""
+    model = rough_model(1, (3, 16, 16, 2), 51, dtype, constraint=constraint)
+    sparse = copy.deepcopy(model)
+    regions = sparsify(sparse, tolerance)
+    fewer = sum(int((kept < regions.before[name]).sum()) for name, kept in regions.items())
+    assert fewer > 5
+    for own, other in zip(model, sparse, strict=True):
+        if isinstance(own, LinearSpline):
+            before, after = (m.projected_coefficients.detach().double() for m in (own, other))
+            for piece in (slice(0, 2), slice(-2, None)):
+                assert torch.equal(before[:, piece].diff(), after[:, piece].diff())
+    inputs = torch.randn(200, 3, dtype=torch.float64)
+    fixed = [fold(m).double() for m in (model, sparse)]
+    for size in (1.0, 1e2, 1e4, 1e6, 1e8):
+        rounding = 1e-13 * size
+        assert movement(*fixed, size * inputs) <= regions.bound + rounding
+
+
+def test_gains_that_overflow() -> None:
+    """No movement can be guaranteed, which is said in a sentence."""
+    layers = [nn.Linear(1, 1, dtype=torch.float64) for _ in range(2)]
+    for layer in layers:
+        nn.init.constant_(layer.weight, 1e200)
+    spline = LinearSpline(1, init="relu", dtype=torch.float64)
+    with pytest.raises(ValueError, match="layers above 0 may enlarge a change beyond the range"):
+        sparsify(nn.Sequential(spline, *layers), 0.1, (1,))
+    nn.init.constant_(layers[1].weight, 1e-200)
+    assert sparsify(nn.Sequential(spline, *layers), 0.1, (1,)).bound <= 0.1
+
+
+def test_wrapped_models() -> None:
+    """What is wrapped is changed, and named by its place within."""
+    model = rough_model(2)
+    expected = sparsify(copy.deepcopy(model), 0.5)
+    regions = sparsify(torch.compile(model), 0.5)
+    assert regions.keys() == expected.keys()
+    assert regions.bound == expected.bound
