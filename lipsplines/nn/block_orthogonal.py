@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from lipsplines import splines
 from lipsplines.linear import matrices
 from lipsplines.linear import orthogonal_kernels as kernels
 from lipsplines.nn.caching import constrained, once
 from lipsplines.nn.linear import without_autocast
+from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["BlockOrthogonal", "constrain_together"]
 
@@ -109,16 +111,17 @@ class BlockOrthogonal(nn.Module):
 
 
 def constrain_together(model: nn.Module) -> None:
-    """Compute the kernels of equal convolutions of a model in one batch, for their next use.
+    """Compute the constraints of a model in few batches, for their next use.
 
-    Within `constrain_once`, where a kernel is used again; it has no effect elsewhere. Matrices of
-    64 channels are small: a batch takes little longer than one of them. Rounding may differ from
-    that of the kernels one by one.
+    Within `constrain_once`, where a result is used again; it has no effect elsewhere. It serves
+    orthogonal convolutions of stride 1 with equal channels in between, and `LinearSpline` modules
+    of equal size. Their matrices are small: a batch takes little longer than one of them. Rounding
+    may differ from that of one by one.
 
     Parameters
     ----------
     model
-        With orthogonal convolutions or without.
+        With orthogonal convolutions and splines or without.
 
     Examples
     --------
@@ -132,28 +135,72 @@ def constrain_together(model: nn.Module) -> None:
     ...     loss = model(torch.randn(1, 4, 8, 8)).square().mean()
     >>> loss.backward()
     """
-    kinds: dict[Hashable, list[tuple[BlockOrthogonal, list[nn.Parameter]]]] = defaultdict(list)
-    for chain in model.modules():
-        if not isinstance(chain, ParametrizationList) or len(chain) != 1:
+    kinds: dict[Hashable, list[tuple[nn.Module, list[nn.Parameter]]]] = defaultdict(list)
+    own: nn.Module
+    kind: tuple
+    for module in model.modules():
+        if type(module) is LinearSpline and module.constraint == "project":
+            own, parameters = module, [module.coefficients]
+            kind = (module.spacing, module.slope_bounds, module.coefficients.shape)
+        elif isinstance(module, ParametrizationList) and type(module[0]) is BlockOrthogonal:
+            own, parameters = module[0], list(module.parameters(recurse=False))
+            if len(module) > 1 or own.block > 1:  # a stride composes two kernels
+                continue
+            kind = (own.middle, own.shifts)
+        else:
             continue
-        (constraint,), parameters = chain, list(chain.parameters(recurse=False))
-        # A stride composes two kernels, which takes no batch.
-        if isinstance(constraint, BlockOrthogonal) and constraint.block == 1:
-            kind = [(p.shape, p.dtype, p.device, p.requires_grad) for p in parameters]
-            kinds[constraint.extra_repr(), *kind].append((constraint, parameters))
+        traits = [(p.dtype, p.device, p.requires_grad) for p in parameters]
+        kinds[(type(own), *kind, *traits)].append((own, parameters))
     for alike in kinds.values():
-        if len(alike) < 2:
+        modules, parameters = zip(*alike, strict=True)
+        if len(modules) < 2:
             continue
-        first, tensors = alike[0]
-        with without_autocast(tensors[0]):
-            stacked = [torch.stack(same) for same in zip(*(own for _, own in alike), strict=True)]
-            found = first._kernel(*stacked).unbind(0)
-        for (constraint, own), kernel in zip(alike, found, strict=True):
-            once(constraint, functools.partial(_given, kernel), *own)
+        compute: Callable = _splines_of if isinstance(modules[0], LinearSpline) else _kernels_of
+        with without_autocast(parameters[0][0]):
+            found = compute(modules, parameters)
+        for module, tensors, result in zip(modules, parameters, found, strict=True):
+            once(module, functools.partial(_given, result), *tensors)
 
 
-def _given(kernel: Tensor) -> Tensor:
-    return kernel
+def _given(result: Tensor) -> Tensor:
+    return result
+
+
+def _splines_of(
+    modules: Sequence[LinearSpline], parameters: Sequence[list[nn.Parameter]]
+) -> Iterable[Tensor]:
+    stacked = torch.stack([own for (own,) in parameters])
+    return splines.project_slopes(stacked, modules[0].spacing, modules[0].slope_bounds).unbind()
+
+
+def _kernels_of(
+    constraints: Sequence[BlockOrthogonal], parameters: Sequence[list[nn.Parameter]]
+) -> Iterable[Tensor]:
+    """The kernels of several constraints, as `BlockOrthogonal._kernel` computes each.
+
+    The product of the shifts is that of all; then the bases, of several shapes, are applied to it.
+    """
+    first, channels = constraints[0], constraints[0].middle
+    bases, *rest = zip(*parameters, strict=True)
+    identity = torch.eye(channels, dtype=bases[0].dtype, device=bases[0].device)
+    projectors = first._projectors(identity, *map(torch.stack, rest))
+    projectors = projectors.expand(len(bases), *projectors.shape[-3:])
+    many = identity.expand(len(bases), -1, -1)
+    turned = kernels.block_orthogonal_kernel(many, projectors).unbind()
+    shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    tall = [base if base.shape[0] >= base.shape[1] else base.mT for base in bases]
+    for number, base in enumerate(tall):
+        shapes[tuple(base.shape)].append(number)
+    found: dict[int, Tensor] = {}
+    for numbers in shapes.values():
+        narrow = matrices.cayley(torch.stack([tall[number] for number in numbers]))
+        for number, base in zip(numbers, narrow.unbind(), strict=True):
+            constraint = constraints[number]
+            transposed = constraint.has_first or base.shape[0] > base.shape[1]
+            wide = base.mT if transposed else base
+            kernel = (wide @ turned[number].flatten(1)).unflatten(1, turned[number].shape[1:])
+            found[number] = kernel.transpose(0, 1).contiguous() if constraint.has_first else kernel
+    return [found[number] for number in range(len(bases))]
 
 
 def _random(like: Tensor, *shape: int) -> Tensor:

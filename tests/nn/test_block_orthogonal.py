@@ -8,28 +8,38 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lipsplines import OrthogonalConv2d, OrthogonalLinear, constrain_once
+from lipsplines import LinearSpline, OrthogonalConv2d, OrthogonalLinear, constrain_once, tv2
 from lipsplines.nn.block_orthogonal import BlockOrthogonal, constrain_together
 
 
-def network() -> nn.Sequential:
-    """Kernels of several kinds, three of one kind, and a module that occurs twice."""
-    layers = [OrthogonalConv2d(4, 4, 3, padding=1) for _ in range(3)]
-    first, last = OrthogonalConv2d(1, 4, 3, padding=1), OrthogonalConv2d(4, 1, 3, padding=1)
-    strided = [OrthogonalConv2d(4, 4, 4, 2, 1) for _ in range(2)]
-    return nn.Sequential(first, *layers, layers[0], *strided, nn.Conv2d(4, 4, 1), last).double()
+def network(channels: int = 4, side: int = 3) -> nn.Sequential:
+    """Kernels of several kinds, five of one kind, splines, and a module that occurs twice."""
+
+    def layer(one: int, other: int) -> OrthogonalConv2d:
+        return OrthogonalConv2d(one, other, side, padding=side // 2)
+
+    layers = [layer(channels, channels) for _ in range(3)]
+    splines = [LinearSpline(channels, 9, 0.5, init="absolute") for _ in range(2)]
+    strided = [OrthogonalConv2d(channels, channels, 4, 2, 1) for _ in range(2)]
+    rest = [*strided, nn.Conv2d(channels, channels, 1), splines[1], layer(channels, 1)]
+    model = nn.Sequential(layer(1, channels), splines[0], *layers, layers[0], *rest).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
 
 
 def gradients(model: nn.Module, x: Tensor, together: bool) -> list[Tensor]:
     with constrain_once():
         if together:
             constrain_together(model)
-        model(x).square().sum().backward()
+        (model(x).square().sum() + tv2(model)).backward()
     return [p.grad for p in model.parameters()]
 
 
-def test_the_same_kernels_and_gradients() -> None:
-    model, x = network(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
+@pytest.mark.parametrize(("channels", "side"), [(4, 3), (5, 5), (1, 3), (3, 1)])
+def test_the_same_kernels_and_gradients(channels: int, side: int) -> None:
+    model, x = network(channels, side), torch.randn(2, 1, 8, 8, dtype=torch.float64)
     other = copy.deepcopy(model)
     pairs = zip(gradients(model, x, True), gradients(other, x, False), strict=True)
     for found, expected in pairs:
@@ -37,26 +47,32 @@ def test_the_same_kernels_and_gradients() -> None:
     with constrain_once():
         constrain_together(model)
         for layer, alone in zip(model, other, strict=True):
-            torch.testing.assert_close(layer.weight, alone.weight, atol=1e-13, rtol=0)
-            assert layer.weight.is_contiguous()
+            name = "projected_coefficients" if isinstance(layer, LinearSpline) else "weight"
+            found, expected = getattr(layer, name), getattr(alone, name)
+            torch.testing.assert_close(found, expected, atol=1e-13, rtol=0)
+            assert found.is_contiguous()
 
 
-def test_equal_kernels_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One call for three kernels; those of other kinds when they are used."""
+def test_equal_constraints_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one is only what has a stride."""
     calls = []
-    compute = BlockOrthogonal._kernel
 
-    def counted(self: BlockOrthogonal, *parameters: Tensor) -> Tensor:
-        calls.append(parameters[0].dim())
-        return compute(self, *parameters)
+    def counted(kind: type, name: str) -> None:
+        compute = getattr(kind, name)
+
+        def count(self, *parameters: Tensor) -> Tensor:
+            calls.append(kind)
+            return compute(self, *parameters)
+
+        monkeypatch.setattr(kind, name, count)
 
     model, x = network(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
-    monkeypatch.setattr(BlockOrthogonal, "_kernel", counted)
+    counted(BlockOrthogonal, "_kernel")
+    counted(LinearSpline, "_project")
     with constrain_once():
         constrain_together(model)
-        assert calls == [3]
         model(x)
-    assert calls == [3, 2, 2, 2, 2]
+    assert calls == [BlockOrthogonal, BlockOrthogonal]
 
 
 def test_a_step_in_between_is_noticed() -> None:
@@ -64,11 +80,11 @@ def test_a_step_in_between_is_noticed() -> None:
     model = network()
     with constrain_once():
         constrain_together(model)
-        before = model[1].weight
+        before = model[2].weight
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.1
-        assert not torch.allclose(model[1].weight, before)
+        assert not torch.allclose(model[2].weight, before)
 
 
 def test_no_effect_elsewhere() -> None:
