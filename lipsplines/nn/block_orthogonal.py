@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -135,10 +135,9 @@ def constrain_together(model: nn.Module) -> None:
     ...     loss = model(torch.randn(1, 4, 8, 8)).square().mean()
     >>> loss.backward()
     """
-    kinds: dict[Hashable, list[tuple[Any, list[Tensor]]]] = defaultdict(list)
-    own: Any
-    parameters: list[Any]
-    kind: tuple[Any, ...]
+    kinds: dict[Hashable, list[tuple[nn.Module, list[nn.Parameter]]]] = defaultdict(list)
+    own: nn.Module
+    kind: tuple
     for module in model.modules():
         if type(module) is LinearSpline and module.constraint == "project":
             own, parameters = module, [module.coefficients]
@@ -153,14 +152,14 @@ def constrain_together(model: nn.Module) -> None:
         traits = [(p.dtype, p.device, p.requires_grad) for p in parameters]
         kinds[(type(own), *kind, *traits)].append((own, parameters))
     for alike in kinds.values():
-        modules, tensors = zip(*alike, strict=True)
+        modules, parameters = zip(*alike, strict=True)
         if len(modules) < 2:
             continue
-        compute = _splines_of if isinstance(modules[0], LinearSpline) else _kernels_of
-        with without_autocast(tensors[0][0]):
-            found = compute(modules, tensors)
-        for module, own, result in zip(modules, tensors, found, strict=True):
-            once(module, functools.partial(_given, result), *own)
+        compute: Callable = _splines_of if isinstance(modules[0], LinearSpline) else _kernels_of
+        with without_autocast(parameters[0][0]):
+            found = compute(modules, parameters)
+        for module, tensors, result in zip(modules, parameters, found, strict=True):
+            once(module, functools.partial(_given, result), *tensors)
 
 
 def _given(result: Tensor) -> Tensor:
@@ -168,14 +167,14 @@ def _given(result: Tensor) -> Tensor:
 
 
 def _splines_of(
-    modules: Sequence[LinearSpline], parameters: Sequence[list[Tensor]]
+    modules: Sequence[LinearSpline], parameters: Sequence[list[nn.Parameter]]
 ) -> Iterable[Tensor]:
     stacked = torch.stack([own for (own,) in parameters])
     return splines.project_slopes(stacked, modules[0].spacing, modules[0].slope_bounds).unbind()
 
 
 def _kernels_of(
-    constraints: Sequence[BlockOrthogonal], parameters: Sequence[list[Tensor]]
+    constraints: Sequence[BlockOrthogonal], parameters: Sequence[list[nn.Parameter]]
 ) -> Iterable[Tensor]:
     """The kernels of several constraints, as `BlockOrthogonal._kernel` computes each.
 
