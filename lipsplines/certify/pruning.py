@@ -71,14 +71,15 @@ def sparsify(
 
     Each activation keeps some of its knots and is the linear interpolant between them. Its slopes
     are then averages of those it had, so that its Lipschitz constant and its TV2 do not grow. The
-    slopes of its outer pieces stay as they are, bit for bit, so that the bound holds however far an
-    input lies outside of the range; an activation in which the rounding of the projection would
-    turn them keeps a knot more. Of all choices of knots whose *bound* on the movement,
-    ``sum_l L_l |delta_l|_2`` with ``L_l`` the Lipschitz constant of the layers above layer ``l``
-    and ``delta_l`` the largest changes of its activations, is within the tolerance, the one with
-    the fewest knots in total is taken: a dynamic programme finds the smallest change of an
-    activation for each number of knots, another one distributes the tolerance over activations
-    and layers.
+    slopes of its outer pieces stay as they are, so that the bound holds however far an input lies
+    outside of the range: in float32 bit for bit, and an activation in which the rounding of the
+    projection would turn them keeps a knot more; in float64 to units in the last place.
+
+    Of all choices of knots whose *bound* on the movement, ``sum_l L_l |delta_l|_2`` with ``L_l``
+    the Lipschitz constant of the layers above layer ``l`` and ``delta_l`` the largest changes of
+    its activations, is within the tolerance, the one with the fewest knots in total is taken: a
+    dynamic programme finds the smallest change of an activation for each number of knots, another
+    one distributes the tolerance over activations and layers.
 
     Parameters
     ----------
@@ -190,7 +191,8 @@ class _Layer:
         The projection of the next forward pass rounds, and might turn an outer piece, which would
         move values far outside of the range by any amount. All values are then shifted by less
         than rounding, at random, until both outer slopes are what they were, bit for bit. Where
-        this fails a knot more is kept, in the end all of them.
+        this fails in float32 a knot more is kept, in the end all of them; in float64 they turn by
+        units in the last place.
         """
         regions, generator = regions.copy(), np.random.default_rng(0)
         stored = self.module.coefficients.detach().double().cpu().numpy().copy()
@@ -205,6 +207,8 @@ class _Layer:
                 if not rows.size:
                     break
                 written[rows] = self._shifted(wanted, generator)
+            if self.module.coefficients.dtype == torch.float64:
+                break
             regions[rows] += 1
             rows = rows[regions[rows] < self.regions[rows]]
         kept = regions == self.regions

@@ -98,9 +98,8 @@ def test_more_tolerance_fewer_regions() -> None:
         totals.append(sum(int(kept.sum()) for kept in regions.values()))
     assert totals == sorted(totals, reverse=True)
     assert totals[0] > 4 * totals[-1]
-    # The outer pieces are never given up: three regions remain where they are no one line, and one
-    # more in the few activations whose outer pieces rounding would turn.
-    assert 3 * 16 <= totals[-1] <= 3 * 16 + 2
+    # The outer pieces are never given up: three regions remain where they are no one line.
+    assert totals[-1] == 3 * 16
 
 
 def test_zero_tolerance_changes_nothing_and_counts() -> None:
@@ -293,8 +292,10 @@ def test_convolutions_and_branches(weight: float, tolerance: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("constraint", ["project", "normalize", None])
 @pytest.mark.parametrize("tolerance", [0.05, 0.5])
-def test_outer_pieces_stay_bit_for_bit(dtype, constraint, tolerance: float) -> None:
-    """However far outside of the range: in exact arithmetic of the stored numbers."""
+def test_outer_pieces_stay(dtype, constraint, tolerance: float) -> None:
+    """However far outside of the range: in exact arithmetic of the stored numbers, bit for bit in
+    float32 and to units in the last place in float64."""
+    exact = {torch.float32: 0.0, torch.float64: 4e-16}
     model = rough_model(1, (3, 16, 16, 2), 51, dtype, constraint=constraint)
     sparse = copy.deepcopy(model)
     regions = sparsify(sparse, tolerance)
@@ -304,11 +305,12 @@ def test_outer_pieces_stay_bit_for_bit(dtype, constraint, tolerance: float) -> N
         if isinstance(own, LinearSpline):
             before, after = (m.projected_coefficients.detach().double() for m in (own, other))
             for piece in (slice(0, 2), slice(-2, None)):
-                assert torch.equal(before[:, piece].diff(), after[:, piece].diff())
+                slopes = before[:, piece].diff(), after[:, piece].diff()
+                torch.testing.assert_close(*slopes, rtol=0, atol=exact[dtype])
     inputs = torch.randn(200, 3, dtype=torch.float64)
     fixed = [fold(m).double() for m in (model, sparse)]
     for size in (1.0, 1e2, 1e4, 1e6, 1e8):
-        rounding = 1e-13 * size
+        rounding = 1e-13 * size  # of this evaluation
         assert movement(*fixed, size * inputs) <= regions.bound + rounding
 
 
