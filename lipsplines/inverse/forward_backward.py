@@ -98,7 +98,8 @@ def plug_and_play(
         The measurements ``y``, shape ``(N, 1, *operator.data_shape)``, finite.
     denoiser
         ``D``, from ``(N, 1, n1, n2)`` to the same shape and precision. A module runs in evaluation
-        mode and gets its modes back.
+        mode and gets its modes back. Under ``torch.autocast`` it may give half precision; the rest
+        is computed in that of the data.
     step
         In ``(0, 2 / norm_bound^2)``; default ``1 / norm_bound^2``.
     averaging
@@ -145,12 +146,13 @@ def plug_and_play(
     """
     step, theta = _checked_step(operator.norm_bound, step, averaging)
     with torch.no_grad(), constrain_once(), _evaluating(denoiser):
-        first = checked_start(operator, data, start)
+        with without_autocast(data):  # the network alone may compute in half precision
+            first = checked_start(operator, data, start)
         _check_parameters(denoiser, first)
         denoise = averaged(denoiser, averaging, clip=clip)
 
         def advance(measured: Tensor, x: Tensor) -> tuple[Tensor]:
-            with without_autocast(x):  # the network alone may compute in half precision
+            with without_autocast(x):
                 gradient = operator.gradient(x, measured)
             return (denoise(x - step * gradient),)
 

@@ -292,7 +292,7 @@ def test_activations() -> None:
         spline.coefficients += torch.randn_like(spline.coefficients)
         spline.log_scale += torch.randn(3)
     model = nn.Sequential(prelu, spline, GroupSort(3))
-    folded = assert_folded(model, 2 * torch.randn(4, 3, 5))
+    folded = assert_folded(model, 2 * torch.randn(4, 3, 5, 2))
     assert [type(module) for module in folded] == [nn.PReLU, LinearSpline, GroupSort]
     assert folded[0].weight.tolist() == [-1.0, 0.5, 1.0]
     assert repr(folded[0]) == repr(nn.PReLU(3))
@@ -438,4 +438,4 @@ def test_deep_copies_and_activations_by_name() -> None:
     """Every activation by its name folds within a module that is no chain."""
     for name in ACTIVATIONS:
         model = Residual(make_activation(name, 10))
-        assert_folded(model, torch.randn(3, 10, 2))
+        assert_folded(model, torch.randn(3, 10, 2, 1))

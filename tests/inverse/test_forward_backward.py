@@ -313,3 +313,19 @@ def test_a_denoiser_that_works_in_place_is_averaged_with_its_input() -> None:
     for inner in (lambda z: z.mul_(0.5), lambda z: z * 0.5):
         torch.testing.assert_close(averaged(inner, 0.5)(x), 0.75 * before)
         assert torch.equal(x, before)
+
+
+def test_autocast_reaches_the_denoiser_alone() -> None:
+    """Without one the images are those without autocast, with one they are near and of float32."""
+    operator, data = problem(0)
+    operator.matrix, data = operator.matrix.float(), data.float()
+    denoiser = network("spline-identity", 0).float()
+    for inner, tolerance in ((lambda x: x, 0.0), (denoiser, 0.05)):
+        expected = plug_and_play(operator, data, inner, max_iterations=5)
+        for half in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", half):
+                found = plug_and_play(operator, data, inner, max_iterations=5)
+                assert found.images.dtype == torch.float32
+            torch.testing.assert_close(found.images, expected.images, rtol=0, atol=tolerance)
+    with pytest.raises(ValueError, match="it must keep both"):
+        averaged(lambda x: x.bfloat16(), 0.5)(torch.ones(1, 1, 2, 2))
