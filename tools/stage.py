@@ -149,7 +149,8 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
     source = root / "_build" / "src"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source / "book")
-    shutil.copytree(root / "tests" / "checks", source / "tests" / "checks")  # pages quote them
+    checks = Path("tests/theory/checks")  # pages quote them
+    shutil.copytree(root / checks, source / checks)
     shutil.copy(root / "_toc.yml", source)
     (source / "notebooks").mkdir()
     runs = []

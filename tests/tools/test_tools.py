@@ -73,7 +73,7 @@ def book(tmp_path: Path) -> Path:
     (tmp_path / "requirements.lock").write_text("numpy==1.0\n")
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "index.md").write_text("# Index\n")
-    (tmp_path / "tests" / "checks").mkdir(parents=True)
+    (tmp_path / "tests" / "theory" / "checks").mkdir(parents=True)
     (tmp_path / "lipsplines").mkdir()
     (tmp_path / "lipsplines" / "module.py").write_text("x = 1\n")
     write_notebook(tmp_path, "good", "print(profile)")

@@ -60,7 +60,8 @@ def check_text(record: Record) -> str:
             markdown_table(["measured", "figure", "required", ""], rows),
             f"````{{dropdown}} What exactly is computed: {module}.py\n"
             f"{rest.strip()}\n\n```python\n{source_code(check.measure)}\n```\n"
-            f"`pytest tests/checks -k {check.name}` runs it as a [test](project:#checks-tests).\n"
+            f"`pytest tests/theory/checks -k {check.name}` runs it as a "
+            "[test](project:#checks-tests).\n"
             "````",
         ]
     )
