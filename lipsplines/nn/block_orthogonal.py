@@ -152,14 +152,14 @@ def constrain_together(model: nn.Module) -> None:
         traits = [(p.dtype, p.device, p.requires_grad) for p in parameters]
         kinds[(type(own), *kind, *traits)].append((own, parameters))
     for alike in kinds.values():
-        modules, parameters = zip(*alike, strict=True)
+        modules, tensors = zip(*alike, strict=True)
         if len(modules) < 2:
             continue
         compute: Callable = _splines_of if isinstance(modules[0], LinearSpline) else _kernels_of
-        with without_autocast(parameters[0][0]):
-            found = compute(modules, parameters)
-        for module, tensors, result in zip(modules, parameters, found, strict=True):
-            once(module, functools.partial(_given, result), *tensors)
+        with without_autocast(tensors[0][0]):
+            found = compute(modules, tensors)
+        for module, its, result in zip(modules, tensors, found, strict=True):
+            once(module, functools.partial(_given, result), *its)
 
 
 def _given(result: Tensor) -> Tensor:
