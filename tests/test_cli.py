@@ -15,6 +15,7 @@ import pytest
 from lipsplines import cli
 from lipsplines.cli import main
 from lipsplines.evidence.records import Store
+from lipsplines.experiments import EXPERIMENTS
 
 
 def test_list_shows_every_profile(tmp_path: Path, capsys) -> None:
@@ -22,7 +23,8 @@ def test_list_shows_every_profile(tmp_path: Path, capsys) -> None:
     out = capsys.readouterr().out
     assert "fitting1d" in out
     assert all(profile in out for profile in ("smoke", "quick", "paper"))
-    assert "0 of 78 runs stored" in out
+    planned = len(EXPERIMENTS["fitting1d"].cells("smoke", 0))
+    assert f"0 of {planned} runs stored" in out
 
 
 def test_run_prints_the_table_and_where_records_lie(tmp_path: Path, capsys) -> None:
@@ -104,7 +106,8 @@ def test_a_dry_run_lists_what_is_missing_and_writes_nothing(tmp_path: Path, caps
     assert "1 group, " in out
     assert "with 1 process." in out
     assert main([*command, "--cluster", "tcp://127.0.0.1:1"]) == 0  # needs no cluster
-    assert "0 of 198 runs stored" in capsys.readouterr().out
+    planned = len(EXPERIMENTS["fitting1d"].cells("paper", 0))
+    assert f"0 of {planned} runs stored" in capsys.readouterr().out
     assert not results.exists()
 
 
@@ -116,7 +119,8 @@ def test_run_status_merge_and_verify_belong_together(tmp_path: Path, capsys) -> 
     assert main(["merge", str(there), "--results", str(here)]) == 0
     assert f"3 copied to {here}, 0 known, 0 left out." in capsys.readouterr().out
     assert main(["status", "fitting1d", "--profile", "smoke", "--results", str(here)]) == 0
-    assert "fitting1d   smoke       3        0       75" in capsys.readouterr().out
+    missing = len(EXPERIMENTS["fitting1d"].cells("smoke", 0)) - 3
+    assert f"fitting1d   smoke       3        0       {missing}" in capsys.readouterr().out
     verify = ["verify", "--sample", "1", "--results", str(here)]
     assert main(verify) == 0
     captured = capsys.readouterr()

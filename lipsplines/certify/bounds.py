@@ -84,7 +84,7 @@ def lipschitz_bounds(
         torch counterparts (linear, convolutions with zero or circular padding, strides, groups,
         dilation, transposed), pooling, nearest upsampling, ``nn.Flatten``, ``nn.PixelUnshuffle``
         and activations: all of `layer_bounds.BOUNDS`. Dropout and BatchNorm in evaluation mode are
-        the identity and an affine map. `torch.compile`, ``nn.DataParallel`` and
+        the identity and an affine map. ``torch.compile``, ``nn.DataParallel`` and
         ``DistributedDataParallel`` around a module are looked through. It is not changed.
     input_shape
         Shape of one input, without the batch dimension: a sequence of integers, or one. Taken from

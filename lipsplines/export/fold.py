@@ -42,7 +42,7 @@ def fold(model: nn.Module) -> nn.Module:
     - `LipschitzPReLU` becomes ``nn.PReLU`` with the clipped slopes;
     - `LinearSpline` keeps its class, for torch has no such module, with the projected coefficients
       and ``constraint=None``: its forward pass is then a few plain tensor operations;
-    - what `torch.compile`, ``nn.DataParallel`` and ``DistributedDataParallel`` wrap stands alone.
+    - what ``torch.compile``, ``nn.DataParallel`` and ``DistributedDataParallel`` wrap stands alone.
 
     Modules that occur several times, attributes that refer to modules, hooks, and containers of
     any class stay as they are in a ``copy.deepcopy``.
@@ -105,7 +105,7 @@ def fold(model: nn.Module) -> nn.Module:
 def bare(model: nn.Module) -> nn.Module:
     """The module within wrappers that compute what it does.
 
-    Those of `torch.compile`, ``nn.DataParallel`` and ``nn.parallel.DistributedDataParallel``.
+    Those of ``torch.compile``, ``nn.DataParallel`` and ``nn.parallel.DistributedDataParallel``.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from torch import Tensor
 from lipsplines.linear.derivatives import differentiable_once
 from lipsplines.linear.products import or_one
 
-__all__ = ["BjorckIterations", "bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
+__all__ = ["bjorck", "cayley", "spectral_norm_bound", "spectral_normalize"]
 
 
 def bjorck(weight: Tensor, iterations: int = 15) -> Tensor:

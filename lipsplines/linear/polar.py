@@ -101,7 +101,12 @@ def polar_factor_by_products(weight: Tensor) -> Tensor:
 def left_factor(weight: Tensor) -> Tensor:
     """``(W W^T + e^2 |W|^2)^(-1/2)``: its product with a wide ``W`` is the polar factor.
 
-    Parameters and result are those of `gram_schmidt.left_factor`.
+    The result is as that of `gram_schmidt.left_factor`.
+
+    Parameters
+    ----------
+    weight
+        Shape ``(..., m, n)`` with ``m <= n``.
     """
     factor, longest, *_ = _LeftFactor.apply(weight)
     return moderate_or_none(factor, longest)

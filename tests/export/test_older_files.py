@@ -35,7 +35,7 @@ OLDER = Path(__file__).parent / "older"
 def network() -> nn.Module:
     """The model of the files, with other numbers."""
     shared = LinearSpline(4, 5, 2.0, "relu")
-    frozen = OrthogonalLinear(6, 6)
+    frozen = OrthogonalLinear(6, 6, method="polar")
     frozen.requires_grad_(False)
     return nn.Sequential(
         OrthogonalConv2d(1, 4, 3, padding=1, padding_mode="circular"),

@@ -55,6 +55,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(place, name, counted)
 
     count(gram_schmidt, "gram_schmidt")
+    count(gram_schmidt, "left_factor")
     count(polar, "polar_factor")
     count(matrices, "bjorck")
     count(matrices, "spectral_normalize")

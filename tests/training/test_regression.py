@@ -233,7 +233,7 @@ class Twice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = OrthogonalLinear(4, 4)
+        self.layer = OrthogonalLinear(4, 4, method="polar")
         self.again = self.layer
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,6 +21,10 @@ def median_error(activation: str, target: str) -> float:
 
 
 def main_cells() -> list[Settings]:
-    """The cells of the main table at the paper's sizes: first width, orthogonal weights."""
+    """The cells of the main table at the paper's sizes: first width, orthogonal weights.
+
+    Without the N-activation, whose runs at these sizes are not computed yet.
+    """
     count = len(ACTIVATIONS) * len(TARGETS_1D)
-    return [cell for cell in cells("paper") if cell["constraint"] == "orthogonal"][:count]
+    found = [cell for cell in cells("paper") if cell["constraint"] == "orthogonal"][:count]
+    return [cell for cell in found if cell["activation"] != "n-activation"]
