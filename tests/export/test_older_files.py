@@ -47,11 +47,11 @@ def network() -> nn.Module:
         Householder(8),
         nn.AvgPool2d(2),
         nn.Flatten(),
-        SpectralLinear(32, 6),
+        SpectralLinear(32, 6, squarings=10),
         GroupSort(3),
         frozen,
         Absolute(),
-        MLP((6, 5, 2), "spline-identity"),
+        MLP((6, 5, 2), "spline-identity", layer_options={"method": "polar"}),
     ).double()
 
 
