@@ -4,6 +4,10 @@
 stores the table in ``benchmarks/results/activations.json`` (``activations_cuda.json`` with
 ``--device cuda``). A partial run (``--size``, ``--quick``) prints and stores nothing.
 
+``--layouts`` times the spline and ReLU in float32 and in bfloat16, in both orders of memory, and
+stores ``activations_layouts.json``. It also counts the time that the processor spent, in which
+other work on the machine does not count.
+
 Inputs are normal with a standard deviation of 0.6 of the range: every cell is hit, and about a
 tenth of the inputs lies outside. Splines start at the identity plus noise, with scales near 1.
 """
@@ -67,6 +71,11 @@ SIZES = [
     Size("25 models", (10, 250), 101, 0.5),
     Size("one model", (10, 10), 101, 0.5),
 ]
+
+
+#: A layer of the denoiser, for ``--layouts``.
+LAYER = Size("layer", (32, 64, 40, 40), 51, 0.1)
+ORDERS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 class SortedPairs(nn.Module):
@@ -144,6 +153,43 @@ def _milliseconds(marks: list[Any]) -> list[float]:
         return [1e3 * (mark - marks[0]) for mark in marks]
     torch.cuda.synchronize()
     return [marks[0].elapsed_time(mark) for mark in marks]
+
+
+def layouts(threads: list[int], repeats: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """Times of the spline and of ReLU, forward and backward, for each order and dtype."""
+
+    def once(module: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, float]:
+        x.grad = None
+        module.zero_grad()
+        wall, spent = time.perf_counter(), time.process_time()
+        module(x).backward(gradient)
+        return {
+            "both": 1e3 * (time.perf_counter() - wall),
+            "processor": 1e3 * (time.process_time() - spent),
+        }
+
+    runs = {}
+    for order, memory_format in ORDERS.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            x, gradient = (
+                t.detach().contiguous(memory_format=memory_format)
+                for t in LAYER.inputs("cpu", dtype)
+            )
+            for name in ("spline", "relu"):
+                key = f"{name}, {str(dtype).removeprefix('torch.')}, {order}"
+                leaf = x.clone().requires_grad_()
+                runs[key] = partial(once, CONTENDERS[name](LAYER), leaf, gradient)
+    rows: dict[str, dict[str, Any]] = {key: {} for key in runs}
+    for number in threads:
+        torch.set_num_threads(number)
+        for key, entry in times_in_turn(runs, repeats, seconds).items():
+            rows[key][f"threads_{number}"] = entry
+            print(
+                f"{number} threads {key:36} {entry['both_min_ms']:7.2f} "
+                f"({entry['both_median_ms']:7.2f}) ms, of the processor "
+                f"{entry['processor_min_ms']:7.2f} ({entry['processor_median_ms']:7.2f}) ms"
+            )
+    return rows
 
 
 def equality(size: Size, device: str) -> dict[str, dict[str, float]]:
@@ -230,6 +276,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--size", default="", help="only sizes whose name contains this")
+    parser.add_argument("--layouts", action="store_true", help="float32 and bfloat16 alone")
     parser.add_argument("--quick", action="store_true", help="few repeats")
     options = parser.parse_args()
     repeats, seconds = (8, 1.5) if options.quick else (options.repeats, options.seconds)
@@ -246,6 +293,11 @@ def main() -> None:
     }
     if options.device == "cuda":
         result["processor"] = torch.cuda.get_device_name()
+    if options.layouts:
+        del result["sizes"]
+        result |= {"shape": list(LAYER.shape), "rows": layouts(threads, repeats, seconds)}
+        (RESULTS / "activations_layouts.json").write_text(json.dumps(result, indent=1) + "\n")
+        return
     for size in SIZES:
         if options.size in size.name:
             entry = measure(size, threads, repeats, seconds, options.device)

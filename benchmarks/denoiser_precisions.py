@@ -23,12 +23,13 @@ from lipsplines.experiments.denoising.run import train
 RESULT = Path(__file__).parent / "results" / "denoiser_precisions.json"
 SEEDS, PRECISIONS = range(5), ("float32", "bfloat16")
 SIZES = {
-    "channels": 32,
-    "depth": 8,
+    "channels": 16,
+    "depth": 5,
     "batch_size": 8,
-    "side": 40,
-    "steps": 600,
-    "points": 3,
+    "side": 32,
+    "steps": 400,
+    "points": 2,
+    "border": 128,  # of the validation images
     "lr": 1e-2,
     "schedule": "cosine",
     "sigma": 10,
@@ -45,7 +46,6 @@ def trained(precision: str, seed: int) -> dict[str, Any]:
         "profile": "benchmark",
         "seed": seed,
         "run": 0,
-        "border": None,
         "precision": precision,
     }
     training = train(settings, load_images("bsd"))
