@@ -264,7 +264,8 @@ def _channels_come_last(x: Tensor) -> bool:
 
 def _sort_pairs(pairs: Tensor, dim: int) -> Tensor:
     """Minimum and maximum of each pair, which is faster than a sort."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    plainly = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if plainly or torch._C._are_functorch_transforms_active():
         return _minimum_and_maximum(pairs, dim)
     return _SortedPairs.apply(pairs, dim)
 

@@ -171,7 +171,10 @@ class LinearSpline(nn.Module):
         # Within exp(-20) and exp(20): the exponential alone underflows to zero in float32. As a
         # power of 2: on processors torch takes `exp` of many channels to the threads of another
         # library, which go on to wait actively, in the way of those of the kernel.
-        return (single(self.log_scale).clamp(-20.0, 20.0) * (1 / math.log(2))).exp2()
+        logarithm = single(self.log_scale).clamp(-20.0, 20.0)
+        if torch.jit.is_tracing():  # what leaves for ONNX this way has no `exp2`
+            return logarithm.exp()
+        return (logarithm * (1 / math.log(2))).exp2()
 
     def second_order_tv(self) -> Tensor:
         """TV2 of each activation, shape ``(C,)``; it does not depend on the scale."""

@@ -94,7 +94,7 @@ class NActivation(nn.Module):
         check_input(x, self.num_activations, self.thresholds)
         thresholds = single(self.thresholds)
         wide = x.to(thresholds.dtype)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return _n_shape(wide, _in_order(thresholds, thresholds)).to(x.dtype)
         return _NShape.apply(wide, thresholds).to(x.dtype)
 

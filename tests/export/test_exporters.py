@@ -1,4 +1,4 @@
-"""Folded models outside of Python: `torch.export`, and ONNX run by ``onnxruntime``.
+"""Folded models outside of Python: `torch.export`, `torch.jit`, and ONNX run by ``onnxruntime``.
 
 Differences are relative to the largest output.
 """
@@ -6,6 +6,7 @@ Differences are relative to the largest output.
 from __future__ import annotations
 
 import functools
+import io
 
 import pytest
 import torch
@@ -169,3 +170,87 @@ def test_onnx_of_a_chain_in_training_mode() -> None:
     x = torch.randn(7, 3)
     (found,) = session(exported(fold(model), x))(x)
     assert_close(found, model(x).detach())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_traces_of_torchscript(activation: str) -> None:
+    """They are saved and loaded, and give the outputs at any batch size."""
+    model = moved(Both(activation)).eval()
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(fold(model), inputs(5)), buffer)
+    buffer.seek(0)
+    run = torch.jit.load(buffer)
+    with torch.no_grad():
+        for batch in (5, 1, 12):
+            arguments = inputs(batch)
+            for found, expected in zip(run(*arguments), model(*arguments), strict=True):
+                assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_older_export_to_onnx(activation: str) -> None:
+    """The exporter that traces: the same outputs, at any batch size."""
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX models need the extra onnx")
+    pytest.importorskip("onnx", reason="the export to ONNX needs the extra onnx")
+    model, buffer = moved(Both(activation)).eval(), io.BytesIO()
+    names = ["x", "images"]
+    axes = {name: {0: "batch"} for name in (*names, "first", "second")}
+    torch.onnx.export(
+        fold(model),
+        inputs(5),
+        buffer,
+        dynamo=False,
+        input_names=names,
+        output_names=["first", "second"],
+        dynamic_axes=axes,
+    )
+    running = runtime.InferenceSession(buffer.getvalue())
+    with torch.no_grad():
+        for batch in (5, 2, 12):
+            arguments = inputs(batch)
+            arrays = {name: t.numpy() for name, t in zip(names, arguments, strict=True)}
+            outputs = map(torch.from_numpy, running.run(None, arrays))
+            for found, expected in zip(outputs, model(*arguments), strict=True):
+                assert_close(found, expected)
+
+
+def test_modules_that_work_in_place() -> None:
+    """A branch keeps its input, folded and exported; so does the caller."""
+    model = nn.Sequential(
+        OrthogonalLinear(4, 4),
+        Residual(nn.LeakyReLU(0.1, inplace=True)),
+        Averaged(nn.Sequential(nn.ReLU(inplace=True), OrthogonalLinear(4, 4)), 0.3),
+    )
+    x = torch.randn(6, 4)
+    hidden = model[0](x)
+    hidden = hidden + torch.nn.functional.leaky_relu(hidden, 0.1)
+    expected = (0.7 * hidden + 0.3 * model[2].module[1](hidden.relu())).detach()
+    torch.testing.assert_close(fold(model)(x), expected)
+    torch.testing.assert_close(exported(fold(model), x).module()(x), expected)
+
+
+@pytest.mark.parametrize(
+    "wrap", [torch.compile, nn.DataParallel, lambda m: nn.Sequential(torch.compile(m))]
+)
+def test_wrapped_models_fold_to_plain_ones(wrap) -> None:
+    """Around the model or within: the numbers are those of the module in the wrapper."""
+    model = nn.Sequential(OrthogonalLinear(4, 4), LinearSpline(4))
+    wrapped, x = wrap(model), torch.randn(6, 4)
+    folded = fold(wrapped)
+    assert all(type(m) in (nn.Sequential, nn.Linear, LinearSpline) for m in folded.modules())
+    assert torch.equal(folded(x), model(x))
+    assert wrapped is not folded
+
+
+def test_a_model_compiled_in_place_folds() -> None:
+    """The copy is not compiled: it is what leaves."""
+    model = nn.Sequential(OrthogonalLinear(4, 4), LinearSpline(4))
+    x = torch.randn(6, 4)
+    expected = model(x)
+    model.compile()
+    folded = fold(model)
+    assert folded._compiled_call_impl is None
+    assert torch.equal(folded(x), expected)
