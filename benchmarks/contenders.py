@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 
-import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch import nn
+from torch.nn.utils import parametrizations
 
 import lipsplines
 
 PACKAGES = ("lipsplines", "torch", "deel-torchlip", "orthogonium")
 ORTHOGONAL_MAPS = ("matrix_exp", "cayley", "householder")
-# Beside the default. The steps of Björck's iteration need not have converged.
-METHODS = {"polar": "orthogonal", "cayley": "orthogonal", "bjorck": "norm"}
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,14 @@ def linear_layers() -> list[Contender]:
     """All linear layers, the unconstrained one first."""
     layers = [
         Contender("nn.Linear", "torch", nn.Linear, "none"),
-        Contender("OrthogonalLinear", "lipsplines", lipsplines.OrthogonalLinear, "orthogonal"),
-        *(
-            Contender(f"OrthogonalLinear, {method}", "lipsplines", _orthogonal(method), promise)
-            for method, promise in METHODS.items()
+        Contender(
+            "OrthogonalLinear",
+            "lipsplines",
+            functools.partial(lipsplines.OrthogonalLinear, method="polar"),
+            "orthogonal",
         ),
         Contender("SpectralLinear", "lipsplines", lipsplines.SpectralLinear, "norm"),
         *_torch_parametrizations(nn.Linear, "norm", "orthogonal"),
-        Contender("Cholesky, ten lines", "torch", _ten_lines, "orthogonal"),
     ]
     if _installed("deel-torchlip"):
         from deel import torchlip
@@ -169,28 +166,6 @@ def _reparametrized(module: Callable) -> dict[str, Callable[..., nn.Module]]:
         "Cholesky stable": reparametrizers.CHOLESKY_STABLE_ORTHO_PARAMS,
     }
     return {name: partial(module, ortho_params=setting) for name, setting in settings.items()}
-
-
-def _orthogonal(method: str) -> Callable[..., nn.Module]:
-    return partial(lipsplines.OrthogonalLinear, method=method)
-
-
-class TenLines(nn.Module):
-    """``L^-1 W`` for ``W W^T = L L^T`` as one writes it down, differentiated by autograd."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        wide = weight if weight.shape[0] <= weight.shape[1] else weight.mT
-        gram = wide @ wide.mT
-        gram = gram + 1e-5 * gram.diagonal().mean() * torch.eye(len(gram))  # or it may fail
-        factor = torch.linalg.cholesky(gram)
-        result = torch.linalg.solve_triangular(factor, wide, upper=False)
-        return result if weight.shape[0] <= weight.shape[1] else result.mT
-
-
-def _ten_lines(*args, **options) -> nn.Module:
-    layer = nn.Linear(*args, **options)
-    parametrize.register_parametrization(layer, "weight", TenLines())
-    return layer
 
 
 def _installed(name: str) -> bool:

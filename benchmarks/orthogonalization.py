@@ -1,4 +1,4 @@
-"""Orthonormal weights by their factors and by plain Björck iterations, alone and in a critic.
+"""Orthonormal weights: the polar factor against plain Björck iterations, alone and in a critic.
 
 ``python benchmarks/orthogonalization.py`` measures all ways in one process, in turn, and stores the
 table in ``benchmarks/results/orthogonalization.json``. The plain way is a textbook's: 25 steps
@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines import Absolute, LinearSpline, OrthogonalLinear, __version__, constrain_once, fold
-from lipsplines.linear.gram_schmidt import gram_schmidt
 from lipsplines.linear.matrices import bjorck
 from lipsplines.linear.polar import polar_factor, polar_factor_by_products
 
@@ -67,7 +66,6 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
     "bjorck, 25 iterations": partial(bjorck, iterations=ITERATIONS),
     "polar_factor by products": products,
     "polar_factor": polar_factor,
-    "gram_schmidt": gram_schmidt,
 }
 
 
@@ -95,24 +93,13 @@ def exact_gradient(weight: Tensor, incoming: Tensor) -> Tensor:
     return u @ (turning @ vh + (turned - mixed @ vh) / s[..., None])
 
 
-def exact_gradient_of_rows(weight: Tensor, incoming: Tensor) -> Tensor:
-    """That of ``L^-1 W`` for ``W W^T = L L^T``, in float64, by autograd."""
-    if weight.shape[-2] > weight.shape[-1]:
-        return exact_gradient_of_rows(weight.mT, incoming.mT).mT
-    leaf = weight.double().requires_grad_()
-    factor = torch.linalg.cholesky(leaf @ leaf.mT)
-    result = torch.linalg.solve_triangular(factor, leaf, upper=False)
-    return torch.autograd.grad(result, leaf, incoming.double())[0]
-
-
 def quality(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> dict[str, float]:
     """Singular values less 1, in float64, and the relative error of the gradient."""
     weight = weight_of(shape).requires_grad_()
     incoming = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     result = function(weight)
     gradient = torch.autograd.grad(result, weight, incoming)[0].double()
-    reference = exact_gradient_of_rows if function is gram_schmidt else exact_gradient
-    exact = reference(weight.detach(), incoming)
+    exact = exact_gradient(weight.detach(), incoming)
     values = torch.linalg.svdvals(result.detach().double())
     return {
         "largest": values.max().item() - 1,
@@ -176,7 +163,14 @@ def critic(activation: str, way: str) -> nn.Sequential:
             parametrize.register_parametrization(layers[-1], "weight", Plain())
         else:
             iterations = ITERATIONS if way == "bjorck" else None
-            layers.append(OrthogonalLinear(fan_in, fan_out, iterations=iterations, method=way))
+            layers.append(
+                OrthogonalLinear(
+                    fan_in,
+                    fan_out,
+                    iterations=iterations,
+                    method="polar" if iterations is None else "bjorck",
+                )
+            )
     return nn.Sequential(*layers)
 
 
@@ -211,10 +205,7 @@ def measure_steps(repeats: int, seconds: float) -> list[dict[str, Any]]:
     """Whole training steps; ``free`` is the critic without any constraint."""
     found = []
     for activation in ACTIVATIONS:
-        runs = {
-            way: step_of(activation, way)
-            for way in ("plain", "bjorck", "polar", "cholesky", "free")
-        }
+        runs = {way: step_of(activation, way) for way in ("plain", "bjorck", "polar", "free")}
         rows = times_in_turn(runs, repeats, seconds, warm_up=1)
         for way, row in rows.items():
             ratios = {

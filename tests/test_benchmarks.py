@@ -80,7 +80,7 @@ def test_a_slow_function_leaves_after_five_rounds(load) -> None:
     assert (table["slow"]["repeats"], table["fast"]["repeats"]) == (5, 20)
 
 
-@pytest.mark.parametrize("index", range(13))
+@pytest.mark.parametrize("index", range(11))
 def test_singular_values_are_those_of_the_layer(load, index: int) -> None:
     """The caught weight gives the singular values of the layer itself, applied to unit vectors."""
     layers, abilities = load("layers"), load("abilities")
@@ -110,7 +110,7 @@ def test_memory_counts_what_a_plain_layer_keeps(load) -> None:
     case = next(case for case in layers.CASES if not case.is_convolution)
     kept = layers.memory(case, case.everyone()[0])
     inputs, outputs = case.arguments
-    assert kept["kept_mib"] == kept["input_mib"] == 4 * 256 * inputs / 2**20
+    assert kept["kept_mib"] == kept["input_mib"] == 4 * 64 * inputs / 2**20
     assert kept["parameters"] == inputs * outputs + outputs
     assert kept["other_state"] == 0
 
@@ -388,11 +388,11 @@ def test_stored_orthogonalization_is_complete_and_safe(load) -> None:
     for run in stored["runs"]:
         found = {(tuple(row["shape"]), row["map"]): row for row in run["maps"]}
         for shape in benchmark.SHAPES:
-            for name in ("gram_schmidt", "polar_factor", "polar_factor by products"):
+            for name in ("polar_factor", "polar_factor by products"):
                 assert found[shape, name]["largest"] <= 1e-6
                 assert found[shape, name]["smallest"] >= -1e-3
         ways = [(row["activation"], row["way"]) for row in run["steps"]]
-        kinds = ("plain", "bjorck", "polar", "cholesky", "free")
+        kinds = ("plain", "bjorck", "polar", "free")
         assert ways == [(name, way) for name in benchmark.ACTIVATIONS for way in kinds]
 
 
