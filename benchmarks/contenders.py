@@ -50,7 +50,7 @@ def linear_layers() -> list[Contender]:
         Contender(
             "OrthogonalLinear",
             "lipsplines",
-            functools.partial(lipsplines.OrthogonalLinear, method="polar"),
+            partial(lipsplines.OrthogonalLinear, method="polar"),
             "orthogonal",
         ),
         Contender("SpectralLinear", "lipsplines", lipsplines.SpectralLinear, "norm"),
