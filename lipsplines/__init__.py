@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lipsplines.export.denoisers import load_denoiser
     from lipsplines.export.fold import fold
     from lipsplines.export.storage import load_model, save_model
+    from lipsplines.models.convert import constrain
     from lipsplines.nn.activations import (
         Absolute,
         GroupSort,
@@ -49,6 +50,7 @@ __all__ = [
     "SpectralLinear",
     "__version__",
     "certified_radius",
+    "constrain",
     "constrain_once",
     "fold",
     "lipschitz_bounds",
@@ -68,6 +70,7 @@ _NAMES = {
     "export.denoisers": ("load_denoiser",),
     "export.fold": ("fold",),
     "export.storage": ("load_model", "save_model"),
+    "models.convert": ("constrain",),
     "nn.activations": (
         "Absolute",
         "GroupSort",

@@ -1,0 +1,185 @@
+"""Ordinary networks made 1-Lipschitz: certified, near their start, trainable, and back again."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lipsplines import (
+    Averaged,
+    GroupSort,
+    LinearSpline,
+    OrthogonalConv2d,
+    OrthogonalLinear,
+    Residual,
+    constrain,
+    fold,
+    lipschitz_bounds,
+)
+
+
+def connected() -> nn.Sequential:
+    """Nested, with BatchNorm whose statistics are not those of the start."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(3, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Sequential(nn.Linear(8, 8, bias=False), nn.Tanh(), nn.Dropout(0.3)),
+        nn.PReLU(8),
+        nn.Linear(8, 2),
+    )
+    for _ in range(3):
+        model(2 * torch.randn(50, 3) + 1)
+    return model
+
+
+def images() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular"),
+        nn.BatchNorm2d(4),
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.MaxPool2d(2),
+        Averaged(nn.Sequential(nn.Conv2d(4, 4, 3, padding="same"), nn.GELU()), 0.3),
+        nn.Conv2d(4, 6, 3, 2, 1),
+        nn.Flatten(),
+        nn.Linear(24, 2),
+    )
+
+
+@pytest.mark.parametrize(("build", "shape"), [(connected, None), (images, (1, 8, 8))])
+@pytest.mark.parametrize("activation", ["spline", "groupsort-2", "prelu"])
+def test_certified_trainable_and_back(build, shape, activation: str) -> None:
+    """1 to 1e-5 from the start and after training; the original is as it was; fold undoes it."""
+    network = build()
+    before = copy.deepcopy(network.state_dict())
+    state = torch.get_rng_state()
+    model = constrain(network, activation, shape)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert model.training
+    assert [name for name, _ in model.named_children()] == [n for n, _ in network.named_children()]
+    assert lipschitz_bounds(model.eval(), shape, probes=4).upper <= 1 + 1e-5
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    x = torch.randn(16, *(shape or (3,)))
+    y = torch.stack((x.flatten(1).sum(1), x.flatten(1)[:, 0]), 1) / 10
+    losses = []
+    for _ in range(15):
+        loss = (model(x) - y).square().mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert min(losses[5:]) < losses[0]
+    assert lipschitz_bounds(model, shape, probes=4).upper <= 1 + 1e-5
+    folded = fold(model)
+    plain = [type(m) for m in folded.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    assert set(plain) <= {nn.Linear, nn.Conv2d}
+    torch.testing.assert_close(folded(x), model(x))
+
+
+@pytest.mark.parametrize("sizes", [(5, 3), (3, 5), (4, 4)])
+@pytest.mark.parametrize("rank", [1, 3])
+def test_layers_start_at_the_projection(sizes, rank: int) -> None:
+    """The nearest orthonormal rows or columns, with the bias; of deficient weights one of them."""
+    torch.manual_seed(0)
+    layer = nn.Linear(*sizes).double()
+    u, s, vh = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
+    s[rank:] = 0
+    layer.weight.data.copy_(u * s @ vh)
+    found = constrain(layer)
+    assert torch.equal(found.bias, layer.bias)
+    short = min(sizes)
+    values = torch.linalg.svdvals(found.weight)
+    torch.testing.assert_close(values, torch.ones(short, dtype=torch.float64))
+    largest = (found.weight * layer.weight).sum()
+    assert largest.item() == pytest.approx(s.sum().item(), rel=1e-9)
+
+
+def test_an_orthogonal_network_stays_what_it_is() -> None:
+    """Orthonormal weights and ReLUs: the copy computes the same; BatchNorm is merged exactly."""
+    network = fold(nn.Sequential(OrthogonalLinear(4, 6), nn.ReLU(), OrthogonalLinear(6, 2)))
+    x = 3 * torch.randn(20, 4)
+    torch.testing.assert_close(constrain(network)(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_start_near_what_they_can_reach() -> None:
+    """Kernels that a layer can reach are found again, mostly; no fit is worse than chance."""
+    torch.manual_seed(1)
+    layer = fold(OrthogonalConv2d(3, 6, 3, padding=1))
+    found = constrain(layer, input_shape=(3, 8, 8))
+    aligned = (found.weight * layer.weight).sum() / layer.weight.norm() / found.weight.norm()
+    assert aligned > 0.5
+    assert torch.equal(found.bias, layer.bias)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.ReLU(), nn.LeakyReLU(0.2), nn.Tanh(), nn.ELU(), nn.Hardtanh(), nn.PReLU(3, 0.7), nn.GELU()],
+    ids=repr,
+)
+def test_splines_start_at_the_shape(activation: nn.Module) -> None:
+    """On the grid they are the activation they replace, but for slopes above 1 and its cells."""
+    network = nn.Sequential(nn.Linear(3, 3), activation)
+    spline = constrain(network)[1]
+    x = torch.linspace(-1, 1, 51)[:, None].repeat(1, 3)
+    torch.testing.assert_close(spline(x), activation(x), rtol=0, atol=0.15)
+    if isinstance(activation, (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Tanh)):
+        torch.testing.assert_close(spline(x), activation(x), rtol=0, atol=5e-3)
+
+
+def test_repetitions_dtypes_and_layers_of_the_library() -> None:
+    """A module in two places is one module in the copy; float64 stays; what fits is kept."""
+    layer, activation = nn.Linear(4, 4), nn.ReLU()
+    network = nn.Sequential(layer, activation, layer, activation, GroupSort(2)).double()
+    model = constrain(network).eval()
+    assert model[0] is model[2]
+    assert model[1] is model[3]
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert lipschitz_bounds(model).upper < 1 + 1e-10
+    assert type(constrain(nn.Sequential(OrthogonalLinear(3, 4), LinearSpline(4)), input_shape=3)[1])
+
+
+def test_what_cannot_be_converted_is_named() -> None:
+    """All of it in one sentence, with the places and the reasons."""
+    model = nn.Sequential(
+        nn.Linear(2, 2),
+        nn.LayerNorm(2),
+        nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.ReLU(), nn.BatchNorm2d(1)),
+        Residual(nn.ReLU()),
+        nn.MaxPool2d(3, 2),
+        LinearSpline(2, constraint=None),
+    )
+    with pytest.raises(TypeError) as caught:
+        constrain(model)
+    message = str(caught.value)
+    for part in (
+        "model.1 (LayerNorm) has no 1-Lipschitz counterpart",
+        "model.2.0 (Conv2d): Unsupported dilation 2",
+        "model.2.2 (BatchNorm2d) does not stand right behind a layer",
+        "model.3 (Residual)",
+        "model.4 (MaxPool2d) enlarges distances",
+        "model.5 (LinearSpline) has free slopes",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"activation": "swish"}, "Unknown activation 'swish'; choose 'spline' or one of relu"),
+        ({"input_shape": (5,)}, r"does not accept inputs of shape \(5,\)"),
+        ({"input_shape": "ab"}, "positive integers, got 'ab'"),
+        ({"input_shape": 2.5}, "positive integers, got 2.5"),
+        ({"activation": "groupsort-2"}, "cannot split 3 channels"),
+    ],
+)
+def test_arguments_out_of_domain(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        constrain(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), **arguments)
+    with pytest.raises(TypeError, match="takes a model"):
+        constrain("model")
