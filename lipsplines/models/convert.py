@@ -107,7 +107,12 @@ def constrain(
     channels = _channels(plain, shape)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(0)  # the same copy at every call, and no draw from the caller's numbers
-        converted = _converted(plain, activation, channels, {})
+        known: dict[nn.Module, nn.Module] = {}
+        converted = _converted(plain, activation, channels, known)
+    like = next(plain.parameters(), None)
+    for module, result in known.items():
+        if like is not None and type(module) in RANGES and next(module.parameters(), None) is None:
+            result.to(like)
     _try(converted, shape)
     return converted.train(model.training)
 
@@ -197,7 +202,9 @@ def _merged(module: nn.Module) -> nn.Module:
         if type(module) is Averaged:
             module.module = _merged(module.module)
         return module
-    members = OrderedDict((k, c) for k, c in module._modules.items() if c is not None)
+    members: dict[str, Any] = OrderedDict(
+        (k, c) for k, c in module._modules.items() if c is not None
+    )
     last = ""
     for key, child in members.items():
         if type(child) is nn.BatchNorm1d:
@@ -319,7 +326,7 @@ def _fitted(layer: nn.Conv2d) -> nn.Module:
         return value
 
     before = [parameter.detach().clone() for parameter in parameters]
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     with torch.no_grad():
         for parameter, start in zip(parameters, before, strict=True):
             parameter.grad = None
