@@ -202,7 +202,7 @@ def _merged(module: nn.Module) -> nn.Module:
         if type(module) is Averaged:
             module.module = _merged(module.module)
         return module
-    members: dict[str, Any] = OrderedDict(
+    members: OrderedDict[str, Any] = OrderedDict(
         (k, c) for k, c in module._modules.items() if c is not None
     )
     last = ""
