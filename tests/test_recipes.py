@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
-WIDEST, LONGEST = 86, 22  # columns that a page shows, lines that one takes in
+WIDEST, LONGEST = 86, 24  # columns that a page shows, lines that one takes in
 OPTIONAL = {"deepinv", "lightning", "onnxruntime", "safetensors"}
 
 
