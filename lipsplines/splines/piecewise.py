@@ -1,7 +1,7 @@
 """Continuous piecewise-linear functions of one variable with knots anywhere, in float64.
 
 The functions of the theory: interpolants at data, solutions of free-form problems, compositions.
-The splines that networks learn live on a uniform grid, in `lipsplines.splines`.
+The splines that networks learn live on a uniform grid, in ``lipsplines.splines``.
 """
 
 from __future__ import annotations

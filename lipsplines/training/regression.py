@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
-Model = TypeVar("Model")  # a module, or several
 LONG = 1000  # steps from which on tracing, half a second, pays
 
 
@@ -87,7 +86,7 @@ def parameter_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def build_models(build: Callable[[], Model], seeds: Iterable[int]) -> list[Model]:
+def build_models(build: Callable[[], Any], seeds: Iterable[int]) -> list[Any]:
     """One model for each seed, each exactly as if it were built alone after ``manual_seed``.
 
     Parameters
