@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         LipschitzPReLU,
     )
     from lipsplines.nn.caching import constrain_once
-    from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
-    from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
+    from lipsplines.nn.combinations import Averaged, Residual
+    from lipsplines.nn.convolution import OrthogonalConv2d
+    from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
     from lipsplines.nn.linear_spline import LinearSpline, tv2
     from lipsplines.nn.loading import load_state
     from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
+    from lipsplines.nn.transposed import OrthogonalConvTranspose2d
     from lipsplines.training.regression import parameter_groups
 
 __all__ = [

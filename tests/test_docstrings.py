@@ -43,8 +43,10 @@ EXAMPLES = (
     "measures.laws",
     "measures.transport",
     "models.mlp",
+    "nn.combinations",
     "nn.convolution",
     "nn.linear",
+    "nn.transposed",
     "splines.functions",
     "splines.plain",
     "splines.projections",
@@ -53,7 +55,7 @@ EXAMPLES = (
 )
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
-    r"linear\.(derivatives|products)|certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|splines\.kernel\.\w+"
+    r"linear\.(derivatives|products)|certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|nn\.(constraints|images)|splines\.kernel\.\w+"
     r"|claims\.(rankings|tables)|arguments|files|datasets\.transfer"
     r"|theory\.checks(\.(projections|turning))?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )

@@ -15,8 +15,8 @@ import numpy as np
 from lipsplines.evidence.records import Store
 from lipsplines.experiments.denoising import EXPERIMENT
 from lipsplines.experiments.denoising import protocol as denoising
+from lipsplines.experiments.denoising.comparisons import shown
 from lipsplines.experiments.denoising.run import build
-from lipsplines.experiments.denoising.tables import shown
 from lipsplines.export.denoisers import INDEX, NAMES
 from lipsplines.export.storage import save_model
 from lipsplines.runner.references import reference_records

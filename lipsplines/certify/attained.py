@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipsplines.certify.layer_bounds import BATCH_NORMS, SMALLEST, linear_parts
 from lipsplines.linear.norms import UNIT_ROUNDOFF
-from lipsplines.nn.linear import Averaged, Residual
+from lipsplines.nn.combinations import Averaged, Residual
 from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["steepest_pair"]

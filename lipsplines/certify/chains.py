@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lipsplines.export.fold import bare
-from lipsplines.nn.linear import Averaged, Residual
+from lipsplines.nn.combinations import Averaged, Residual
 
 __all__ = ["chain_constant", "gains_above", "unfold_chain"]
 

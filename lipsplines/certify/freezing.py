@@ -21,7 +21,7 @@ from lipsplines.certify.layer_bounds import (
 )
 from lipsplines.certify.probes import probe_points
 from lipsplines.export.fold import bare, fold
-from lipsplines.nn.linear import Averaged, Residual
+from lipsplines.nn.combinations import Averaged, Residual
 
 __all__ = ["input_shapes", "layer_constants"]
 

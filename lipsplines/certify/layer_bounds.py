@@ -19,9 +19,9 @@ from torch.nn import functional
 from lipsplines import splines
 from lipsplines.linear.norms import UNIT_ROUNDOFF, kernel_norm_bound, matrix_norm_bound
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
-from lipsplines.nn.convolution import CircularConvTranspose2d
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
+from lipsplines.nn.transposed import CircularConvTranspose2d
 
 __all__ = ["BATCH_NORMS", "BOUNDS", "DIMENSIONS", "DROPOUTS", "UNBOUNDED", "linear_parts"]
 

@@ -15,13 +15,13 @@ from lipsplines.claims.rules import UNITS
 from lipsplines.evidence.rankings import Ranking, rank_methods
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Numbers
-from lipsplines.experiments.denoising.tables import of_study, runs_of
-from lipsplines.experiments.fitting1d.tables import OURS, main_records
+from lipsplines.experiments.denoising.comparisons import of_study, runs_of
+from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
 from lipsplines.experiments.reconstruction.tables import by_image, squared_errors
+from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
-from lipsplines.experiments.wasserstein.tables import FLOOR, critics, values
-from lipsplines.experiments.wgan.tables import of_convolution
+from lipsplines.experiments.wgan.comparisons import of_convolution
 from lipsplines.export.denoisers import NAMES
 
 __all__ = ["BLOCKS", "ranking"]

@@ -15,12 +15,12 @@ from lipsplines.claims.claim import Claim
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison, compare
-from lipsplines.experiments.denoising import tables as denoising
-from lipsplines.experiments.fitting1d import tables as fitting1d
+from lipsplines.experiments.denoising import comparisons as denoising
+from lipsplines.experiments.fitting1d import comparisons as fitting1d
 from lipsplines.experiments.reconstruction import tables as reconstruction
 from lipsplines.experiments.theory.tables import held
-from lipsplines.experiments.wasserstein import tables as wasserstein
-from lipsplines.experiments.wgan import tables as wgan
+from lipsplines.experiments.wasserstein import comparisons as wasserstein
+from lipsplines.experiments.wgan import comparisons as wgan
 
 __all__ = ["RULES", "Rule", "rule_text"]
 

@@ -9,14 +9,12 @@ from typing import Any
 from torch import nn
 
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
-from lipsplines.nn.convolution import (
-    CircularConvTranspose2d,
-    OrthogonalConv2d,
-    OrthogonalConvTranspose2d,
-)
-from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual, SpectralLinear
+from lipsplines.nn.combinations import Averaged, Residual
+from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
+from lipsplines.nn.transposed import CircularConvTranspose2d, OrthogonalConvTranspose2d
 
 __all__ = ["CONTAINERS", "KNOWN"]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lipsplines.inverse.convergence import averaging_constant, residual_bound
 from lipsplines.inverse.iterations import Callback, Reconstruction, checked_start, iterate
 from lipsplines.nn.caching import constrain_once
-from lipsplines.nn.linear import without_autocast
+from lipsplines.nn.constraints import without_autocast
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator

@@ -14,10 +14,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from lipsplines.models.mlp import ACTIVATIONS, make_activation
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
-from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
-from lipsplines.nn.linear import Averaged, OrthogonalLinear, SpectralLinear
+from lipsplines.nn.combinations import Averaged
+from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
+from lipsplines.nn.transposed import OrthogonalConvTranspose2d
 
 __all__ = ["constrain"]
 

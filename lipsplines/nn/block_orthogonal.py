@@ -16,7 +16,7 @@ from lipsplines import splines
 from lipsplines.linear import matrices
 from lipsplines.linear import orthogonal_kernels as kernels
 from lipsplines.nn.caching import constrained, once
-from lipsplines.nn.linear import without_autocast
+from lipsplines.nn.constraints import without_autocast
 from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["BlockOrthogonal", "constrain_together"]

@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parametrize
 
 from lipsplines.nn.caching import constrain_once
-from lipsplines.nn.linear import METHODS, SpectralNormalization
+from lipsplines.nn.constraints import METHODS, SpectralNormalization
 from lipsplines.nn.linear_spline import LinearSpline, tv2
 
 __all__ = ["BatchedLoss"]

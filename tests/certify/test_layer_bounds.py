@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lipsplines import LinearSpline, lipschitz_bounds
-from lipsplines.nn.convolution import CircularConvTranspose2d
+from lipsplines.nn.transposed import CircularConvTranspose2d
 from tests.dense_convolutions import dense_layer, seeds
 
 sides = st.integers(1, 4)

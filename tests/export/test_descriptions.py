@@ -33,7 +33,7 @@ from lipsplines.export.descriptions import build, description
 from lipsplines.export.fold import fold
 from lipsplines.export.known_modules import CONTAINERS, KNOWN
 from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
-from lipsplines.nn.convolution import CircularConvTranspose2d
+from lipsplines.nn.transposed import CircularConvTranspose2d
 
 # At least one of each known type, with arguments that are not the defaults.
 EXAMPLES = [

@@ -25,7 +25,7 @@ from lipsplines import (
 from lipsplines.export.fold import fold
 from lipsplines.models.mlp import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
 from lipsplines.nn.caching import constrain_once
-from lipsplines.nn.convolution import CircularConvTranspose2d
+from lipsplines.nn.transposed import CircularConvTranspose2d
 
 DTYPES = [torch.float32, torch.float64]
 

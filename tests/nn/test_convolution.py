@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from lipsplines import OrthogonalConv2d, OrthogonalConvTranspose2d
 from lipsplines.linear.convolutions import convolution_singular_values
-from lipsplines.nn.convolution import CircularConvTranspose2d
+from lipsplines.nn.transposed import CircularConvTranspose2d
 from tests.dense_convolutions import dense_layer
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}

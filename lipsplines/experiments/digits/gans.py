@@ -14,8 +14,8 @@ from lipsplines.evidence.records import Record
 from lipsplines.experiments.digits.digit_images import DigitTensors
 from lipsplines.measures.scores import bootstrap_score, frechet_distance, inception_score
 from lipsplines.models.digits import Classifier, ConvCritic, Generator, initialize
+from lipsplines.nn.constraints import Polar
 from lipsplines.nn.convolution import OrthogonalConv2d
-from lipsplines.nn.linear import Polar
 from lipsplines.runner.base import LONG_PROFILES, Settings, device_of
 from lipsplines.training.adversarial import GanTraining
 from lipsplines.training.critics import values_of

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -21,6 +20,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
+
+from lipsplines.splines.kernel.layout import as_groups, dense, parameters, planes
 
 __all__ = ["apply", "is_available"]
 
@@ -139,7 +140,7 @@ class _Spline(torch.autograd.Function):
         range_: float,
         plain: Callable,
     ) -> tuple[Tensor, int]:
-        tensors, restore = _as_groups(info.batch_size, in_dims, (x, coefficients, scale))
+        tensors, restore = as_groups(info.batch_size, in_dims, (x, coefficients, scale))
         return restore(_EagerSpline.apply(*tensors, range_, plain)), 0
 
 
@@ -179,7 +180,7 @@ class _SplineBackward(torch.autograd.Function):
         plain: Callable,
     ) -> tuple[tuple[Tensor, ...], tuple[int, int, int]]:
         given = (gradient, x, coefficients, scale)
-        tensors, restore = _as_groups(info.batch_size, in_dims, given)
+        tensors, restore = as_groups(info.batch_size, in_dims, given)
         gradients = _EagerSplineBackward.apply(*tensors, range_, plain)
         return tuple(map(restore, gradients)), (0, 0, 0)
 
@@ -235,20 +236,6 @@ def _pushed_forward(ctx: Any, function: Callable, tangents: tuple) -> Any:
     return torch.func.vjp(pull, tree_map(torch.zeros_like, value))[1](directions)[0]
 
 
-def _as_groups(
-    size: int, in_dims: tuple, tensors: tuple[Tensor, ...]
-) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
-    """Tensors with the mapped dimension as groups, or merged into those that there are already."""
-    batched = [
-        tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        for tensor, dim in zip(tensors, in_dims, strict=False)
-    ]
-    if batched[-1].dim() == 2:  # the scales, (size, C)
-        return batched, lambda result: result
-    merged = [tensor.flatten(0, 1) for tensor in batched]
-    return merged, lambda result: result.unflatten(0, (size, -1))
-
-
 @functools.cache
 def _kernels(device: str) -> Any:
     if device == "cpu":
@@ -258,40 +245,6 @@ def _kernels(device: str) -> Any:
     from lipsplines.splines.kernel import cuda
 
     return cuda
-
-
-def _dense(x: Tensor, grouped: bool) -> Tensor:
-    """A tensor that fills its memory without gaps, group after group; a copy if need be."""
-    channels = 2 if grouped else 1
-    if x.is_contiguous() or x.movedim(channels, -1).is_contiguous():
-        return x
-    inner = x[0] if grouped else x  # a new tensor takes over strides that leave no gaps
-    follows = not grouped or x.stride(0) == inner.numel()
-    return x if follows and torch.empty_like(inner).stride() == inner.stride() else x.contiguous()
-
-
-def _planes(x: Tensor, grouped: bool) -> Tensor:
-    """The memory of a dense tensor, not empty, as ``(G, N, C, S)``.
-
-    Channels have S numbers side by side each, one if they come last.
-    """
-    x = x.detach() if grouped else x.detach()[None]
-    groups, samples, channels = x.shape[:3]
-    if x.is_contiguous():
-        return x.view(groups, samples, channels, -1)
-    strides = x.stride()
-    others = sorted((1, *range(3, x.dim())), key=lambda d: -strides[d])
-    outer = [d for d in others if x.shape[d] > 1 and strides[d] > strides[2]]
-    outer = others[:1] if channels == 1 else outer  # the stride of a single channel says nothing
-    inner = [d for d in others if d not in outer]
-    positions = math.prod(x.shape[d] for d in inner)
-    return x.permute(0, *outer, 2, *inner).view(groups, -1, channels, positions)
-
-
-def _parameters(coefficients: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Both contiguous, with a dimension of groups."""
-    own = coefficients.detach().contiguous(), scale.detach().contiguous()
-    return own if coefficients.dim() == 3 else (own[0][None], own[1][None])
 
 
 def _spline(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
@@ -308,11 +261,11 @@ def _run_forward(
     kernels: Any, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
 ) -> Tensor:
     grouped = coefficients.dim() == 3
-    x = _dense(x, grouped)
+    x = dense(x, grouped)
     out = torch.empty_like(x)
     if x.numel():
-        own = _parameters(coefficients, scale)
-        kernels.forward(_planes(x, grouped), *own, range_, _planes(out, grouped))
+        own = parameters(coefficients, scale)
+        kernels.forward(planes(x, grouped), *own, range_, planes(out, grouped))
     return out
 
 
@@ -320,15 +273,15 @@ def _run_backward(
     kernels: Any, gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     grouped = coefficients.dim() == 3
-    x = _dense(x, grouped)
+    x = dense(x, grouped)
     out = torch.empty_like(x)
     if not x.numel():
         zeros = torch.zeros_like(coefficients.contiguous()), torch.zeros_like(scale.contiguous())
         return out, *zeros
     if gradient.stride() != x.stride():
         gradient = torch.empty_like(x).copy_(gradient)
-    own = _parameters(coefficients, scale)
-    given, inputs, filled = (_planes(tensor, grouped) for tensor in (gradient, x, out))
+    own = parameters(coefficients, scale)
+    given, inputs, filled = (planes(tensor, grouped) for tensor in (gradient, x, out))
     first, second = kernels.backward(given, inputs, *own, range_, filled)
     return out, first.view(coefficients.shape), second.view(scale.shape)
 
@@ -340,7 +293,7 @@ for _device in ("CPU", "CUDA"):
 
 @torch.library.register_fake("lipsplines::spline", lib=_library)
 def _(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float) -> Tensor:
-    return torch.empty_like(_dense(x, coefficients.dim() == 3))
+    return torch.empty_like(dense(x, coefficients.dim() == 3))
 
 
 @torch.library.register_fake("lipsplines::spline_backward", lib=_library)
@@ -348,4 +301,4 @@ def _(
     gradient: Tensor, x: Tensor, coefficients: Tensor, scale: Tensor, range_: float
 ) -> tuple[Tensor, ...]:
     small = (torch.empty_like(t.contiguous()) for t in (coefficients, scale))
-    return torch.empty_like(_dense(x, coefficients.dim() == 3)), *small
+    return torch.empty_like(dense(x, coefficients.dim() == 3)), *small

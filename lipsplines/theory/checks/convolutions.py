@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lipsplines.linear import convolutions, matrices, norms
 from lipsplines.linear import orthogonal_kernels as kernels
-from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
+from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.transposed import OrthogonalConvTranspose2d
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,

@@ -9,9 +9,11 @@ from torch.nn.utils import parametrize
 from lipsplines.certify import bounds as certify
 from lipsplines.export import fold as folding
 from lipsplines.nn.activations import GroupSort, LipschitzPReLU
-from lipsplines.nn.convolution import OrthogonalConv2d, OrthogonalConvTranspose2d
-from lipsplines.nn.linear import Averaged, OrthogonalLinear, Residual
+from lipsplines.nn.combinations import Averaged, Residual
+from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.linear import OrthogonalLinear
 from lipsplines.nn.linear_spline import LinearSpline
+from lipsplines.nn.transposed import OrthogonalConvTranspose2d
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
