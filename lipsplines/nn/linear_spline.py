@@ -149,32 +149,18 @@ class LinearSpline(nn.Module):
     @property
     def projected_coefficients(self) -> Tensor:
         """Coefficients that the forward pass uses, shape ``(C, K)``."""
+        settings = self.constraint, self.spacing, self.slope_bounds
         if self.constraint is None:
-            return self._project()
-        return once(self, self._project, self.coefficients)
-
-    def _project(self) -> Tensor:
-        if self.constraint == "project":
-            return splines.project_slopes(self.coefficients, self.spacing, self.slope_bounds)
-        if self.constraint == "normalize":
-            return splines.normalize_slopes(self.coefficients, self.spacing, self.slope_bounds[1])
-        return single(self.coefficients)
+            return constrained_coefficients(self.coefficients, *settings)
+        coefficients = self.coefficients
+        return once(self, lambda: constrained_coefficients(coefficients, *settings), coefficients)
 
     @property
     def scale(self) -> Tensor:
         """Scale ``alpha`` of each channel, positive, shape ``(C,)``."""
         if self.log_scale is None:
             return torch.ones_like(single(self.coefficients[:, 0]))
-        return self._positive_scale()
-
-    def _positive_scale(self) -> Tensor:
-        # Within exp(-20) and exp(20): the exponential alone underflows to zero in float32. As a
-        # power of 2: on processors torch takes `exp` of many channels to the threads of another
-        # library, which go on to wait actively, in the way of those of the kernel.
-        logarithm = single(self.log_scale).clamp(-20.0, 20.0)
-        if torch.jit.is_tracing():  # what leaves for ONNX this way has no `exp2`
-            return logarithm.exp()
-        return (logarithm * (1 / math.log(2))).exp2()
+        return positive_scale(self.log_scale)
 
     def second_order_tv(self) -> Tensor:
         """TV2 of each activation, shape ``(C,)``; it does not depend on the scale."""
@@ -183,7 +169,7 @@ class LinearSpline(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_activations)
-        scale = None if self.log_scale is None else self._positive_scale()
+        scale = None if self.log_scale is None else positive_scale(self.log_scale)
         return splines.evaluate(x, self.projected_coefficients, self.range_, scale)
 
     def get_extra_state(self) -> Tensor:
@@ -245,6 +231,28 @@ def tv2(model: nn.Module) -> Tensor:
         return torch.stack(terms).sum()
     parameter = next(model.parameters(), None)
     return torch.zeros(()) if parameter is None else parameter.new_zeros(())
+
+
+def constrained_coefficients(
+    coefficients: Tensor, constraint: str | None, spacing: float, slope_bounds: tuple[float, float]
+) -> Tensor:
+    """Coefficients with the constraint of a `LinearSpline`, ``(..., K)`` to ``(..., K)``."""
+    if constraint == "project":
+        return splines.project_slopes(coefficients, spacing, slope_bounds)
+    if constraint == "normalize":
+        return splines.normalize_slopes(coefficients, spacing, slope_bounds[1])
+    return single(coefficients)
+
+
+def positive_scale(log_scale: Tensor) -> Tensor:
+    """The scales of a `LinearSpline`, within exp(-20) and exp(20), of their logarithms."""
+    # The exponential alone underflows to zero in float32. As a power of 2: on processors torch
+    # takes `exp` of many channels to the threads of another library, which go on to wait actively,
+    # in the way of those of the kernel.
+    logarithm = single(log_scale).clamp(-20.0, 20.0)
+    if torch.jit.is_tracing():  # what leaves for ONNX this way has no `exp2`
+        return logarithm.exp()
+    return (logarithm * (1 / math.log(2))).exp2()
 
 
 def _name_of(init: Callable[[Tensor], Tensor]) -> str:

@@ -11,9 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import parametrize
 
+from lipsplines import splines
+from lipsplines.nn.activations import check_channels
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.constraints import METHODS, SpectralNormalization
-from lipsplines.nn.linear_spline import LinearSpline, tv2
+from lipsplines.nn.linear_spline import (
+    LinearSpline,
+    constrained_coefficients,
+    positive_scale,
+    tv2,
+)
 
 __all__ = ["BatchedLoss"]
 
@@ -24,7 +31,8 @@ class BatchedLoss:
     """The losses of all models and their gradients, as a function of tensors alone.
 
     Constrained weights of one kind and shape, which a model has in several layers, are computed for
-    all layers and models in one call, before the models run.
+    all layers and models in one call, before the models run; so are the coefficients, scales and
+    TV2 of splines.
     """
 
     def __init__(
@@ -34,6 +42,7 @@ class BatchedLoss:
         self.trained = [name for name, tensor in parameters.items() if tensor.requires_grad]
         model = copy.deepcopy(model)
         self.constraints = _take_constraints_out(model)
+        self.splines = _take_splines_out(model)
         self.template = _WithTV2(model)
         self.penalised = any(isinstance(module, LinearSpline) for module in model.modules())
         self.losses_of_all = vmap(self._loss_of_one, randomness="different")
@@ -46,8 +55,11 @@ class BatchedLoss:
             free = torch.stack([named.pop(original) for original, _ in names], 1)
             for (_, name), weight in zip(names, constraint(free).unbind(1), strict=True):
                 named[name] = weight
+        tv2_of_each: Tensor | int = 0
+        for spline, prefixes in self.splines:
+            tv2_of_each = tv2_of_each + _prepare(spline, prefixes, named)
         named = {f"model.{name}": value for name, value in named.items()}
-        losses = self.losses_of_all(named, weights, x, y)
+        losses = self.losses_of_all(named, weights, x, y) + weights * tv2_of_each
         gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
         # The fused optimizer reads memory in order.
         return [losses.detach(), *(None if g is None else g.contiguous() for g in gradients)]
@@ -74,6 +86,55 @@ class _WithTV2(nn.Module):
     def forward(self, x: Tensor, penalised: bool) -> tuple[Tensor, Tensor | float]:
         with constrain_once():
             return self.model(x), tv2(self.model) if penalised else x.new_zeros(())
+
+
+class _PreparedSpline(nn.Module):
+    """A `LinearSpline` whose coefficients obey the constraint already."""
+
+    coefficients: Tensor
+    scale: Tensor | None
+
+    def __init__(self, spline: LinearSpline) -> None:
+        super().__init__()
+        self.num_activations, self.range_ = spline.num_activations, spline.range_
+        scaled = spline.log_scale is not None
+        self.register_buffer("coefficients", spline.coefficients.detach())
+        self.register_buffer("scale", spline.coefficients.detach()[:, 0] if scaled else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_channels(x, self.num_activations)
+        return splines.evaluate(x, self.coefficients, self.range_, self.scale)
+
+
+def _take_splines_out(model: nn.Module) -> list[tuple[LinearSpline, list[str]]]:
+    """Replace splines by prepared ones; return those of one kind with the starts of their names."""
+    uses = Counter(map(id, (m for _, m in model.named_modules(remove_duplicate=False))))
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    shared = Counter(id(model.get_parameter(name)) for name in names)
+    found: dict[tuple, tuple[LinearSpline, list[str]]] = {}
+    for name, module in list(model.named_modules()):
+        once = uses[id(module)] == 1 and all(shared[id(p)] == 1 for p in module.parameters())
+        if not name or type(module) is not LinearSpline or not once:
+            continue
+        prepared = _PreparedSpline(module)
+        key = module.extra_repr(), module.coefficients.dtype
+        found.setdefault(key, (module, []))[1].append(f"{name}.")
+        model.set_submodule(name, prepared)
+    return list(found.values())
+
+
+def _prepare(spline: LinearSpline, prefixes: list[str], named: dict[str, Tensor]) -> Tensor:
+    """Put constrained coefficients and scales in place of the free ones; TV2 of each model."""
+    free = torch.stack([named[f"{prefix}coefficients"] for prefix in prefixes], 1)
+    settings = spline.constraint, spline.spacing, spline.slope_bounds
+    coefficients = constrained_coefficients(free, *settings)
+    for prefix, own in zip(prefixes, coefficients.unbind(1), strict=True):
+        named[f"{prefix}coefficients"] = own
+    if spline.log_scale is not None:
+        free = torch.stack([named.pop(f"{prefix}log_scale") for prefix in prefixes], 1)
+        for prefix, own in zip(prefixes, positive_scale(free).unbind(1), strict=True):
+            named[f"{prefix}scale"] = own
+    return splines.second_order_tv(coefficients, spline.spacing).sum((1, 2))
 
 
 def _take_constraints_out(model: nn.Module) -> list[tuple[nn.Module, list[tuple[str, str]]]]:
