@@ -7,18 +7,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lipsplines.inverse.operators import LinearOperator, check_finite
 
-__all__ = ["Reconstruction"]
+__all__ = ["Reconstruction", "Step"]
 
 DIVERGENCE = 1e6  # times the larger of the norms of the start and of the white image
 
+
+class Step(NamedTuple):
+    """The next state, and what the map of which a fixed point is wanted adds to the images."""
+
+    state: tuple[Tensor, ...]
+    residual: Tensor
+
+
 # From the data and the state of the images that go on to their next state; images come first.
-Advance = Callable[..., tuple[Tensor, ...]]
+Advance = Callable[..., "tuple[Tensor, ...] | Step"]
 Callback = Callable[[int, Tensor], None]
 
 
@@ -39,8 +48,9 @@ class Reconstruction:
         Whether each image met the tolerance, and whether it was given up, shape ``(N,)``. Neither
         holds of an image that ran out of steps.
     curves
-        ``residual``, the norms ``|x_{k+1} - x_k|``, and ``relative``, the same divided by
-        ``|x_k|``: float64 on the processor, shape ``(K, N)``, NaN after an image has stopped.
+        ``residual``, the norms ``|x_{k+1} - x_k|``, of an accelerated iteration ``|T(x_k) - x_k|``
+        with the map ``T`` of the plain one, and ``relative``, the same divided by ``|x_k|``:
+        float64 on the processor, shape ``(K, N)``, NaN after an image has stopped.
     constants
         The numbers that the method used, by name.
 
@@ -79,7 +89,8 @@ def iterate(
     """Repeat ``state = advance(data, *state)``; images that have stopped are computed no more.
 
     ``state[0]`` are the images. An image stops where the relative change of each part of its state
-    is below the tolerance, or where it diverges.
+    is below the tolerance, or where it diverges. Of a `Step` it is the residual that counts, and an
+    image that stops there makes a plain step.
     """
     _check_stopping(tolerance, max_iterations)
     batch = _Batch(data, state, max_iterations)
@@ -120,16 +131,21 @@ class _Batch:
         self.limits = DIVERGENCE * self.norms.clamp(min=white)
         self.steps = 0
 
-    def take(self, state: tuple[Tensor, ...], tolerance: float) -> None:
+    def take(self, step: tuple[Tensor, ...] | Step, tolerance: float) -> None:
         """Go to the next state; keep the images, and leave out those that stop."""
-        residuals, norms = _norms(state[0] - self.state[0]), _norms(state[0])
+        state, change = step if isinstance(step, Step) else (step, step[0] - self.state[0])
+        residuals, norms = _norms(change), _norms(state[0])
         relative = residuals / self.norms
         lost = ~(norms <= self.limits)  # true of NaN
         # What is zero and stays so has stopped, as NaN it would go on.
         still = (relative.nan_to_num(0.0) < tolerance) & ~lost
-        for before, after in zip(self.state[1:], state[1:], strict=True):
-            relative_change = (_norms(after - before) / _norms(before)).nan_to_num(0.0)
-            still &= relative_change < tolerance
+        if isinstance(step, Step):
+            plain = self.state[0] + change
+            state = (plain.where(still[:, None, None, None], state[0]), *state[1:])
+        else:
+            for before, after in zip(self.state[1:], state[1:], strict=True):
+                relative_change = (_norms(after - before) / _norms(before)).nan_to_num(0.0)
+                still &= relative_change < tolerance
         self.curves[:, self.steps, self.active] = torch.stack([residuals, relative])
         self.steps += 1
         self.iterations[self.active] = self.steps
