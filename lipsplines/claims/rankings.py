@@ -17,8 +17,8 @@ from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Numbers
 from lipsplines.experiments.denoising.comparisons import of_study, runs_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
+from lipsplines.experiments.reconstruction.comparisons import by_image, decisive, squared_errors
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
-from lipsplines.experiments.reconstruction.tables import by_image, squared_errors
 from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
 from lipsplines.experiments.wgan.comparisons import of_convolution
@@ -90,7 +90,7 @@ def _denoising(records: Sequence[Record]) -> Cells:
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    errors = squared_errors(records)
+    errors = squared_errors(decisive(records) or records)
     return {
         NAMES[name][0]: {("all",): by_image(errors[name])} for name in DENOISERS if name in errors
     }

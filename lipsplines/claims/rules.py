@@ -17,7 +17,7 @@ from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison, compare
 from lipsplines.experiments.denoising import comparisons as denoising
 from lipsplines.experiments.fitting1d import comparisons as fitting1d
-from lipsplines.experiments.reconstruction import tables as reconstruction
+from lipsplines.experiments.reconstruction import comparisons as reconstruction
 from lipsplines.experiments.theory.tables import held
 from lipsplines.experiments.wasserstein import comparisons as wasserstein
 from lipsplines.experiments.wgan import comparisons as wgan

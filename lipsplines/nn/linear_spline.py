@@ -149,11 +149,13 @@ class LinearSpline(nn.Module):
     @property
     def projected_coefficients(self) -> Tensor:
         """Coefficients that the forward pass uses, shape ``(C, K)``."""
-        settings = self.constraint, self.spacing, self.slope_bounds
         if self.constraint is None:
-            return constrained_coefficients(self.coefficients, *settings)
-        coefficients = self.coefficients
-        return once(self, lambda: constrained_coefficients(coefficients, *settings), coefficients)
+            return self._project()
+        return once(self, self._project, self.coefficients)
+
+    def _project(self) -> Tensor:
+        settings = self.constraint, self.spacing, self.slope_bounds
+        return constrained_coefficients(self.coefficients, *settings)
 
     @property
     def scale(self) -> Tensor:

@@ -136,15 +136,16 @@ def reconstruct(
     first = problem.baseline(data)
     options = {"tolerance": settings["tolerance"], "max_iterations": iterations, "start": first}
     if method == "tv":
-        # A step costs little, and many are needed: to the tolerance of the function.
+        # A step costs little, and many are needed; in the first study to the function's tolerance.
         weight = tuned[0] * operator.norm_bound**2
+        stop = {"tolerance": settings["tolerance"]} if "acceleration_memory" in settings else {}
         return total_variation_reconstruction(
-            operator, data, weight, start=first, max_iterations=10 * iterations
+            operator, data, weight, start=first, max_iterations=10 * iterations, **stop
         )
     sigma, averaging = tuned
     device = device_of(settings)
     denoiser = fold(load_denoiser(method, sigma)).to(device)
-    options["start"] = first.to(device)
+    options |= {"start": first.to(device), "acceleration": settings.get("acceleration_memory")}
     return plug_and_play(
         operator.to(device), data.to(device), denoiser, averaging=averaging, **options
     )

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lipsplines.evidence.decisions import smallest_p
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL, Comparison, compare
-from lipsplines.experiments.reconstruction.protocol import DENOISERS, PROFILE_SIZES, cells
+from lipsplines.evidence.statistics import LEVEL
+from lipsplines.experiments.reconstruction.comparisons import (
+    METHODS,
+    OURS,
+    Problem,
+    by_image,
+    by_problem,
+    comparisons,
+    converged,
+    decisive,
+    method_label,
+    needed,
+    problem_of,
+    shown,
+    squared_errors,
+)
+from lipsplines.experiments.reconstruction.protocol import (
+    PROFILE_SIZES,
+    STUDIES,
+    cells,
+    study_of,
+)
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
-from lipsplines.runner.base import Settings
 
 __all__ = [
     "CLAIM",
@@ -23,42 +42,24 @@ __all__ = [
     "by_problem",
     "comparisons",
     "converged",
+    "decisive",
     "method_label",
     "needed",
     "problem_label",
     "quality_table",
     "quality_text",
     "reference_text",
+    "shown",
     "speed_table",
     "squared_errors",
     "tuning_table",
     "verdict_text",
 ]
 
-OURS = "spline"
 CLAIM = (
     "Plug-and-play with spline denoisers reconstructs better than with the other 1-Lipschitz ones"
 )
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "snr": ("SNR (dB)", 2)}
-METHODS = {
-    "linear": "linear",
-    "tv": "total variation",
-    "spline": "spline",
-    "relu": "ReLU",
-    "absolute": "absolute value",
-    "prelu": "PReLU",
-    "groupsort": "GroupSort 2 (MaxMin)",
-    "householder": "Householder",
-    "unconstrained": "ReLU, unconstrained",
-}
-
-Problem = tuple  # what names a problem in the settings of a run
-
-
-def problem_of(record: Record) -> Problem:
-    """What distinguishes the problem of a record from others of its profile."""
-    s = record.settings
-    return s["problem"], s["pattern"] or s["acceleration"] or s["deviation"]
 
 
 def problem_label(problem: Problem) -> str:
@@ -69,20 +70,6 @@ def problem_label(problem: Problem) -> str:
     if kind == "coils":
         return f"MRI, 8 coils, {parameter}x"
     return f"CT, noise {parameter:g}"
-
-
-def method_label(method: str) -> str:
-    """Name of a method."""
-    return METHODS[method]
-
-
-def by_problem(records: Iterable[Record]) -> dict[Problem, dict[str, dict[str, dict]]]:
-    """Problem -> method -> test image -> what was measured; problems in the order of the runs."""
-    found: dict[Problem, dict[str, dict[str, dict]]] = {}
-    for record in records:
-        methods = found.setdefault(problem_of(record), {})
-        methods.setdefault(record.settings["method"], {}).update(record.metrics["images"])
-    return found
 
 
 def quality_table(records: Sequence[Record], metric: str = "psnr") -> str:
@@ -150,78 +137,10 @@ def speed_table(records: Sequence[Record]) -> str:
     return markdown_table(header, rows)
 
 
-def comparisons(
-    records: Sequence[Record],
-    rivals: Sequence[str] | None = None,
-    ours: str = OURS,
-    margin: float = 1.0,
-) -> list[Comparison]:
-    """For each rival (by default all denoisers) the test of the claim, over all test images.
-
-    For each image the squared errors of its problems are averaged first, as a geometric mean:
-    reconstructions of one image under several masks or noise levels are no independent samples.
-    Then the signed-rank test, paired over the images. One denoiser of each kind was trained, so the
-    test speaks of these denoisers.
-
-    Raises
-    ------
-    ValueError
-        If a rival lacks a reconstruction that the splines have, or there is no rival.
-    """
-    errors = squared_errors(records)
-    rivals = [n for n in DENOISERS if n != ours and n in errors and (not rivals or n in rivals)]
-    if ours not in errors or not rivals:
-        raise ValueError("The verdict needs records of the splines and of a rival.")
-    found = []
-    for rival in rivals:
-        if errors[rival].keys() != errors[ours].keys():
-            raise ValueError(
-                f"The verdict needs the same images of all denoisers; the splines have "
-                f"{len(errors[ours])}, {method_label(rival)} has {len(errors[rival])}."
-            )
-        own, theirs = (by_image(errors[method]) for method in (ours, rival))
-        found.append(compare(method_label(rival), own, theirs, margin))
-    return found
-
-
-def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
-    """Of the planned runs those that a comparison of these methods needs."""
-    return [settings for settings in planned if settings["method"] in methods]
-
-
-def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
-    """How many reconstructions of these methods ended by their tolerance, and of how many."""
-    ended = [
-        image["converged"]
-        for record in records
-        if record.settings["method"] in methods
-        for image in record.metrics["images"].values()
-    ]
-    return sum(ended), len(ended)
-
-
-def squared_errors(records: Iterable[Record]) -> dict[str, dict[tuple, float]]:
-    """Method -> (problem, image) -> mean squared error of the reconstruction."""
-    errors: dict[str, dict[tuple, float]] = {}
-    for problem, methods in by_problem(records).items():
-        for method, images in methods.items():
-            for name, image in images.items():
-                errors.setdefault(method, {})[*problem, name] = 10 ** (-image["psnr"] / 10)
-    return errors
-
-
-def by_image(errors: dict[tuple, float]) -> list[float]:
-    """Geometric mean of the errors of each image over its problems."""
-    logarithms: dict[str, list[float]] = {}
-    for (*_, name), error in errors.items():
-        logarithms.setdefault(name, []).append(np.log(error))
-    return [float(np.exp(np.mean(own))) for _, own in sorted(logarithms.items())]
-
-
 def verdict_text(records: Sequence[Record]) -> str:
     """The verdict in a sentence, with what this number of images could show at best."""
     found = comparisons(records)
-    names = {name for own in by_problem(records).values() for name in own[OURS]}
+    names = {name for own in by_problem(decisive(records)).values() for name in own[OURS]}
     least = smallest_p(found)
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
@@ -235,33 +154,36 @@ def reference_text(records: Sequence[Record]) -> str:
     if not records:
         return "No record of a reference run has been committed yet."
     profile = records[0].settings["profile"]
-    own, paper = PROFILE_SIZES[profile], PROFILE_SIZES["paper"]
+    every, records = records, shown(records)
+    study = study_of(records[0].settings)
+    own, paper = STUDIES[profile][study], PROFILE_SIZES["paper"]
+    planned = [settings for settings in cells(profile) if study_of(settings) == study]
     parts = [
         f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
-        f"{len(cells(profile))} runs."
+        f"{len(planned)} runs{f' of the study *{study}*' if study else ''}."
     ]
     if profile != "paper":
         parts.append(
-            "**These are not the sizes of the paper.** Images seen by several coils are averaged "
-            f"down to {own.coil_side} x {own.coil_side} pixels, slices of tomography "
-            f"to {own.ct_side} x {own.ct_side}, with {own.angles} angles and "
-            f"{own.detectors} detectors and not {paper.angles} and {paper.detectors}; "
-            f"{own.images_tested} slices are tested and {own.images_tuned} tune. Iterations end at "
-            f"{own.max_iterations} steps and not {paper.max_iterations:,}, or at a relative change "
-            f"of {own.tolerance:g} and not {paper.tolerance:g}."
+            "**These are not the sizes of the paper.** Images seen by several coils have "
+            f"{own.coil_side} x {own.coil_side} pixels, slices of tomography {own.ct_side} x "
+            f"{own.ct_side}, averaged down, with {own.angles} angles and {own.detectors} detectors "
+            f"and not {paper.angles} and {paper.detectors}; {own.images_tested} slices are tested "
+            f"and {own.images_tuned} tune. Iterations end at {own.max_iterations:,} steps, or at a "
+            f"relative change of {own.tolerance:g} and not {paper.tolerance:g}."
         )
     if own.tuning_iterations < own.max_iterations:
         parts.append(
             f"**Settings were tuned with runs of {own.tuning_iterations} steps** (ten times as "
             f"many for total variation), and tested with up to {own.max_iterations}. The best "
             "averaging depends on the number of steps where that is too few to converge, so the "
-            "denoisers may be at a disadvantage against total variation there."
+            "denoisers may be at a disadvantage against total variation there, and no claim rests "
+            "on these runs."
         )
     parts += [quality_table(records, metric) for metric in METRICS]
     parts += ["What was tuned:", tuning_table(records), "How long it took:", speed_table(records)]
     try:
-        found = comparisons(records)
-        parts += [comparison_table(found), verdict_text(records)]
+        found = comparisons(every)
+        parts += [comparison_table(found), verdict_text(every)]
     except ValueError as error:
         parts.append(f"No verdict: {error}")
     return "\n\n".join([*parts, provenance_text(records)])

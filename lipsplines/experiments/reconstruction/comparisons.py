@@ -1,0 +1,152 @@
+"""What the records of the reconstructions say: errors, convergence, and the tests of the claim."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+
+from lipsplines.evidence.records import Record
+from lipsplines.evidence.statistics import Comparison, compare
+from lipsplines.experiments.reconstruction.protocol import (
+    DENOISERS,
+    cells,
+    study_of,
+)
+from lipsplines.runner.base import Settings
+
+__all__ = [
+    "METHODS",
+    "OURS",
+    "Problem",
+    "by_image",
+    "by_problem",
+    "comparisons",
+    "converged",
+    "decisive",
+    "method_label",
+    "needed",
+    "problem_of",
+    "shown",
+    "squared_errors",
+]
+
+OURS = "spline"
+METHODS = {
+    "linear": "linear",
+    "tv": "total variation",
+    "spline": "spline",
+    "relu": "ReLU",
+    "absolute": "absolute value",
+    "prelu": "PReLU",
+    "groupsort": "GroupSort 2 (MaxMin)",
+    "householder": "Householder",
+    "unconstrained": "ReLU, unconstrained",
+}
+Problem = tuple  # what names a problem in the settings of a run
+
+
+def problem_of(record: Record) -> Problem:
+    """What distinguishes the problem of a record from others of its profile."""
+    s = record.settings
+    return s["problem"], s["pattern"] or s["acceleration"] or s["deviation"]
+
+
+def method_label(method: str) -> str:
+    """Name of a method."""
+    return METHODS[method]
+
+
+def by_problem(records: Iterable[Record]) -> dict[Problem, dict[str, dict[str, dict]]]:
+    """Problem -> method -> test image -> what was measured; problems in the order of the runs."""
+    found: dict[Problem, dict[str, dict[str, dict]]] = {}
+    for record in records:
+        methods = found.setdefault(problem_of(record), {})
+        methods.setdefault(record.settings["method"], {}).update(record.metrics["images"])
+    return found
+
+
+def comparisons(
+    records: Sequence[Record],
+    rivals: Sequence[str] | None = None,
+    ours: str = OURS,
+    margin: float = 1.0,
+) -> list[Comparison]:
+    """For each rival (by default all denoisers) the test of the claim, over all test images.
+
+    For each image the squared errors of its problems are averaged first, as a geometric mean:
+    reconstructions of one image under several masks or noise levels are no independent samples.
+    Then the signed-rank test, paired over the images. One denoiser of each kind was trained, so the
+    test speaks of these denoisers.
+
+    Raises
+    ------
+    ValueError
+        If a rival lacks a reconstruction that the splines have, or there is no rival.
+    """
+    errors = squared_errors(decisive(records))
+    rivals = [n for n in DENOISERS if n != ours and n in errors and (not rivals or n in rivals)]
+    if ours not in errors or not rivals:
+        raise ValueError("The verdict needs records of the splines and of a rival.")
+    found = []
+    for rival in rivals:
+        if errors[rival].keys() != errors[ours].keys():
+            raise ValueError(
+                f"The verdict needs the same images of all denoisers; the splines have "
+                f"{len(errors[ours])}, {method_label(rival)} has {len(errors[rival])}."
+            )
+        own, theirs = (by_image(errors[method]) for method in (ours, rival))
+        found.append(compare(method_label(rival), own, theirs, margin))
+    return found
+
+
+def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
+    """Of the planned runs those that a comparison of these methods needs."""
+    return [
+        settings
+        for settings in planned
+        if settings["method"] in methods and study_of(settings) != "first"
+    ]
+
+
+def decisive(records: Iterable[Record]) -> list[Record]:
+    """Those records that a claim may rest on: not the runs that were cut off."""
+    return [record for record in records if study_of(record.settings) != "first"]
+
+
+def shown(records: Sequence[Record]) -> list[Record]:
+    """The records of one study that a page shows: those that decide, if all are there."""
+    own = decisive(records)
+    if not own:
+        return list(records)
+    whole = len(own) == sum(study_of(s) != "first" for s in cells(own[0].settings["profile"]))
+    return own if whole else [r for r in records if r not in own] or own
+
+
+def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
+    """How many reconstructions of these methods ended by their tolerance, and of how many."""
+    ended = [
+        image["converged"]
+        for record in decisive(records)
+        if record.settings["method"] in methods
+        for image in record.metrics["images"].values()
+    ]
+    return sum(ended), len(ended)
+
+
+def squared_errors(records: Iterable[Record]) -> dict[str, dict[tuple, float]]:
+    """Method -> (problem, image) -> mean squared error of the reconstruction."""
+    errors: dict[str, dict[tuple, float]] = {}
+    for problem, methods in by_problem(records).items():
+        for method, images in methods.items():
+            for name, image in images.items():
+                errors.setdefault(method, {})[*problem, name] = 10 ** (-image["psnr"] / 10)
+    return errors
+
+
+def by_image(errors: dict[tuple, float]) -> list[float]:
+    """Geometric mean of the errors of each image over its problems."""
+    logarithms: dict[str, list[float]] = {}
+    for (*_, name), error in errors.items():
+        logarithms.setdefault(name, []).append(np.log(error))
+    return [float(np.exp(np.mean(own))) for _, own in sorted(logarithms.items())]
