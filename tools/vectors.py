@@ -1,7 +1,7 @@
-"""Write ``tests/vectors/splines.json``: what the library computes for chosen splines.
+"""Write ``tests/vectors/*.json``: what the library computes for chosen splines and folded strips.
 
-``python -m tools.vectors`` writes the file anew. The tests compare with it both the library and
-``book/_static/splines.js``, the arithmetic of the playground.
+``python -m tools.vectors`` writes the files anew. The tests compare with them both the library and
+``book/_static/splines.js`` and ``strips.js``, the arithmetic of the figures that readers move.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 import torch
 
 from lipsplines import splines
+from lipsplines.theory import strips
 from lipsplines.theory.checks.projections import least_squares_projection
 
 PATH = Path("tests") / "vectors" / "splines.json"
+STRIPS = PATH.with_name("strips.json")
 BOUNDS = [(-1.0, 1.0), (0.0, 1.0), (-0.25, 2.0)]
 
 
@@ -78,12 +80,40 @@ def results(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def strip_inputs() -> list[dict[str, Any]]:
+    """Return the strips: half width, number of folds, and points of the strip."""
+    chosen = [(3.5, 2), (4.0, 6), (10.0, 7), (10.0, 12), (30.0, 17), (30.0, 30)]
+    return [
+        {"radius": radius, "folds": folds, "points": [-radius, -1.0, 0.25, 1.0, radius]}
+        for radius, folds in chosen
+    ]
+
+
+def strip_results(case: dict[str, Any]) -> dict[str, Any]:
+    """Return what the library computes for one of the `strip_inputs`."""
+    strip = strips.fold_strip(case["radius"], folds=case["folds"])
+    points = torch.tensor(case["points"], dtype=torch.float64)
+    with torch.no_grad():
+        outputs = strips.strip_network(strip)(points.unsqueeze(1))
+    return {
+        "rate": strips.folding_rate(case["radius"]),
+        "angles": list(strip.angles),
+        "error": strip.error,
+        "paths": strips.strip_paths(strip, points).tolist(),
+        "outputs": outputs[:, 0].tolist(),
+    }
+
+
 def main() -> int:
-    """Write the file; return the exit status."""
-    cases = [{"input": case, "expected": results(case)} for case in inputs()]
-    lines = ",\n".join(json.dumps(case) for case in cases)
+    """Write the files; return the exit status."""
     PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    for path, given, compute in (
+        (PATH, inputs, results),
+        (STRIPS, strip_inputs, strip_results),
+    ):
+        cases = [{"input": case, "expected": compute(case)} for case in given()]
+        lines = ",\n".join(json.dumps(case) for case in cases)
+        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return 0
 
 

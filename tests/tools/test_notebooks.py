@@ -125,17 +125,30 @@ def test_every_check_is_reported_on_its_page(check: str) -> None:
     assert re.search(rf'report\(\s*"{re.escape(check)}"', text(page))
 
 
-CHAPTERS = {check.page for check in CHECKS.values()} - {"checks"}
+CHAPTERS = {check.page for check in CHECKS.values()}
 CHAPTERS |= {"fitting1d", "wasserstein", "wgan", "denoising", "reconstruction"}
 CHAPTERS |= {"claims", "layers"}
 
 
+EXERCISE = re.compile(
+    r"^\*\*Exercise (\d)\*\* \((?:easy|medium|hard)\)\. .+?"
+    r"\n\n:::\{dropdown\} Hint\n.+?\n:::\n\n:::\{dropdown\} Solution of exercise \1\n.+?\n:::",
+    re.MULTILINE | re.DOTALL,
+)
+
+
 @pytest.mark.parametrize("name", sorted(CHAPTERS))
-def test_chapters_end_with_exercises_whose_solutions_are_folded(name: str) -> None:
-    solutions = [
-        cell
-        for cell in code_cells(name)
-        if "solution" in cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
-    ]
-    assert 2 <= len(solutions) <= 3
-    assert all("hide-cell" in cell["metadata"]["tags"] for cell in solutions)
+def test_chapters_end_with_exercises(name: str) -> None:
+    """With difficulty, hint and solution in prose; their code is folded, short and narrow."""
+    numbers = [int(number) for number in EXERCISE.findall(text(name))]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert 2 <= len(numbers) <= 3
+    assert len(numbers) == text(name).count("**Exercise ")
+    for cell in code_cells(name):
+        prompt = cell["metadata"].get("mystnb", {}).get("code_prompt_show", "")
+        if found := re.fullmatch(r"Show the computation of exercise (\d)", prompt):
+            assert int(found[1]) in numbers
+            assert "hide-cell" in cell["metadata"]["tags"]
+            lines = cell["source"].splitlines()
+            assert len([line for line in lines if line]) <= 11
+            assert [line for line in lines if len(line) > 86 or line.startswith("#")] == []

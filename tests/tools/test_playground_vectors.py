@@ -17,6 +17,23 @@ from tools import vectors
 
 ROOT = Path(__file__).parents[2]
 CASES = json.loads((ROOT / vectors.PATH).read_text(encoding="utf-8"))
+STRIPS = json.loads((ROOT / vectors.STRIPS).read_text(encoding="utf-8"))
+RUN_STRIPS = """
+const S = require(process.argv[1]);
+const results = JSON.parse(require("fs").readFileSync(0, "utf8")).map((given) => {
+  const { radius, folds, points } = given.input;
+  const angles = S.angles(radius, folds);
+  const paths = points.map((point) => S.path(point, angles));
+  return {
+    rate: S.rate(radius),
+    angles,
+    error: S.error(radius, angles),
+    paths: paths[0].map((_, k) => paths.map((path) => path[k])),
+    outputs: points.map((point) => S.output(point, radius, angles)),
+  };
+});
+console.log(JSON.stringify(results));
+"""
 RUN = """
 const S = require(process.argv[1]);
 const results = JSON.parse(require("fs").readFileSync(0, "utf8")).map((given) => {
@@ -74,18 +91,41 @@ def test_the_library_agrees_with_the_vectors() -> None:
         assert_agree(vectors.results(case["input"]), case)
 
 
-def test_the_playground_agrees_with_the_vectors(node: str) -> None:
-    script = ROOT / "book" / "_static" / "splines.js"
+def run_script(node: str, program: str, name: str, cases: list[dict[str, Any]]) -> Any:
+    """What a script of the book computes for the cases."""
     done = subprocess.run(
-        [node, "-e", RUN, str(script)],
-        input=json.dumps(CASES),
+        [node, "-e", program, str(ROOT / "book" / "_static" / name)],
+        input=json.dumps(cases),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for found, case in zip(json.loads(done.stdout), CASES, strict=True):
+    return json.loads(done.stdout)
+
+
+def test_the_playground_agrees_with_the_vectors(node: str) -> None:
+    for found, case in zip(run_script(node, RUN, "splines.js", CASES), CASES, strict=True):
         assert_agree(found, case)
+
+
+def assert_strips_agree(found: dict[str, Any], case: dict[str, Any]) -> None:
+    """All numbers, to 1e-11 of the half width: the recursion enlarges what is rounded."""
+    assert found.keys() == case["expected"].keys()
+    for name, expected in case["expected"].items():
+        tolerance = 1e-11 * case["input"]["radius"]
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_the_library_agrees_with_the_strips() -> None:
+    assert [case["input"] for case in STRIPS] == vectors.strip_inputs()
+    for case in STRIPS:
+        assert_strips_agree(vectors.strip_results(case["input"]), case)
+
+
+def test_the_strip_that_readers_fold_agrees_with_the_vectors(node: str) -> None:
+    for found, case in zip(run_script(node, RUN_STRIPS, "strips.js", STRIPS), STRIPS, strict=True):
+        assert_strips_agree(found, case)
 
 
 def test_the_vectors_cover_what_is_hard() -> None:

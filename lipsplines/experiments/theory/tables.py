@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import itertools
 import json
 import math
 import re
-import textwrap
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from lipsplines.evidence.records import Record
 from lipsplines.experiments.theory.protocol import all_hold
+from lipsplines.experiments.theory.sources import source_code
 from lipsplines.pages.tables import markdown_table, provenance_text
 from lipsplines.theory.checks import CHECKS, Check, Measurement
 
@@ -23,6 +20,7 @@ __all__ = [
     "allowance",
     "cell_text",
     "check_text",
+    "checks_text",
     "held",
     "in_order",
     "limits",
@@ -30,41 +28,69 @@ __all__ = [
     "number",
     "plain_text",
     "provenance_text",
-    "source_code",
     "summary_and_verdict",
     "summary_table",
+    "tally",
     "verdict_text",
 ]
 
 CHAPTERS = (
     "why_activations",
+    "three_regions",
+    "price_of_monotone",
     "representer_theorem",
     "learning_splines",
-    "layers_and_training",
+    "layers_of_norm_one",
+    "training_and_certificates",
     "convolutions",
+    "wasserstein_critics",
+    "averaged_maps",
 )
 NUMBERS = ("value", "low", "high")
 HELD, FAILED, NO_VERDICT = "✓", "**✗**", "–"
 
 
-def check_text(record: Record) -> str:
-    """The verdict of one check, its figures and its code, as Markdown for MyST."""
+def check_text(record: Record, code: bool = True) -> str:
+    """One line on a check, with its figures and its code folded beneath, as Markdown for MyST.
+
+    Parameters
+    ----------
+    record
+        Of the check. If it failed, the figures are not folded.
+    code
+        Whether the code of the check is part of what is folded.
+    """
     check = _check(record)
-    verdict = "✓ held" if held(record) else "✗ did not hold"
     summary, _, rest = plain_text(inspect.getdoc(check.measure) or "").partition("\n")
     rows = [[cell_text(m.what), number(m.value), limits(m), _mark(m)] for m in measurements(record)]
     module = check.measure.__module__.replace(".", "/")
-    return "\n\n".join(
-        [
-            f"**Check {check.name}. {check.title}: {verdict}.** {summary}",
-            markdown_table(["measured", "figure", "required", ""], rows),
-            f"````{{dropdown}} What exactly is computed: {module}.py\n"
-            f"{rest.strip()}\n\n```python\n{source_code(check.measure)}\n```\n"
-            f"`pytest tests/theory/checks -k {check.name}` runs it as a "
-            "[test](project:#checks-tests).\n"
-            "````",
-        ]
-    )
+    parts = [
+        f"`````{{dropdown}} {tally(record)}: {check.title}\n{'' if held(record) else ':open:'}",
+        summary,
+        markdown_table(["measured", "figure", "required", ""], rows),
+        f"````{{dropdown}} What exactly is computed: {module}.py\n"
+        f"{rest.strip()}\n\n```python\n{source_code(check.measure)}\n```\n"
+        f"`pytest tests/theory/checks -k {check.name}` runs it as a "
+        "[test](project:#checks-tests).\n"
+        "````",
+    ]
+    return "\n\n".join((parts if code else parts[:-1]) + ["`````"])
+
+
+def checks_text(records: list[Record]) -> str:
+    """`check_text` of all checks, by chapter, without their code."""
+    parts: list[str] = []
+    for page, chapter in itertools.groupby(in_order(records), lambda record: _check(record).page):
+        parts += [f"**{_chapter(page)}**", *(check_text(record, code=False) for record in chapter)]
+    return "\n\n".join(parts)
+
+
+def tally(record: Record) -> str:
+    """Whether a check held, and how many of its figures with a limit: ``C2.3 held, 11 of 11``."""
+    deciding = [m for m in measurements(record) if m.decides]
+    verdict = "held" if held(record) else "**did not hold**"
+    within = sum(m.holds for m in deciding)
+    return f"{_check(record).name} {verdict}, {within} of {len(deciding)}"
 
 
 def measurements(record: Record) -> list[Measurement]:
@@ -205,19 +231,16 @@ def _summary(record: Record) -> list[str]:
 
 def _chapter(page: str) -> str:
     """Title of a notebook beside the running one, as a link; or its name in words."""
-    if page == "checks":
-        words, target = "Statements on the page of all checks", "project:#checks-statements"
-    else:
-        words, target = page.replace("_", " ").capitalize(), f"{page}.ipynb"
+    words = page.replace("_", " ").capitalize()
     notebook = Path(f"{page}.ipynb")
     if not notebook.is_file():
         return words
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         title = re.match(r"# (.+)", "".join(cell["source"]))
-        if cell["cell_type"] == "markdown" and title and page != "checks":
+        if cell["cell_type"] == "markdown" and title:
             words = title[1].strip()
             break
-    return f"[{words}]({target})"
+    return f"[{words}]({page}.ipynb)"
 
 
 def cell_text(text: str) -> str:
@@ -232,47 +255,3 @@ def plain_text(text: str) -> str:
         part if index % 2 else re.sub(r"([\\*_$<\[\]])", r"\\\1", part)
         for index, part in enumerate(parts)
     )
-
-
-def source_code(measure: Callable) -> str:
-    """Source of a check, less its docstring, and of the functions of its module that it uses."""
-    module: Any = inspect.getmodule(measure)
-    found: dict[Any, tuple[int, list[str]]] = {}
-    queue: list[Any] = [measure]
-    while queue:
-        thing = queue.pop()
-        if thing not in found:
-            lines, number = inspect.getsourcelines(thing)
-            found[thing] = number, lines if thing is not measure else _undocumented(lines)
-            names = itertools.chain.from_iterable(_names(code) for code in _codes(thing))
-            things = (getattr(module, name, None) for name in names)
-            queue += [
-                t
-                for t in things
-                if (inspect.isfunction(t) or inspect.isclass(t)) and t.__module__ == module.__name__
-            ]
-    parts = ["".join(lines) for _, lines in sorted(found.values())]
-    return "\n\n".join(parts).rstrip("\n")
-
-
-def _undocumented(lines: list[str]) -> list[str]:
-    """Source lines of a function without its docstring."""
-    (function,) = ast.parse(textwrap.dedent("".join(lines))).body
-    assert isinstance(function, ast.FunctionDef)
-    if ast.get_docstring(function) is None:
-        return lines
-    docstring = function.body[0]
-    return lines[: docstring.lineno - 1] + lines[docstring.end_lineno :]
-
-
-def _codes(thing: Any) -> list[CodeType]:
-    functions = vars(thing).values() if inspect.isclass(thing) else [thing]
-    return [function.__code__ for function in functions if inspect.isfunction(function)]
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """Global names that a function uses, in nested functions too."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)

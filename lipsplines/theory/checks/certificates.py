@@ -25,7 +25,7 @@ from lipsplines.theory.checks.base import (
 from lipsplines.theory.checks.layers import largest_singular_value, random_normal
 from lipsplines.training.regression import build_models
 
-PAGE = "layers_and_training"
+PAGE = "training_and_certificates"
 
 
 @check("C4", "The certificate of a spline network", page=PAGE, cost=1.5)

@@ -22,7 +22,7 @@ from lipsplines.theory.checks.base import (
     smallest,
 )
 
-PAGE = "layers_and_training"
+PAGE = "layers_of_norm_one"
 
 
 @check("C3.1", "Björck's iteration: rate, safety, region", page=PAGE, cost=0.3)

@@ -34,7 +34,7 @@ from lipsplines.training.regression import build_models
 ACTIVATIONS = ("relu", "absolute", "groupsort-2", "householder", "spline-relu")
 
 
-@check("C6.1", "Averaged iterations converge at the stated rate", page="checks", cost=3)
+@check("C6.1", "Averaged iterations converge at the stated rate", page="averaged_maps", cost=3)
 def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
     """Fifty random problems with averaged, clipped networks; a drift; a rotation.
 
@@ -71,7 +71,7 @@ def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C6.a", "The composition of averaged maps", page="checks", cost=0.5)
+@check("C6.a", "The composition of averaged maps", page="averaged_maps", cost=0.5)
 def composition(profile: str, seed: int) -> list[Measurement]:
     """The formula for the constant of a composition, for 500 random pairs of maps of the plane.
 
@@ -105,7 +105,7 @@ def composition(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C6.2", "Stability of fixed points", page="checks", cost=3)
+@check("C6.2", "Stability of fixed points", page="averaged_maps", cost=3)
 def stability(profile: str, seed: int) -> list[Measurement]:
     """Fixed points for pairs of data, reached by iterating, in the three parts of the theorem.
 
@@ -140,7 +140,7 @@ def stability(profile: str, seed: int) -> list[Measurement]:
     return [*measured, close("part 2, id, α = 0.5: ratio", limit.abs(), 1, 1e-12)]
 
 
-@check("C6.s", "Steps for Fourier sampling and tomography", page="checks", cost=2)
+@check("C6.s", "Steps for Fourier sampling and tomography", page="averaged_maps", cost=2)
 def step_sizes(profile: str, seed: int) -> list[Measurement]:
     """Norms of the operators of the library, and what estimates them.
 

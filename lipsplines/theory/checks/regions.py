@@ -26,7 +26,7 @@ from lipsplines.theory.checks.base import (
 from lipsplines.training.regression import build_models
 
 
-@check("C7.1", "Splines as compositions of 3-region splines", page="why_activations", cost=3)
+@check("C7.1", "Splines as compositions of 3-region splines", page="three_regions", cost=3)
 def decompositions(profile: str, seed: int) -> list[Measurement]:
     """Random 1-Lipschitz splines with up to 12 knots, decomposed and composed again.
 
@@ -64,7 +64,7 @@ def _random_spline(generator: np.random.Generator) -> PiecewiseLinear:
     return PiecewiseLinear(nodes, generator.normal() + steps, slopes[0], slopes[-1])
 
 
-@check("C7.3", "GroupSort and Householder as splines", page="why_activations")
+@check("C7.3", "GroupSort and Householder as splines", page="three_regions")
 def reflections(profile: str, seed: int) -> list[Measurement]:
     """MaxMin, GroupSort 5 and Householder against splines |·| and id between orthogonal layers.
 
@@ -92,7 +92,7 @@ def reflections(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C7.4", "Two regions are not enough", page="why_activations", cost=4)
+@check("C7.4", "Two regions are not enough", page="three_regions", cost=4)
 def two_regions(profile: str, seed: int) -> list[Measurement]:
     """Outward directions of the states of random networks with absolute values, layer by layer.
 

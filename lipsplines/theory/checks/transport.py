@@ -22,7 +22,7 @@ from lipsplines.training.regression import build_models, parameter_groups
 Array = NDArray[np.float64]
 
 
-@check("C5.2", "Two linear programmes and a sorted sum", page="checks", cost=1)
+@check("C5.2", "Two linear programmes and a sorted sum", page="wasserstein_critics", cost=1)
 def two_programmes(profile: str, seed: int) -> list[Measurement]:
     """The distance of two samples in the plane, by transport and by its dual, and on the line.
 
@@ -66,7 +66,7 @@ def two_programmes(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C5.b", "Samples overestimate the distance", page="checks", cost=1)
+@check("C5.b", "Samples overestimate the distance", page="wasserstein_critics", cost=1)
 def samples_overestimate(profile: str, seed: int) -> list[Measurement]:
     """Samples of two standard normal laws in ten dimensions, whose means are at distance 1.
 
@@ -92,7 +92,7 @@ def samples_overestimate(profile: str, seed: int) -> list[Measurement]:
     return [*reversed(measured), close(what, sum(critic) / total, 1, 5 * error)]
 
 
-@check("C5.c", "A critic stays below its certificate", page="checks", cost=8)
+@check("C5.c", "A critic stays below its certificate", page="wasserstein_critics", cost=8)
 def critics(profile: str, seed: int) -> list[Measurement]:
     """Critics 2-16-16-1 with orthogonal layers tell a Gaussian blob from a ring around it.
 
@@ -127,7 +127,7 @@ def critics(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C5.t", "ReLU critics reach half of a distance", page="checks", cost=6)
+@check("C5.t", "ReLU critics reach half of a distance", page="wasserstein_critics", cost=6)
 def two_points(profile: str, seed: int) -> list[Measurement]:
     """Critics of 0 against the two points ±1, at distance 1.
 

@@ -37,11 +37,9 @@ def test_a_failing_check_is_shown_as_failing(registered, tmp_path: Path) -> None
 
 def test_the_text_of_a_check_has_verdict_figures_and_code(registered) -> None:
     text = tables.check_text(registered(fixed(at_most("|x|", 0.5, 1), observed("y", 7.25))))
-    first, table, code = text.split("\n\n", 2)
-    assert first == (
-        "**Check C9.9. A check of | a bar: ✓ held.** "
-        "Figures that are known, with `code*` and a \\* sign."
-    )
+    title, summary, table, code = (part.strip("\n") for part in text.split("\n\n", 3))
+    assert title == "`````{dropdown} C9.9 held, 1 of 1: A check of | a bar"
+    assert summary == "Figures that are known, with `code*` and a \\* sign."
     assert "| \\|x\\|      |      0.5 |        ≤ 1 |  ✓ |" in table
     assert "| y          |     7.25 |          – |  – |" in table
     title, _, rest = code.partition("\n")
@@ -52,7 +50,23 @@ def test_the_text_of_a_check_has_verdict_figures_and_code(registered) -> None:
     assert details == "They are given, see `code*`.\n"
     assert source.startswith("python\n")
     assert source.endswith("-> list[Measurement]:\n        return list(measured)")
-    assert last.endswith("[test](project:#checks-tests).\n````")
+    assert last.endswith("[test](project:#checks-tests).\n````\n\n`````")
+
+
+def test_a_check_that_failed_is_open(registered) -> None:
+    text = tables.check_text(registered(fixed(at_most("x", 1, 2), at_most("y", 3, 2))), code=False)
+    first, second, _ = text.split("\n", 2)
+    assert first == "`````{dropdown} C9.9 **did not hold**, 1 of 2: A check of | a bar"
+    assert second == ":open:"
+    assert "What exactly" not in text
+    assert text.endswith("\n`````")
+
+
+def test_all_checks_come_by_chapter(registered) -> None:
+    record = registered(fixed(at_most("x", 0, 1)), page="averaged_maps")
+    heading, line = tables.checks_text([record]).split("\n\n", 1)
+    assert heading == "**Averaged maps**"
+    assert line == tables.check_text(record, code=False)
 
 
 def test_the_code_of_a_check_comes_with_the_functions_it_uses(tmp_path: Path) -> None:
