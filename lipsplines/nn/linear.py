@@ -26,6 +26,7 @@ from torch.nn.utils import parametrize
 from lipsplines.arguments import positive_integer
 from lipsplines.linear import gram_schmidt, matrices, polar, spectral
 from lipsplines.linear.products import has_values
+from lipsplines.nn.applying import applied
 from lipsplines.nn.caching import constrained, once
 
 __all__ = ["Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"]
@@ -174,7 +175,7 @@ class Residual(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _same_shape(self.module(x.clone()), x)  # a module may work in place
+        return x + _same_shape(applied(self.module, x), x)
 
 
 class Averaged(nn.Module):
@@ -210,7 +211,7 @@ class Averaged(nn.Module):
         self.weight = float(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        image = _same_shape(self.module(x.clone()), x)  # a module may work in place
+        image = _same_shape(applied(self.module, x), x)
         return (1 - self.weight) * x + self.weight * image
 
     def extra_repr(self) -> str:

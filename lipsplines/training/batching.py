@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import parametrize
 
+from lipsplines.nn.applying import applied
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.linear import METHODS, SpectralNormalization
 from lipsplines.nn.linear_spline import LinearSpline, tv2
@@ -73,7 +74,7 @@ class _WithTV2(nn.Module):
 
     def forward(self, x: Tensor, penalised: bool) -> tuple[Tensor, Tensor | float]:
         with constrain_once():
-            return self.model(x), tv2(self.model) if penalised else x.new_zeros(())
+            return applied(self.model, x), tv2(self.model) if penalised else x.new_zeros(())
 
 
 def _take_constraints_out(model: nn.Module) -> list[tuple[nn.Module, list[tuple[str, str]]]]:
