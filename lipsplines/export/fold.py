@@ -39,9 +39,10 @@ def fold(model: nn.Module) -> nn.Module:
     - a module with a parametrization (``torch.nn.utils.parametrize``: the layers of this library,
       and any other) becomes one of its plain class, with the tensor that the parametrization
       yields: `OrthogonalLinear` becomes ``nn.Linear``;
-    - `LipschitzPReLU` becomes ``nn.PReLU`` with the clipped slopes;
     - `LinearSpline` keeps its class, for torch has no such module, with the projected coefficients
       and ``constraint=None``: its forward pass is then a few plain tensor operations;
+    - `LipschitzPReLU` keeps its class, with the clipped slopes: ``nn.PReLU`` would take dimension 1
+      of an image without its batch dimension for its channels;
     - what ``torch.compile``, ``nn.DataParallel`` and ``DistributedDataParallel`` wrap stands alone.
 
     Modules that occur several times, attributes that refer to modules, hooks, and containers of
@@ -177,8 +178,6 @@ def _simplify(module: Any) -> None:
         module.constraint = None
     elif kind is LipschitzPReLU:
         module.weight.copy_(module.slope)
-        module.init = 0.25  # beside this the two classes have the same attributes
-        module.__class__ = nn.PReLU
 
 
 def _plain_class(module: Any) -> type[nn.Module]:

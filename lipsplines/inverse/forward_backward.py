@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lipsplines.inverse.acceleration import Anderson
 from lipsplines.inverse.convergence import averaging_constant, residual_bound
 from lipsplines.inverse.iterations import Callback, Reconstruction, checked_start, iterate
+from lipsplines.nn.applying import applied
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.constraints import without_autocast
 
@@ -57,7 +58,7 @@ def averaged(inner: Map, averaging: float | Tensor, *, clip: bool = False) -> Ma
     """
 
     def denoise(x: Tensor) -> Tensor:
-        image = inner(x.clone())  # a network may work in place
+        image = applied(inner, x)
         if _is_autocast_output(image, x):
             image = image.to(x.dtype)
         if image.shape != x.shape or image.dtype != x.dtype:  # the sum would broadcast or promote

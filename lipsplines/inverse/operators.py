@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lipsplines.nn.applying import applied
+
 __all__ = ["CoilSampling", "FourierSampling", "LinearOperator", "check_data"]
 
 Precision = TypeVar("Precision", bound=torch.dtype | None)
@@ -81,12 +83,12 @@ class LinearOperator(ABC):
             raise ValueError(f"Images must be float32 or float64, got {images.dtype}.")
         _check_shape("Images", images, self.image_shape)
         self._check_precision("images", images)
-        return self._measure(images)
+        return applied(self._measure, images)
 
     def adjoint(self, data: Tensor) -> Tensor:
         """The real images ``H^T y``, shape ``(..., n1, n2)``, of data ``(..., *data_shape)``."""
         self._check_layout(data)
-        return self._back(data)
+        return applied(self._back, data)
 
     def gradient(self, images: Tensor, data: Tensor) -> Tensor:
         """``H^T (H x - y)``, the gradient of ``|H x - y|^2 / 2``."""

@@ -103,7 +103,7 @@ def bootstrap_score(
             f"{confidence} and {resamples}."
         )
     generator = np.random.default_rng(0)
-    value = score(rows)
+    value = score(rows.copy())  # it may work in place
     drawn = np.array(
         [score(rows[generator.integers(len(rows), size=len(rows))]) for _ in range(resamples)]
     )

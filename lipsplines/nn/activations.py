@@ -231,6 +231,8 @@ class LipschitzPReLU(nn.Module):
     @property
     def slope(self) -> Tensor:
         """Slopes that the forward pass uses, in [-1, 1], shape ``(C,)``."""
+        if torch.jit.is_tracing():  # a function of Python cannot leave this way
+            return self.weight.clamp(-1.0, 1.0)
         return in_reverse_mode(lambda: _ClampInward.apply(self.weight, -1.0, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:

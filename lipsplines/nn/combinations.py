@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lipsplines.nn.applying import applied
+
 __all__ = ["Averaged", "Residual"]
 
 
@@ -33,7 +35,7 @@ class Residual(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _same_shape(self.module(x.clone()), x)  # a module may work in place
+        return x + _same_shape(applied(self.module, x), x)
 
 
 class Averaged(nn.Module):
@@ -69,7 +71,7 @@ class Averaged(nn.Module):
         self.weight = float(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        image = _same_shape(self.module(x.clone()), x)  # a module may work in place
+        image = _same_shape(applied(self.module, x), x)
         return (1 - self.weight) * x + self.weight * image
 
     def extra_repr(self) -> str:

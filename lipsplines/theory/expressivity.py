@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lipsplines.models.mlp import make_activation
+from lipsplines.nn.applying import applied
 from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = [
@@ -148,7 +149,7 @@ def gradient_norms(model: nn.Sequential, inputs: Tensor) -> Tensor:
     for module in model:
         if isinstance(module, nn.Linear):
             states.append(state)
-        state = module(state)
+        state = applied(module, state)
     if state.shape != (len(inputs), 1):
         raise ValueError(f"The network must have one output, got {tuple(state.shape)}.")
     gradients = torch.autograd.grad(state.sum(), states)

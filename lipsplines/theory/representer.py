@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from lipsplines.nn.activations import Absolute, LipschitzPReLU
+from lipsplines.nn.applying import applied
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 from lipsplines.splines.piecewise import PiecewiseLinear, interpolant
@@ -98,9 +99,9 @@ def replace_activations(
                 layers.append((module.weight.numpy().copy(), bias.numpy().copy()))
             else:
                 _check_componentwise(module, h, index)
-                pairs = zip(h.T.numpy(), module(h).T.numpy(), strict=True)
+                pairs = zip(h.T.numpy(), applied(module, h).T.numpy(), strict=True)
                 layers.append(tuple(_interpolate(z, a, resolution) for z, a in pairs))
-            h = module(h)
+            h = applied(module, h)
     return ReplacedNetwork(tuple(layers))
 
 
@@ -115,7 +116,7 @@ def _check_componentwise(module: nn.Module, z: Tensor, index: int) -> None:
     other = z + torch.linspace(0.7, 2.3, z.shape[1], dtype=z.dtype) * (-1) ** torch.arange(
         z.shape[1]
     )
-    value = module(z)
+    value = applied(module, z)
     for channel in range(z.shape[1]):
         mixed = other.clone()
         mixed[:, channel] = z[:, channel]

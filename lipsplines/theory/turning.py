@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lipsplines.nn.applying import applied
+
 __all__ = [
     "Turn",
     "certificate",
@@ -258,7 +260,7 @@ def opposite_slopes(model: nn.Module, points: Tensor) -> tuple[float, float]:
         The largest ``f'`` and the largest ``-f'``.
     """
     points = points.detach().requires_grad_()
-    (slopes,) = torch.autograd.grad(model(points).sum(), points)
+    (slopes,) = torch.autograd.grad(applied(model, points).sum(), points)
     return slopes.max().item(), -slopes.min().item()
 
 

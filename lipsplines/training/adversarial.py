@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.models.digits import Generator
+from lipsplines.nn.applying import applied
 from lipsplines.training.critics import LATENT, check_counts, check_samples, raise_dual
 from lipsplines.training.regression import parameter_groups
 from lipsplines.training.stepwise import Batches, Training
@@ -128,7 +129,8 @@ class GanTraining(Training):
         # The critic's weights are constants here: no graph of its constraints is kept.
         self.critic.requires_grad_(False)
         try:
-            (-self.critic(images).mean()).backward()
+            # The generator needs its images as they are for its derivative.
+            (-applied(self.critic, images).mean()).backward()
         finally:
             self.critic.requires_grad_(True)
         self.generator_optimizer.step()

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from lipsplines import splines
 from lipsplines.nn.activations import check_channels
+from lipsplines.nn.applying import applied
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.constraints import METHODS, SpectralNormalization
 from lipsplines.nn.linear_spline import (
@@ -85,7 +86,7 @@ class _WithTV2(nn.Module):
 
     def forward(self, x: Tensor, penalised: bool) -> tuple[Tensor, Tensor | float]:
         with constrain_once():
-            return self.model(x), tv2(self.model) if penalised else x.new_zeros(())
+            return applied(self.model, x), tv2(self.model) if penalised else x.new_zeros(())
 
 
 class _PreparedSpline(nn.Module):
@@ -114,7 +115,8 @@ def _take_splines_out(model: nn.Module) -> list[tuple[LinearSpline, list[str]]]:
     found: dict[tuple, tuple[LinearSpline, list[str]]] = {}
     for name, module in list(model.named_modules()):
         once = uses[id(module)] == 1 and all(shared[id(p)] == 1 for p in module.parameters())
-        if not name or type(module) is not LinearSpline or not once:
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if not name or type(module) is not LinearSpline or not once or hooked:
             continue
         prepared = _PreparedSpline(module)
         key = module.extra_repr(), module.coefficients.dtype

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.nn.applying import applied
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.linear_spline import tv2
 from lipsplines.training.regression import parameter_groups
@@ -92,7 +93,7 @@ def values_of(critic: nn.Module, samples: Tensor, batch: int = 1000) -> Tensor:
     training = critic.training
     critic.eval()
     try:
-        return torch.cat([critic(part).flatten() for part in samples.split(batch)])
+        return torch.cat([applied(critic, part).flatten() for part in samples.split(batch)])
     finally:
         critic.train(training)
 
@@ -106,7 +107,7 @@ def check_samples(critic: nn.Module, x: Tensor, y: Tensor, source: str) -> None:
     mode = critic.training
     try:
         with torch.no_grad():
-            values = critic.eval()(x)
+            values = applied(critic.eval(), x)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The critic does not take samples that are {_kind(x)}: {error}") from None
     finally:

@@ -61,7 +61,6 @@ def assert_folded(model: nn.Module, x: Tensor) -> nn.Module:
     assert [module.training for module in model.modules()] == modes
     assert folded.training == model.training
     assert not any(map(parametrize.is_parametrized, folded.modules()))
-    assert not any(isinstance(module, LipschitzPReLU) for module in folded.modules())
     assert not any(p.requires_grad for p in folded.parameters())
     ours = {p.data_ptr() for p in folded.parameters()}
     assert ours.isdisjoint(p.data_ptr() for p in model.parameters())
@@ -196,7 +195,7 @@ def test_modules_of_users() -> None:
     layers = [folded.shared, folded.body["first"].module[0], folded.references[0]]
     assert [layer is layers[0] for layer in layers] == [True] * 3
     assert folded.references[1] is folded.body["second"].module[1]
-    assert type(folded.references[1]) is nn.PReLU
+    assert type(folded.references[1]) is LipschitzPReLU
     assert torch.equal(folded(x, twice=False), model(x, twice=False))
     assert not torch.equal(folded(x, twice=False), folded(x))
 
@@ -293,10 +292,8 @@ def test_activations() -> None:
         spline.log_scale += torch.randn(3)
     model = nn.Sequential(prelu, spline, GroupSort(3))
     folded = assert_folded(model, 2 * torch.randn(4, 3, 5, 2))
-    assert [type(module) for module in folded] == [nn.PReLU, LinearSpline, GroupSort]
+    assert [type(module) for module in folded] == [LipschitzPReLU, LinearSpline, GroupSort]
     assert folded[0].weight.tolist() == [-1.0, 0.5, 1.0]
-    assert repr(folded[0]) == repr(nn.PReLU(3))
-    assert vars(folded[0]).keys() == vars(nn.PReLU(3)).keys()
     assert folded[1].constraint is None
     assert torch.equal(folded[1].coefficients, spline.projected_coefficients)
     assert not torch.equal(folded[1].coefficients, spline.coefficients)
@@ -432,6 +429,57 @@ def test_state_loads_into_plain_modules() -> None:
     plain.load_state_dict(folded.state_dict())
     x = torch.randn(6, 3)
     torch.testing.assert_close(plain(x), model(x), rtol=1e-6, atol=1e-7)
+
+
+LAYOUTS: dict[str, nn.Module] = {
+    **{name: make_activation(name, 10) for name in ACTIVATIONS},
+    "splines that are normalized": LinearSpline(10, constraint="normalize"),
+    "linear": OrthogonalLinear(10, 10),
+    "convolution": OrthogonalConv2d(10, 10, 3, padding=1, padding_mode="circular"),
+    "transposed": OrthogonalConvTranspose2d(10, 10, 3, 1, 1, padding_mode="circular"),
+    **{
+        f"convolution, {name}": nn.Sequential(
+            OrthogonalConv2d(10, 10, 3, padding=1), make_activation(name, 10)
+        )
+        for name in ACTIVATIONS
+    },
+}
+
+
+SHAPES = [(10,), (10, 10), (10, 10, 4), (10, 4, 10), (4, 10, 10), (10, 10, 10)]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_is_taken_as_before(name: str) -> None:
+    """A sample without its batch dimension gives the right value or is refused, folded or not."""
+    torch.manual_seed(0)
+    model = LAYOUTS[name]
+    with torch.no_grad():
+        for parameter in model.parameters():  # channels that differ
+            parameter += 0.3 * torch.randn_like(parameter)
+        folded = fold(model)
+        for shape in SHAPES:
+            x = 3 * torch.randn(shape)
+            try:
+                expected = model(x)
+            except (ValueError, RuntimeError):
+                with pytest.raises((ValueError, RuntimeError)):
+                    folded(x)
+                continue
+            assert torch.equal(folded(x), expected)
+            if len(shape) == 3 and ("convolution" in name or name == "transposed"):
+                torch.testing.assert_close(expected, model(x[None])[0])
+
+
+def test_a_folded_image_of_as_many_rows_as_channels() -> None:
+    """``nn.PReLU`` would give slopes to rows."""
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), LipschitzPReLU(3, init="maxmin"))
+    image = torch.randn(3, 3, 4)
+    with pytest.raises(ValueError, match=r"add that with x\[None\]"):
+        fold(model)(image)
+    expected = model[0](image)
+    expected[1] = expected[1].abs()  # slopes 1, -1 and 1
+    torch.testing.assert_close(fold(model)(image[None])[0], expected)
 
 
 def test_deep_copies_and_activations_by_name() -> None:

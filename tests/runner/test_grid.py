@@ -222,23 +222,54 @@ def test_a_part_of_a_group_has_the_bits_of_the_whole(
     assert part.get(one).provenance["together"] == store.get(one).provenance["together"]
 
 
+# Ends itself by SIGKILL as the fifth record of all gets its name, or in the training after it.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lipsplines.cli import main
+from lipsplines.training import regression
+
+moment, results = sys.argv.pop(1), Path(sys.argv[-1])
+replace, take = Path.replace, regression._take
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def killed_replace(self, target):
+    if str(target).endswith(".json") and len(list(results.glob("*/*/*.json"))) == 4:
+        die()
+    return replace(self, target)
+
+def killed_take(*arguments):
+    if len(list(results.glob("*/*/*.json"))) >= 5:
+        die()
+    return take(*arguments)
+
+if moment == "writing":
+    Path.replace = killed_replace
+else:
+    regression._take = killed_take
+sys.exit(main())
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_run_keeps_what_was_finished(tmp_path: Path) -> None:
     """SIGKILL in the middle: whole records only, and the next run does the rest alone."""
-    command = [sys.executable, "-m", "lipsplines", "run", "fitting1d", "--profile", "smoke"]
-    command += ["--only", "constraint=spectral", "--jobs", "1", "--results", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600
-    while len(list(tmp_path.rglob("*.json"))) < 4 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    command = ["run", "fitting1d", "--profile", "smoke", "--only", "constraint=spectral"]
+    command += ["--jobs", "1", "--results", str(tmp_path)]
     store = Store(tmp_path)
-    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     total = len(select_cells(EXPERIMENTS["fitting1d"], "smoke", only={"constraint": "spectral"}))
-    assert 4 <= len(kept) < total
-    assert len(store.select("fitting1d", "smoke")) == len(kept)  # each of them whole
-    subprocess.run(command, check=True, capture_output=True)
+    kept: dict[Path, bytes] = {}
+    for moment in ("writing", "computing"):
+        done = subprocess.run([sys.executable, "-c", KILLED, moment, *command], capture_output=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        found = {path: path.read_bytes() for path in store.files()}
+        assert all(found[path] == content for path, content in kept.items())
+        assert len(kept) < len(found) < total
+        kept = found
+        assert len(store.select("fitting1d", "smoke")) == len(kept)  # each of them whole
+    subprocess.run([sys.executable, "-m", "lipsplines", *command], check=True, capture_output=True)
     assert len(store.select("fitting1d", "smoke")) == total
     assert all(path.read_bytes() == content for path, content in kept.items())
 

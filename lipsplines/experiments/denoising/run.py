@@ -18,6 +18,7 @@ from lipsplines.experiments.denoising.patches import DenoisingImages, Patches, l
 from lipsplines.experiments.denoising.protocol import MODES, study_of
 from lipsplines.measures.image_quality import psnr, ssim
 from lipsplines.models.denoisers import build_denoiser
+from lipsplines.nn.applying import applied
 from lipsplines.nn.block_orthogonal import constrain_together
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.linear_spline import LinearSpline, tv2
@@ -174,7 +175,7 @@ def denoise(model: nn.Module, noisy: Tensor, weight: float = 1.0) -> Tensor:
     """``(1 - w) x + w D(x)`` on the processor, without clipping."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        clean = model(noisy.to(device)).cpu()
+        clean = applied(model, noisy.to(device)).cpu()
     return noisy + weight * (clean - noisy)
 
 
