@@ -80,11 +80,13 @@ _NAMES = {
         "LipschitzPReLU",
     ),
     "nn.caching": ("constrain_once",),
-    "nn.convolution": ("OrthogonalConv2d", "OrthogonalConvTranspose2d"),
+    "nn.combinations": ("Averaged", "Residual"),
+    "nn.convolution": ("OrthogonalConv2d",),
+    "nn.linear": ("OrthogonalLinear", "SpectralLinear"),
     "nn.linear_spline": ("LinearSpline", "tv2"),
     "nn.loading": ("load_state",),
-    "nn.linear": ("Averaged", "OrthogonalLinear", "Residual", "SpectralLinear"),
     "nn.n_activation": ("NActivation", "ShiftedAbsolute"),
+    "nn.transposed": ("OrthogonalConvTranspose2d",),
     "training.regression": ("parameter_groups",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -79,7 +79,8 @@ def lipschitz_bounds(
     Parameters
     ----------
     model
-        Built of ``nn.Sequential``, `nn.linear.Residual` (``x + g(x)``) and `nn.linear.Averaged`
+        Built of ``nn.Sequential``, `nn.combinations.Residual` (``x + g(x)``) and
+        `nn.combinations.Averaged`
         (``(1 - w) x + w D(x)``), nested as you like, from layers of this library, their plain
         torch counterparts (linear, convolutions with zero or circular padding, strides, groups,
         dilation, transposed), pooling, nearest upsampling, ``nn.Flatten``, ``nn.PixelUnshuffle``

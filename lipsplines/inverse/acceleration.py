@@ -52,6 +52,19 @@ class Anderson:
     ------
     ValueError
         If the memory is no integer from 1 on.
+
+    Examples
+    --------
+    Of a linear map on few numbers, differences of as many steps tell the fixed point.
+
+    >>> import torch
+    >>> from lipsplines.inverse.acceleration import Anderson
+    >>> anderson = Anderson(lambda data, x: 0.9 * x + data)
+    >>> state = anderson.start(torch.zeros(1, 1, 1, 1))
+    >>> for _ in range(3):
+    ...     state = anderson(torch.ones(1, 1, 1, 1), *state).state
+    >>> round(state[0].item(), 3)
+    10.0
     """
 
     def __init__(self, step: Map, memory: int = 5) -> None:

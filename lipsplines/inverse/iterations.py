@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lipsplines.inverse.operators import LinearOperator, check_finite
 
-__all__ = ["Reconstruction", "Step"]
+__all__ = ["Reconstruction"]
 
 DIVERGENCE = 1e6  # times the larger of the norms of the start and of the white image
 

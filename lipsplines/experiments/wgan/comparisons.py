@@ -112,11 +112,11 @@ def comparisons(
     """
     from lipsplines.pages.figures import activation_label
 
-    table = _same_runs(records, (ours, *rivals))
+    table = same_runs(records, (ours, *rivals))
     found = []
     for rival in rivals:
         for score, (name, _) in SCORES.items():
-            own, theirs = (_errors(table[method], score) for method in (ours, rival))
+            own, theirs = (errors_of(table[method], score) for method in (ours, rival))
             found.append(compare(f"{activation_label(rival)}, {name}", own, theirs, margin))
     return found
 
@@ -135,15 +135,15 @@ def rank_comparisons(
     ValueError
         If a run is not there for every activation.
     """
-    table = _same_runs(records, (OURS, *(RIVALS if rivals is None else rivals)))
+    table = same_runs(records, (OURS, *(RIVALS if rivals is None else rivals)))
     ours, *theirs = table.values()
     return [
-        compare_ranks(name, _errors(ours, score), [_errors(own, score) for own in theirs])
+        compare_ranks(name, errors_of(ours, score), [errors_of(own, score) for own in theirs])
         for score, (name, _) in SCORES.items()
     ]
 
 
-def _same_runs(records: Sequence[Record], names: Sequence[str]) -> dict[str, list[Record]]:
+def same_runs(records: Sequence[Record], names: Sequence[str]) -> dict[str, list[Record]]:
     """Records of these activations, if all have the same runs."""
     table = of_convolution(records)
     runs = {name: [r.settings["run"] for r in table.get(name, [])] for name in names}
@@ -153,7 +153,7 @@ def _same_runs(records: Sequence[Record], names: Sequence[str]) -> dict[str, lis
     return {name: table[name] for name in names}
 
 
-def _errors(runs: Sequence[Record], score: str) -> list[float]:
+def errors_of(runs: Sequence[Record], score: str) -> list[float]:
     """A score as an error, the smaller the better, run by run."""
     power = 1 if SCORES[score][1] else -1
     return [record.metrics[score]["value"] ** power for record in runs]

@@ -14,14 +14,14 @@ from lipsplines.experiments.wgan.comparisons import (
     RIVALS,
     SCORES,
     Span,
-    _errors,
-    _same_runs,
     comparisons,
+    errors_of,
     kinds,
     label,
     needed,
     of_convolution,
     rank_comparisons,
+    same_runs,
     span,
 )
 from lipsplines.experiments.wgan.protocol import PROFILE_SIZES, cells
@@ -126,11 +126,11 @@ def reshaped_table(records: Sequence[Record]) -> str:
 def ranks_table(records: Sequence[Record]) -> str:
     """The test behind the verdict."""
     found = rank_comparisons(records)
-    table = _same_runs(records, (OURS, *RIVALS))
+    table = same_runs(records, (OURS, *RIVALS))
     holds, fails = (holm([getattr(c, p) for c in found]) for p in ("p_holds", "p_fails"))
     rows = []
     for c, score, p, q in zip(found, SCORES, holds, fails, strict=True):
-        ours, *theirs = (_errors(own, score) for own in table.values())
+        ours, *theirs = (errors_of(own, score) for own in table.values())
         places = ", ".join(map(str, ranks(ours, theirs)))
         rows.append([c.label, places, f"{c.ratio:.2f}", f"{p:.2g}", f"{q:.2g}"])
     header = ["score", f"rank of the splines among {len(table)}", "error / median rival's"]

@@ -9,8 +9,8 @@ import pytest
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL
+from lipsplines.experiments.denoising import comparisons, tables
 from lipsplines.experiments.denoising import protocol as denoising
-from lipsplines.experiments.denoising import tables
 from tests.handmade import ORIGIN
 
 IMAGES = 20
@@ -160,10 +160,10 @@ def test_differences_use_the_runs_that_both_have() -> None:
 
 
 def test_a_word_for_a_difference() -> None:
-    assert tables.Difference(0.1, -0.1, 0.3).word == "tie"
-    assert tables.Difference(0.1, 0.0, 0.3).word == "tie"
-    assert tables.Difference(0.1, 0.05, 0.3).word == "better"
-    assert tables.Difference(-0.1, -0.3, -0.05).word == "worse"
+    assert comparisons.Difference(0.1, -0.1, 0.3).word == "tie"
+    assert comparisons.Difference(0.1, 0.0, 0.3).word == "tie"
+    assert comparisons.Difference(0.1, 0.05, 0.3).word == "better"
+    assert comparisons.Difference(-0.1, -0.3, -0.05).word == "worse"
 
 
 def test_the_verdict_flips_with_the_planted_difference() -> None:
@@ -228,7 +228,7 @@ def test_the_verdict_needs_the_same_runs() -> None:
 
 
 def test_the_study_with_the_largest_networks_is_shown() -> None:
-    network, seeds, first = (grid(study=study) for study in tables.SHOWN)
+    network, seeds, first = (grid(study=study) for study in comparisons.SHOWN)
     assert tables.shown([*first, *seeds, *network]) == network
     assert tables.shown([*first, *seeds]) == seeds
     assert tables.shown([*first, *seeds[:3]]) == first
