@@ -20,6 +20,7 @@ __all__ = [
     "headline",
     "standing",
     "verdict_table",
+    "verdict_text",
 ]
 
 PARTS = {"theory": "Theory", "method": "Method", "experiments": "Experiments"}
@@ -80,7 +81,7 @@ def verdict_table(
             part = claim.part
             rows.append([f"**{PARTS[part]}**", "", ""])
         text = f"[{claim.statement}]({link.format(page=claim.page)})"
-        rows.append([text, _verdict(finding), _sign(own)])
+        rows.append([text, verdict_text(finding), _sign(own)])
     return markdown_table(["claim", "verdict, records", f"at *{profile}*"], rows, names=2)
 
 
@@ -88,7 +89,8 @@ def _sign(finding: Finding) -> str:
     return f"{SIGNS[finding.verdict]} {finding.told}"
 
 
-def _verdict(finding: Finding) -> str:
+def verdict_text(finding: Finding) -> str:
+    """The verdict with its sign, what would decide if it is open, and the profile."""
     return _sign(finding) + (f"; *{finding.profile}*" if finding.profile else "")
 
 
@@ -99,9 +101,9 @@ def card(finding: Finding, build: Finding) -> str:
         ["said in", SOURCES[claim.source]],
         ["measured", claim.metric],
         [f"{PROVED if claim.checks else 'confirmed'} if", rule_text(claim)],
-        ["verdict", f"{_verdict(finding)}: {finding.text}"],
+        ["verdict", f"{verdict_text(finding)}: {finding.text}"],
         ["records", _records(finding.records)],
-        ["at this build", f"{_verdict(build)}: {build.text}"],
+        ["at this build", f"{verdict_text(build)}: {build.text}"],
         ["chapter, figure", f"[{claim.page}]({claim.page}.ipynb), {{numref}}`{_figure(finding)}`"],
     ]
     parts = [f"**{claim.id}.** {claim.statement}", markdown_table(["", ""], rows, names=2)]

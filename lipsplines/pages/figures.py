@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lipsplines.evidence.rankings import Ranking
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.results import benchmark
+from lipsplines.evidence.statistics import Comparison
 from lipsplines.pages.tables import source_text
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "error_strips",
     "mean_ranks",
     "note",
+    "ratio_dots",
     "use_style",
 ]
 
@@ -231,6 +233,46 @@ def mean_ranks(panels: Mapping[str, Ranking]) -> Figure:
         axis.grid(axis="y", visible=False)
         axis.set_title(title, loc="left")
     axes[-1, 0].set_xlabel("mean rank (1 is the best)")
+    return figure
+
+
+def ratio_dots(panels: Mapping[str, Sequence[Comparison]]) -> Figure:
+    """Error ratios behind claims: a dot for each pair, a bar for the median; left of 1 ours wins.
+
+    Parameters
+    ----------
+    panels
+        Title -> comparisons, a row each. A dashed line is the margin where it is not 1.
+    """
+    rows = [len(comparisons) for comparisons in panels.values()]
+    figure, axes = plt.subplots(
+        len(rows),
+        1,
+        figsize=(WIDTH, sum(0.27 * n + 0.55 for n in rows) + 0.3),
+        sharex=True,
+        squeeze=False,
+        height_ratios=[n + 1 for n in rows],
+    )
+    for axis, (title, comparisons) in zip(axes[:, 0], panels.items(), strict=True):
+        for row, comparison in enumerate(comparisons):
+            ratios = comparison.margin * np.exp(comparison.differences)
+            axis.plot(ratios, [row] * len(ratios), "o", color="#0072B2", alpha=0.45, ms=4)
+            axis.plot([comparison.ratio], [row], "|", color="black", ms=13, mew=2)
+        axis.axvline(1, color="#4D4D4D", linewidth=0.8)
+        margins = {comparison.margin for comparison in comparisons} - {1.0}
+        for margin in margins:
+            axis.axvline(margin, color="#4D4D4D", linewidth=0.8, linestyle="--")
+        axis.set_yticks(range(len(comparisons)), [c.label for c in comparisons])
+        axis.set_ylim(len(comparisons) - 0.5, -0.5)
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_xscale("log")
+    last = axes[-1, 0]
+    _label_few_ticks(last)
+    low, high = last.get_xlim()
+    if high < 3 * low:  # plain numbers around 1
+        last.xaxis.set_major_locator(MaxNLocator(5))
+        last.xaxis.set_major_formatter("{x:g}")
+    last.set_xlabel("error of the splines over that of the rival")
     return figure
 
 

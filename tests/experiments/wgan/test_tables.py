@@ -172,6 +172,20 @@ def test_reshaped_table_divides_by_the_bound() -> None:
     assert cells == ["0", "2.0000", "2.0000", "3.900", "4.0000", "32.00", "8.00"]
 
 
+def test_the_critic_that_is_not_1_lipschitz_is_told_apart() -> None:
+    records = grid("reduced")
+    text = tables.loose_text(records)
+    assert f"In 0 of {RUNS} runs" in text
+    assert "10 against 10" in text
+    assert "bound is 4.00" in text
+    better = [
+        record(r.settings, 5.0, 9.0) if r.settings["convolution"] == "reshaped" else r
+        for r in records
+    ]
+    assert f"In {RUNS} of {RUNS} runs" in tables.loose_text(better)
+    assert tables.loose_text([r for r in records if r.settings["convolution"] != "reshaped"]) == ""
+
+
 def test_reference_text() -> None:
     assert "No record" in tables.reference_text([])
     reduced = tables.reference_text(grid("reduced"))
