@@ -1,6 +1,7 @@
 """The executable checks of the theory, by name. One module for each part of the theory."""
 
 from lipsplines.theory.checks import (
+    acceleration,
     certificates,
     composition,
     convolutions,
@@ -21,6 +22,7 @@ __all__ = [
     "CHECKS",
     "Check",
     "Measurement",
+    "acceleration",
     "certificates",
     "composition",
     "convolutions",

@@ -55,11 +55,11 @@ def averaged_iterations(profile: str, seed: int) -> list[Measurement]:
         growth.append(residuals.diff(dim=0).max().item())
         ratio.append((residuals.square() / bound).max().item())
     mask, shift = _rows([[1.0, 0.0], [0.0, 0.05]])
-    drift = _iterate(_step(lambda x: x + shift, mask.diag(), mask, 1.0), 0 * mask, 100)[-1]
+    drift = _iterate(step_of(lambda x: x + shift, mask.diag(), mask, 1.0), 0 * mask, 100)[-1]
     turn, nothing = _rows([[0.0, -1.0], [1.0, 0.0]]), _rows([[0.0, 0.0], [0.0, 0.0]])
 
     def norm_after(denoiser: Map) -> Tensor:
-        return _iterate(_step(denoiser, nothing, 0 * mask, 1.0), mask, 200)[-1].norm()
+        return _iterate(step_of(denoiser, nothing, 0 * mask, 1.0), mask, 200)[-1].norm()
 
     return [
         at_most("largest squared residual / bound", largest(ratio), 1),
@@ -92,7 +92,7 @@ def composition(profile: str, seed: int) -> list[Measurement]:
     linear = torch.linalg.matrix_norm((composed - (1 - theta) * identity) / theta, 2)
     quotients = []
     for number, activation in enumerate(ACTIVATIONS):
-        one, two = (_network((2, 2, 2, 2), activation, 2 * number + k) for k in (0, 1))
+        one, two = (random_network((2, 2, 2, 2), activation, 2 * number + k) for k in (0, 1))
         x = 3 * torch.randn(points, 2, generator=generator, dtype=torch.float64)
         theta_1, theta_2 = 0.3 + 0.1 * number, 0.5
         theta = composition_constant(theta_1, theta_2)
@@ -132,11 +132,11 @@ def stability(profile: str, seed: int) -> list[Measurement]:
     )
     one = _rows([[1.0]])
     for alpha in (0.5, 1.0, 1.5, 1.9):
-        limit = _iterate(_step(lambda x: -x, one, one[0], alpha), 0 * one[0], 1000)[-1]
+        limit = _iterate(step_of(lambda x: -x, one, one[0], alpha), 0 * one[0], 1000)[-1]
         measured.append(
             close(f"part 2, −id, α = {alpha:g}: ratio", limit.abs(), alpha / (2 - alpha), 1e-12)
         )
-    limit = _iterate(_step(lambda x: x, one, one[0], 0.5), 0 * one[0], 1000)[-1]
+    limit = _iterate(step_of(lambda x: x, one, one[0], 0.5), 0 * one[0], 1000)[-1]
     return [*measured, close("part 2, id, α = 0.5: ratio", limit.abs(), 1, 1e-12)]
 
 
@@ -188,7 +188,7 @@ def _rows(numbers: list[list[float]]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-def _network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequential:
+def random_network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequential:
     """A random network in float64 with plain layers; splines get random coefficients."""
     (network,) = build_models(lambda: MLP(sizes, activation), [seed])
     network.double().requires_grad_(False)
@@ -203,7 +203,7 @@ def _network(sizes: tuple[int, ...], activation: str, seed: int) -> nn.Sequentia
     return network
 
 
-def _step(denoiser: Map, matrix: Tensor, data: Tensor, alpha: float | Tensor) -> Map:
+def step_of(denoiser: Map, matrix: Tensor, data: Tensor, alpha: float | Tensor) -> Map:
     """One step: ``x -> denoiser(x - alpha H^T (H x - y))``, points in the last dimension."""
 
     def step(x: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Te
     """Residuals of ten problems and the bounds of their squares, both of shape ``(steps, 10)``."""
     problems, size = 10, 8
     generator = torch.Generator().manual_seed(seed)
-    network = _network((size, size, size), activation, seed)
+    network = random_network((size, size, size), activation, seed)
     start, image = torch.randn(2, problems, size, generator=generator, dtype=torch.float64)
     mask = (torch.rand(problems, size, generator=generator) < 0.5).double()
     alpha, beta = (
@@ -234,7 +234,7 @@ def _random_problems(activation: str, seed: int, steps: int) -> tuple[Tensor, Te
         * (torch.tensor([1.8, 0.8], dtype=torch.float64)[:, None, None])
     )
     denoiser = averaged(network, beta, clip=True)
-    step = _step(denoiser, torch.diag_embed(mask), mask * image, alpha)
+    step = step_of(denoiser, torch.diag_embed(mask), mask * image, alpha)
     iterates = _iterate(step, start, steps)
     limit = _iterate(step, iterates[-1], 9 * steps)[-1]
     theta = torch.as_tensor(averaging_constant(alpha, 1.0, beta))
@@ -252,12 +252,12 @@ def _contraction(
         torch.randn(2, size, size, generator=generator, dtype=torch.float64), 60
     )
     matrix = left @ torch.linspace(0.5, 1, size, dtype=torch.float64).diag() @ right
-    network = _network((size, size, size), "absolute", seed)
+    network = random_network((size, size, size), "absolute", seed)
     _, upper = lipschitz_bounds(network)
     identity = torch.eye(size, dtype=torch.float64)
     q = upper * matrix_norm_bound(identity - alpha * matrix.mT @ matrix)
     data, start = torch.randn(2, 2 * pairs, size, generator=generator, dtype=torch.float64)
-    iterates = _iterate(_step(network, matrix, data, alpha), start, 200)
+    iterates = _iterate(step_of(network, matrix, data, alpha), start, 200)
     distances = (iterates - iterates[-1]).norm(dim=-1)
     # Near the limit the distances are rounding.
     shrinking = (distances[1:] / distances[:-1])[distances[:-1] > 1e-6].max().item()
@@ -279,7 +279,7 @@ def _thresholding_ratio(pairs: int, generator: torch.Generator, seed: int) -> fl
     )
     parts = torch.randn(2, pairs, size // 2, generator=generator, dtype=torch.float64)
     data = 20 * parts[0].repeat(2, 1) + torch.cat([parts[1], -parts[1]])
-    step = _step(lambda x: threshold(x @ weight.mT) @ weight, matrix, data, 1.0)
+    step = step_of(lambda x: threshold(x @ weight.mT) @ weight, matrix, data, 1.0)
     with torch.no_grad():
         limit = _iterate(step, data @ matrix, 3000)[-1]
     seen = limit @ matrix.mT

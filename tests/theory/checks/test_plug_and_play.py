@@ -53,9 +53,9 @@ def test_a_certificate_that_is_too_small(monkeypatch) -> None:
 
 
 def test_a_step_with_the_wrong_sign_or_without_data(monkeypatch) -> None:
-    step = plug_and_play._step
+    step = plug_and_play.step_of
     halved = lambda denoiser, matrix, data, alpha: step(denoiser, matrix, data / 2, alpha)  # noqa: E731
-    monkeypatch.setattr(plug_and_play, "_step", halved)
+    monkeypatch.setattr(plug_and_play, "step_of", halved)
     assert {"drift: first coordinate after 100 steps"} <= set(failures("C6.1"))
     assert len([what for what in failures("C6.2") if what.startswith("part 2")]) == 5
 
