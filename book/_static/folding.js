@@ -38,10 +38,11 @@
   }
 
   const pictures = html("div", { class: "folding-pictures" }, root);
+  const viewBox = "-1.06 -1.06 2.12 2.12";
   const [strip, graph] = [
-    ["The strip in the plane after each fold, the last one dark", "-1.06 -1.06 2.12 1.7"],
-    ["The N, and the output of the network of absolute values", "-1.06 -1.06 2.12 2.12"],
-  ].map(([label, viewBox]) =>
+    "The strip in the plane before and after each fold, the last one in colour",
+    "The N, and the output of the network of absolute values",
+  ].map((label) =>
     svg("svg", { class: "folding-picture", role: "img", "aria-label": label, viewBox }, pictures),
   );
   const readout = html("p", { class: "folding-readout", "aria-live": "polite" }, root);
@@ -67,9 +68,9 @@
         svg("path", { class: name, d: line(places.slice(piece, piece + 2)) }, strip),
       );
     }
-    const shape = [-radius, -1, 1, radius].map((s) => scaled([s, s - 2 * Math.sign(s)]));
-    shape[1] = scaled([-1, 1]);
-    shape[2] = scaled([1, -1]);
+    const shape = [-radius, -1, 1, radius].map((s) =>
+      scaled([s, s - 2 * Math.sign(s)]),
+    );
     const found = [-radius, -1, 1, radius].map((s) =>
       scaled([s, Strips.output(s, radius, angles)]),
     );
