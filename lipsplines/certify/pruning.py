@@ -46,7 +46,8 @@ class Regions(dict[str, Tensor]):
     before
         The same before knots were removed.
     bound
-        The model's output has moved by at most this much, in the 2-norm, for every input.
+        The model's output has moved by at most this much, in the 2-norm, for every input (in
+        float64 but for rounding far outside of the range; see `sparsify`).
 
     Examples
     --------
@@ -73,7 +74,10 @@ def sparsify(
     are then averages of those it had, so that its Lipschitz constant and its TV2 do not grow. The
     slopes of its outer pieces stay as they are, so that the bound holds however far an input lies
     outside of the range: in float32 bit for bit, and an activation in which the rounding of the
-    projection would turn them keeps a knot more; in float64 to units in the last place.
+    projection would turn them keeps a knot more. In float64 what a spline gains over an outer piece
+    stays to ``2 eps |c|``, with ``eps = 2^-52`` and ``|c|`` its largest coefficient, so that ``d``
+    spacings outside of the range it may move by ``2 eps |c| d`` beyond its share of the bound.
+    Other precisions are refused.
 
     Of all choices of knots whose *bound* on the movement, ``sum_l L_l |delta_l|_2`` with ``L_l``
     the Lipschitz constant of the layers above layer ``l`` and ``delta_l`` the largest changes of

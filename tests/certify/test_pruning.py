@@ -294,8 +294,8 @@ def test_convolutions_and_branches(weight: float, tolerance: float) -> None:
 @pytest.mark.parametrize("tolerance", [0.05, 0.5])
 def test_outer_pieces_stay(dtype, constraint, tolerance: float) -> None:
     """However far outside of the range: in exact arithmetic of the stored numbers, bit for bit in
-    float32 and to units in the last place in float64."""
-    exact = {torch.float32: 0.0, torch.float64: 4e-16}
+    float32 and to ``2 eps`` of the largest coefficient in float64."""
+    units = {torch.float32: 0.0, torch.float64: 2 * torch.finfo(torch.float64).eps}
     model = rough_model(1, (3, 16, 16, 2), 51, dtype, constraint=constraint)
     sparse = copy.deepcopy(model)
     regions = sparsify(sparse, tolerance)
@@ -304,9 +304,10 @@ def test_outer_pieces_stay(dtype, constraint, tolerance: float) -> None:
     for own, other in zip(model, sparse, strict=True):
         if isinstance(own, LinearSpline):
             before, after = (m.projected_coefficients.detach().double() for m in (own, other))
+            largest = before.abs().amax(1, keepdim=True)
             for piece in (slice(0, 2), slice(-2, None)):
-                slopes = before[:, piece].diff(), after[:, piece].diff()
-                torch.testing.assert_close(*slopes, rtol=0, atol=exact[dtype])
+                gained = (after[:, piece].diff() - before[:, piece].diff()).abs()
+                assert bool((gained <= units[dtype] * largest).all())
     inputs = torch.randn(200, 3, dtype=torch.float64)
     fixed = [fold(m).double() for m in (model, sparse)]
     for size in (1.0, 1e2, 1e4, 1e6, 1e8):
