@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from tools import contents, times
+from tools import contents, times, verdicts
 from tools.alone import FolderError, alone
 from tools.chapters import prepared
 from tools.check import check
@@ -48,10 +48,7 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
         For each notebook its name, its title and its provenance (`tools.execute.describe_run`).
     """
     table = ["| Notebook | Profile | Seconds | Executed (UTC) | Commit |", "|---|---|--:|---|---|"]
-    machine = [
-        "| Notebook | Python | PyTorch | NumPy | Processors | System |",
-        "|---|---|---|---|--:|---|",
-    ]
+    places: dict[str, list[str]] = {}
     for name, heading, run in runs:
         link = f"[{heading}](../notebooks/{name}.ipynb)"
         executed = run["started"][:16].replace("T", " ")
@@ -59,9 +56,13 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
         commit += " with changes" if run["modified"] else ""
         row = [link, run["profile"], f"{run['seconds']:.1f}", executed, commit]
         table.append(f"| {' | '.join(row)} |")
-        versions = [run["versions"][package] for package in ("python", "torch", "numpy")]
-        row = [link, *versions, str(run["processors"]), run["system"]]
-        machine.append(f"| {' | '.join(row)} |")
+        python, torch, numpy = (run["versions"][key] for key in ("python", "torch", "numpy"))
+        place = f"Python {python}, PyTorch {torch}, NumPy {numpy}; {run['processors']} processors, "
+        places.setdefault(place + run["system"], []).append(link)
+    where = [
+        f"{place}: {', '.join(links)}." if len(places) > 1 else f"{place}."
+        for place, links in places.items()
+    ]
     total = sum(run["seconds"] for _, _, run in runs)
     lines = [
         "# Execution",
@@ -70,7 +71,7 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
         "\n".join(table),
         f"Together: {total:.1f} seconds.",
         "## Where",
-        "\n".join(machine),
+        *where,
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -122,6 +123,10 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         contents.complete(source / "book" / "map.md", chapters)
     if (source / "book" / "rerun.md").exists():
         times.complete(source / "book" / "rerun.md", root, [run for _, _, run in runs])
+    index = source / "book" / "index.md"
+    if verdicts.MARK in (text := index.read_text(encoding="utf-8")):
+        lines = verdicts.table(root, "../notebooks/{}.ipynb")
+        index.write_text(verdicts.completed(text, lines), encoding="utf-8")
     (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
     config = (root / "_config.yml").read_text(encoding="utf-8")
     config = configuration(config, repository, repository_address(root))

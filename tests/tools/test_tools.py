@@ -22,7 +22,7 @@ from lipsplines.evidence.records import Record, Store
 from lipsplines.theory.checks import CHECKS
 from tools.archive import MissingBook, pack
 from tools.check import check
-from tools.contents import MARK, complete
+from tools.contents import MARK, complete, full_name, linked
 from tools.execute import execute_all
 from tools.notebooks import (
     damaged_records,
@@ -120,6 +120,24 @@ def test_the_map_lists_statements_and_figures(tmp_path: Path) -> None:
     assert "none.ipynb" not in text
     with pytest.raises(ValueError, match="has no line"):
         complete(page, [])
+
+
+def test_the_map_links_code_and_checks() -> None:
+    row = "| Limits | {prf:ref}`thm-a` | `theory.expressivity`, `sparsify` | `C0.4` |\n"
+    prose = "Checks such as `C2.3`.\n"
+    found = linked(prose + row)
+    assert found.startswith(prose)
+    for link in (
+        "{prf:ref}`thm-a`",
+        "{py:obj}`theory.expressivity <lipsplines.theory.expressivity>`",
+        "{py:obj}`sparsify <lipsplines.certify.pruning.sparsify>`",
+        f"[C0.4](../notebooks/{CHECKS['C0.4'].page}.ipynb)",
+    ):
+        assert link in found
+    assert full_name("nothing") == full_name("no.thing") == ""
+    text = (ROOT / "book" / "map.md").read_text(encoding="utf-8").split("## The experiments")[0]
+    left = [line for line in linked(text).splitlines() if re.search(r"(?<![}>])`[a-zA-Z]", line)]
+    assert [line for line in left if line.startswith("| ")] == []
 
 
 def test_the_map_names_code_and_checks_that_exist() -> None:
@@ -258,7 +276,8 @@ def test_stage_writes_the_execution_page(book: Path) -> None:
     page = (source / "book" / "execution.md").read_text()
     link = "[The notebook good](../notebooks/good.ipynb)"
     assert f"| {link} | smoke | 1.2 | 2026-01-02 03:04 | `abc123` with changes |" in page
-    assert f"| {link} | 3.11.0 | 2.13.0 | 2.4.6 | 2 | Linux x86_64 |" in page
+    place = "Python 3.11.0, PyTorch 2.13.0, NumPy 2.4.6; 2 processors, Linux x86_64"
+    assert page.endswith(f"## Where\n\n{place}.\n")
     assert (source / "notebooks" / "good.ipynb").exists()
     assert (source / "_config.yml").read_text() == (book / "_config.yml").read_text()
 
