@@ -28,7 +28,7 @@ PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two of them: the first, and t
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept; see `lipsplines.files.cache_folder`.
+    """Where fetched files are kept; see ``lipsplines.files.cache_folder``.
 
     Raises
     ------

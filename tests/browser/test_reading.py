@@ -1,4 +1,4 @@
-"""What readers do with a page: they download it, print it, unfold it, read its tables on a phone."""
+"""What readers do with a page: download it, print it, unfold it, read its tables on a phone."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ VARIABLE = "LIPSPLINES_KERNELS"  # of the environment: another folder, or empty 
 def kernel_folder() -> Path | None:
     """Folder for the kernels of these sources, made if need be; nothing where there is none.
 
-    ``kernels`` in `lipsplines.files.cache_folder`, or where the variable ``LIPSPLINES_KERNELS``
+    ``kernels`` in ``lipsplines.files.cache_folder``, or where the variable ``LIPSPLINES_KERNELS``
     says; an empty one says that no kernel is kept.
     """
     named = os.environ.get(VARIABLE)
