@@ -11,7 +11,7 @@ ifneq ($(words $(PROFILE))$(filter $(PROFILE),smoke quick paper),1$(PROFILE))
 $(error PROFILE is "$(PROFILE)", but must be smoke, quick or paper)
 endif
 
-.PHONY: book test browse fuzz lint notebooks install clean help zip pdf
+.PHONY: book test browse fuzz lab lint notebooks install clean help zip pdf
 
 book: notebooks ## execute the notebooks at PROFILE and build the book
 	@$(PY) -m tools.stage --profile $(PROFILE)
@@ -23,6 +23,9 @@ test: lint ## lint, unit tests, notebooks at the smoke profile, and their recomp
 
 browse: install ## test the built book in a browser (skipped where there is none)
 	$(PY) -m pytest tests/browser --numprocesses auto --maxprocesses 4
+
+lab: install ## open the chapters in JupyterLab, which gets an environment of its own
+	@sh tools/lab.sh
 
 fuzz: install ## attack files, downloads and runs for MINUTES (default 3), before a release
 	@$(PY) -m tests.fuzz --minutes $(or $(MINUTES),3)
@@ -47,7 +50,7 @@ pdf: notebooks ## build the book as one PDF into dist/ (needs TeX)
 	@$(PY) -m tools.pdf --profile $(PROFILE)
 
 clean: ## delete the environment and everything that the build made
-	rm -rf .venv _build _executed build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .lab _build _executed build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 help: ## this list
 	@echo "make [target] [PROFILE=smoke|quick|paper] [FORCE=1] [PYTHON=/path/to/python3]"

@@ -9,6 +9,7 @@ import random
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipsplines._version import __version__
@@ -107,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         "sources", metavar="SOURCE", nargs="+", type=_folder, help="folders of records"
     )
     merging.set_defaults(function=_merge)
+
+    exporting = commands.add_parser("export", help="write records as one CSV file, a row a number")
+    exporting.add_argument("experiment", metavar="EXPERIMENT", nargs="?")
+    exporting.add_argument("--profile", help="of the records (default: all profiles)")
+    exporting.add_argument("--output", metavar="FILE", help="default: the standard output")
+    exporting.set_defaults(function=_export)
 
     verifying = commands.add_parser("verify", help="compute a sample of records again, and compare")
     verifying.add_argument("experiment", metavar="EXPERIMENT", nargs="?")
@@ -274,6 +281,25 @@ def _readable(options: argparse.Namespace) -> Store:
     store = Store(options.results)
     store.check_readable()
     return store
+
+
+def _export(options: argparse.Namespace) -> int:
+    from lipsplines.evidence.records import Store
+    from lipsplines.evidence.tidy import write_csv
+
+    store = Store(options.results)
+    records = [
+        record
+        for experiment, profile in _chosen(options.experiment, options.profile)
+        for record in store.select(experiment.name, profile)
+    ]
+    if options.output is None:
+        write_csv(records, sys.stdout)
+        return 0
+    with Path(options.output).open("w", encoding="utf-8", newline="") as stream:
+        count = write_csv(records, stream)
+    print(f"{len(records)} records, {count} numbers: {options.output}")
+    return 0
 
 
 def _experiment(name: str) -> Experiment:

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["TEMPORARY", "in_short", "refuse_constant", "remove_abandoned", "write_atomically"]
+__all__ = [
+    "TEMPORARY",
+    "cache_folder",
+    "in_short",
+    "refuse_constant",
+    "remove_abandoned",
+    "write_atomically",
+]
 
 #: How the names of files begin as long as they are not whole.
 TEMPORARY = ".tmp-lipsplines-"
 ABANDONED = 3600.0  # seconds after which a file that should have been touched is nobody's
+
+
+def cache_folder() -> Path:
+    """The folder of this package among the user's caches.
+
+    In ``~/Library/Caches`` on macOS, else in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises
+    ------
+    RuntimeError
+        If that is in a home folder and there is none, as for a bare user of a container.
+    """
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "lipsplines"
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of that variable has relative paths ignored.
+    return (Path(named) if Path(named).is_absolute() else Path.home() / ".cache") / "lipsplines"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -20,6 +20,7 @@ from lipsplines import __version__
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+PINNED = [name for name in EXTRAS if name not in ("all", "lab")]  # the front end is for readers
 LOCK_LINES = [
     line
     for line in (ROOT / "requirements.lock").read_text().splitlines()
@@ -47,18 +48,20 @@ def test_lock_builds_the_package_without_isolation() -> None:
     assert {"setuptools", "wheel"} <= set(LOCK)
 
 
-def test_hard_dependencies_are_torch_and_numpy() -> None:
-    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {"torch", "numpy"}
+def test_hard_dependencies_are_few() -> None:
+    names = {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert names == {"torch", "numpy", "safetensors"}
 
 
 def test_extra_all_holds_every_other_extra() -> None:
     (everything,) = EXTRAS["all"]
-    assert Requirement(everything).extras == set(EXTRAS) - {"all"}
+    assert Requirement(everything).extras == set(EXTRAS) - {"all", "lab"}
 
 
 @pytest.mark.parametrize(
     "line",
-    PROJECT["dependencies"] + [line for name in EXTRAS if name != "all" for line in EXTRAS[name]],
+    PROJECT["dependencies"]
+    + [line for name in EXTRAS if name not in ("all", "lab") for line in EXTRAS[name]],
 )
 def test_lock_satisfies_the_project(line: str) -> None:
     requirement = Requirement(line)

@@ -1,11 +1,15 @@
-"""The part of the page *Map of the book* that lists all statements and figures by chapter."""
+"""What the build adds to the page *Map of the book*: links, and a list by chapter."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+import lipsplines
+from lipsplines.theory.checks import CHECKS
 
 MARK = "<!-- statements and figures -->"
 STATEMENT = re.compile(r"^:{3,}\{prf:(?!proof)(\w+)\}[^\n]*\n:label: ([\w-]+)", re.MULTILINE)
@@ -37,6 +41,43 @@ def has_picture(cell: dict) -> bool:
     return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
+def linked(text: str) -> str:
+    """Markdown whose tables link names of the library to the reference, and checks to chapters."""
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in CHECKS:
+            return f"[{name}](../notebooks/{CHECKS[name].page}.ipynb)"
+        home = full_name(name)
+        return f"{{py:obj}}`{name} <{home}>`" if home else found[0]
+
+    lines = text.splitlines(keepends=True)
+    return "".join(
+        re.sub(r"(?<!\})`([\w.]+)`", link, line) if line.startswith("|") else line for line in lines
+    )
+
+
+def full_name(name: str) -> str:
+    """Where the reference describes something that the map names; empty if nowhere.
+
+    >>> full_name("splines.evaluate")
+    'lipsplines.splines.functions.evaluate'
+    """
+    place, _, last = name.rpartition(".")
+    try:
+        if not place and last in lipsplines.__all__:
+            thing = getattr(lipsplines, last)
+        elif not place:
+            return ""
+        else:
+            module = importlib.import_module(f"lipsplines.{place}")
+            thing = getattr(module, last, None) or importlib.import_module(f"lipsplines.{name}")
+    except ImportError:
+        return ""
+    home = getattr(thing, "__module__", None)
+    return f"{home}.{thing.__qualname__}" if home else thing.__name__
+
+
 def complete(page: Path, notebooks: Iterable[Path]) -> None:
     """Put the list where the page has its mark.
 
@@ -48,4 +89,4 @@ def complete(page: Path, notebooks: Iterable[Path]) -> None:
     text = page.read_text(encoding="utf-8")
     if MARK not in text:
         raise ValueError(f"{page.name} has no line {MARK}, which says where the list goes.")
-    page.write_text(text.replace(MARK, listed(notebooks)), encoding="utf-8")
+    page.write_text(linked(text).replace(MARK, listed(notebooks)), encoding="utf-8")

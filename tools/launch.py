@@ -1,12 +1,14 @@
 """Buttons that open a notebook on Binder or Colab, and the cell that installs the library there.
 
 The address of the repository stands in ``CITATION.cff``, as ``repository-code``. After it was
-changed, ``python -m tools.launch`` writes it into the first code cell of every notebook.
+changed, ``python -m tools.launch`` writes it into the first code cell of every notebook, and into
+the links of ``README.md``, which package indexes show away from the repository.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,17 @@ def launch_buttons(address: str, origin: str) -> dict[str, str]:
     return buttons
 
 
+def absolute(text: str, address: str) -> str:
+    """Markdown whose links and pictures inside the repository have its address, if it has one."""
+
+    def changed(found: re.Match[str]) -> str:
+        kind = "raw" if found["picture"] else "blob"
+        return f"{found['picture']}[{found['text']}]({address}/{kind}/main/{found['path']})"
+
+    inside = r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?!https?:|#)(?P<path>[^)\s]+)\)"
+    return re.sub(inside, changed, text) if address else text
+
+
 def main() -> int:
     """Run the command line; return the exit status."""
     address = repository_address(Path.cwd())
@@ -100,6 +113,9 @@ def main() -> int:
         notebook = with_install_cell(json.loads(path.read_text(encoding="utf-8")), address)
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         path.write_text(text, encoding="utf-8")
+    readme = Path("README.md")
+    text = absolute(readme.read_text(encoding="utf-8"), address)
+    readme.write_text(text, encoding="utf-8")
     print(f"notebooks fetch the library from {address or 'nowhere: CITATION.cff has no address'}")
     return 0
 

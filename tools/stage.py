@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from lipsplines.pages.figures import SOURCE_TYPE
-from tools import contents, times
+from tools import contents, times, verdicts
 from tools.alone import FolderError, alone
+from tools.chapters import prepared
 from tools.check import check
 from tools.launch import launch_buttons, repository_address
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
@@ -39,53 +39,6 @@ def title(notebook: Path) -> str:
     return notebook.stem
 
 
-def with_sources(notebook: dict[str, Any], name: str, run: dict[str, Any]) -> dict[str, Any]:
-    """Let the caption of each figure of an executed notebook end with where it comes from.
-
-    What `lipsplines.pages.figures.note` said under a figure moves into its caption. A figure
-    without such a note was computed by the notebook itself.
-    """
-    commit = f"commit {run['commit']}" if run["commit"] else "outside git"
-    place = f"Notebook {name}.ipynb, {commit}{' with changes' if run['modified'] else ''}"
-    sources = ["".join(cell["source"]) for cell in notebook["cells"] if _has(cell, "parameters")]
-    seeds = re.findall(r"^seed = (\d+)", "\n".join(sources), re.MULTILINE)
-    seed = f", seed {seeds[0]}" if seeds else ""
-    for cell in notebook["cells"]:
-        figure = cell["metadata"].get("mystnb", {}).get("figure")
-        outputs = cell.get("outputs", [])
-        notes = [o["data"][SOURCE_TYPE] for o in outputs if SOURCE_TYPE in o.get("data", {})]
-        if "outputs" in cell:
-            cell["outputs"] = [o for o in outputs if SOURCE_TYPE not in o.get("data", {})]
-        if figure is not None:
-            source = " ".join(notes) or f"Profile {run['profile']}{seed}; computed by this build."
-            figure["caption"] = f"{figure['caption']}\n\n{place}. {source}"
-    return notebook
-
-
-def _has(cell: dict[str, Any], tag: str) -> bool:
-    return tag in cell["metadata"].get("tags", [])
-
-
-def without_progress(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Drop what cells tagged ``remove-stderr`` wrote there: progress bars, for a download too."""
-    for cell in notebook["cells"]:
-        if _has(cell, "remove-stderr"):
-            cell["outputs"] = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
-    return notebook
-
-
-def hide_repeated_parameters(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Hide the cell that the execution put in, where it repeats what the notebook says itself."""
-    said: set[str] = set()
-    for cell in notebook["cells"]:
-        lines = set("".join(cell["source"]).splitlines())
-        if _has(cell, "parameters"):
-            said |= lines
-        elif _has(cell, "injected-parameters") and lines - {"# Parameters", ""} <= said:
-            cell["metadata"]["tags"].append("remove-cell")
-    return notebook
-
-
 def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
     """Return the page that says how each notebook of this book was executed.
 
@@ -95,10 +48,7 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
         For each notebook its name, its title and its provenance (`tools.execute.describe_run`).
     """
     table = ["| Notebook | Profile | Seconds | Executed (UTC) | Commit |", "|---|---|--:|---|---|"]
-    machine = [
-        "| Notebook | Python | PyTorch | NumPy | Processors | System |",
-        "|---|---|---|---|--:|---|",
-    ]
+    places: dict[str, list[str]] = {}
     for name, heading, run in runs:
         link = f"[{heading}](../notebooks/{name}.ipynb)"
         executed = run["started"][:16].replace("T", " ")
@@ -106,9 +56,13 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
         commit += " with changes" if run["modified"] else ""
         row = [link, run["profile"], f"{run['seconds']:.1f}", executed, commit]
         table.append(f"| {' | '.join(row)} |")
-        versions = [run["versions"][package] for package in ("python", "torch", "numpy")]
-        row = [link, *versions, str(run["processors"]), run["system"]]
-        machine.append(f"| {' | '.join(row)} |")
+        python, torch, numpy = (run["versions"][key] for key in ("python", "torch", "numpy"))
+        place = f"Python {python}, PyTorch {torch}, NumPy {numpy}; {run['processors']} processors, "
+        places.setdefault(place + run["system"], []).append(link)
+    where = [
+        f"{place}: {', '.join(links)}." if len(places) > 1 else f"{place}."
+        for place, links in places.items()
+    ]
     total = sum(run["seconds"] for _, _, run in runs)
     lines = [
         "# Execution",
@@ -117,7 +71,7 @@ def execution_page(runs: list[tuple[str, str, dict[str, Any]]]) -> str:
         "\n".join(table),
         f"Together: {total:.1f} seconds.",
         "## Where",
-        "\n".join(machine),
+        *where,
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -160,7 +114,7 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         if not run:
             raise BuildError(f"{name} is not executed at {profile}; run make PROFILE={profile}")
         notebook = json.loads(executed.read_text(encoding="utf-8"))
-        notebook = hide_repeated_parameters(with_sources(without_progress(notebook), name, run))
+        notebook = prepared(notebook, name, run)
         staged = source / "notebooks" / executed.name
         staged.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
         runs.append((name, title(executed), run))
@@ -169,6 +123,10 @@ def stage(root: Path, profile: str, repository: str | None = None) -> Path:
         contents.complete(source / "book" / "map.md", chapters)
     if (source / "book" / "rerun.md").exists():
         times.complete(source / "book" / "rerun.md", root, [run for _, _, run in runs])
+    index = source / "book" / "index.md"
+    if verdicts.MARK in (text := index.read_text(encoding="utf-8")):
+        lines = verdicts.table(root, "../notebooks/{}.ipynb")
+        index.write_text(verdicts.completed(text, lines), encoding="utf-8")
     (source / "book" / "execution.md").write_text(execution_page(runs), encoding="utf-8")
     config = (root / "_config.yml").read_text(encoding="utf-8")
     config = configuration(config, repository, repository_address(root))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import sys
 import threading
 import warnings
@@ -17,6 +16,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lipsplines import files as places
 from lipsplines.datasets.registry import DataError, DataWarning, File
 from lipsplines.datasets.transfer import hostname, reason, size_of, transfer
 
@@ -28,24 +28,17 @@ PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two of them: the first, and t
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: ``lipsplines`` in the user's folder of caches.
-
-    ``~/Library/Caches`` on macOS, else ``XDG_CACHE_HOME`` or ``~/.cache``.
+    """Where fetched files are kept; see ``lipsplines.files.cache_folder``.
 
     Raises
     ------
     DataError
-        If that is in a home folder and there is none, as for a bare user of a container.
+        If this user has no home folder.
     """
     try:
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches" / "lipsplines"
-        named = os.environ.get("XDG_CACHE_HOME", "")
-        # The specification of that variable has relative paths ignored.
-        caches = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+        return places.cache_folder()
     except RuntimeError:
         raise DataError("Nothing is in a cache, for this user has no home folder.") from None
-    return caches / "lipsplines"
 
 
 def fetch(files: Sequence[File], folder: Path) -> dict[str, bytes]:

@@ -204,17 +204,10 @@ def median_interval(
     >>> 1 <= low <= 3 <= high <= 5
     True
     """
-    from scipy.stats import bootstrap
-
     data = np.asarray(values, dtype=float)
     if data.size < 2:
         raise ValueError("A bootstrap interval needs at least 2 values.")
-    result = bootstrap(
-        (data,),
-        np.median,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    drawn = np.random.default_rng(0).integers(0, data.size, (resamples, data.size))
+    medians = np.median(data[drawn], axis=-1)
+    low, high = np.quantile(medians, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -59,8 +60,6 @@ def save_model(
         dictionary of what JSON can hold.
     ValueError
         If a parameter is NaN or infinite.
-    ImportError
-        Without ``safetensors``.
 
     Examples
     --------
@@ -72,7 +71,6 @@ def save_model(
     ...     read_header(path)["metadata"]
     {'seed': 0}
     """
-    safetensors = _safetensors()
     if not isinstance(metadata, Mapping | None):
         raise TypeError(f"metadata must be a dictionary, got {type(metadata).__name__}.")
     tree = description(model)
@@ -114,8 +112,6 @@ def load_model(path: str | os.PathLike) -> nn.Module:
         dtype, or not finite.
     OSError
         If it cannot be read.
-    ImportError
-        Without ``safetensors``.
 
     Examples
     --------
@@ -161,7 +157,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError, OSError, ImportError
+    ValueError, OSError
         As `load_model`.
     """
     with _opened(path) as file:
@@ -171,7 +167,6 @@ def read_header(path: str | os.PathLike) -> dict[str, Any]:
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[Any]:
     """The open file; whatever is found wrong with it meanwhile is said with its name."""
-    safetensors = _safetensors()
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
@@ -253,15 +248,3 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 def _refuse_non_finite(name: str, tensor: Tensor) -> None:
     if not bool(tensor.isfinite().all()):
         raise ValueError(f"{name} holds NaN or infinite values.")
-
-
-def _safetensors() -> ModuleType:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise ImportError(
-            "Models are stored with safetensors; install the extra: "
-            "pip install '.[experiments]' in the folder of the sources."
-        ) from None
-    return safetensors

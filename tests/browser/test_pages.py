@@ -104,11 +104,16 @@ def test_a_film_and_a_wipe_move(visit: Callable) -> None:
     film = page.locator(".film").first
     seen = film.locator("img:not([hidden])")
     assert seen.count() == 1
-    last = seen.get_attribute("data-label")
+    first = seen.get_attribute("data-label")
     film.locator("input").focus()
-    page.keyboard.press("Home")
+    page.keyboard.press("End")
     assert seen.count() == 1
-    assert seen.get_attribute("data-label") == film.locator("output").inner_text() != last
+    assert seen.get_attribute("data-label") == film.locator("output").inner_text() != first
+    film.get_by_role("button", name="Play").click()  # from its first picture again
+    assert seen.get_attribute("data-label") == first
+    assert film.locator(".film-count").inner_text().startswith("1 of ")
+    page.wait_for_function("() => document.querySelector('.film img[hidden]') !== null")
+    film.get_by_role("button", name="Pause").click()
     wipe = page.locator(".wipe").first
     wipe.locator("input").focus()
     page.keyboard.press("End")

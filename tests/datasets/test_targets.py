@@ -16,7 +16,7 @@ def test_targets_are_1_lipschitz_with_zero_mean(name: str) -> None:
     slopes = np.diff(values) / np.diff(X)
     assert np.abs(slopes).max() <= 1 + 1e-9
     assert np.abs(slopes).max() >= 1 - 1e-4
-    assert abs(np.trapezoid(values, X)) < 1e-6
+    assert abs(np.sum((values[1:] + values[:-1]) / 2 * np.diff(X))) < 1e-6
 
 
 @pytest.mark.parametrize(("name", "allowed"), [("f1", (-1, 1)), ("f2", (-1, 0, 1))])

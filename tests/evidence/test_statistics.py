@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import bootstrap, rankdata, wilcoxon
 
 from lipsplines.evidence.rankings import compare_ranks
 from lipsplines.evidence.statistics import (
@@ -93,6 +93,18 @@ def test_compare_refuses(ours: list, theirs: list, message: str) -> None:
 def test_equal_errors_decide_nothing() -> None:
     found = compare_ranks("a", [1.0] * 3, [[1.0] * 3] * 5)
     assert found.p_holds == found.p_fails == pytest.approx(1)
+
+
+def test_intervals_of_the_median_are_those_of_scipy() -> None:
+    data = np.random.default_rng(1).normal(size=25)
+    result = bootstrap(
+        (data,),
+        np.median,
+        n_resamples=500,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    assert median_interval(data, resamples=500) == (result.low, result.high)
 
 
 def test_interval_covers_the_median_about_as_often_as_it_says() -> None:

@@ -454,15 +454,6 @@ def test_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     load_model(path)
 
 
-def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra that is missing is named."""
-    path = save_model(nn.ReLU(), tmp_path / "model.safetensors")
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    for call in (lambda: load_model(path), lambda: save_model(nn.ReLU(), path)):
-        with pytest.raises(ImportError, match=r"pip install '\.\[experiments\]'"):
-            call()
-
-
 def test_a_message_about_a_file_is_short(tmp_path: Path) -> None:
     """Whatever the file calls its parts."""
     path = save_model(nn.Sequential(nn.Linear(3, 2)), tmp_path / "model.safetensors")

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from tools.launch import (
     BINDER,
     COLAB,
+    absolute,
     install_cell,
     launch_buttons,
     repository_address,
@@ -124,6 +125,27 @@ def test_the_address_is_that_of_the_citation(tmp_path: Path) -> None:
     assert repository_address(tmp_path) == ""
     citation.write_text(f"repository-code: {ADDRESS}.git/\n")
     assert repository_address(tmp_path) == ADDRESS
+
+
+def test_links_of_the_readme_get_the_address() -> None:
+    text = "[a](book/a.md), ![b](b.png), [c](https://c.org) and [d](#e)"
+    assert absolute(text, "") == text
+    once = absolute(text, ADDRESS)
+    assert once == (
+        f"[a]({ADDRESS}/blob/main/book/a.md), ![b]({ADDRESS}/raw/main/b.png), "
+        "[c](https://c.org) and [d](#e)"
+    )
+    assert absolute(once, ADDRESS) == once
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == absolute(readme, repository_address(ROOT))
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert repository_address(ROOT) in (*urls.values(), "")
+
+
+def test_files_that_the_readme_names_are_there() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", readme):
+        assert (ROOT / path).is_file(), path
 
 
 def test_colab_opens_only_what_the_notebooks_name() -> None:

@@ -19,11 +19,10 @@ from nbformat import v4
 
 import lipsplines
 from lipsplines.evidence.records import Record, Store
-from lipsplines.pages.figures import SOURCE_TYPE
 from lipsplines.theory.checks import CHECKS
 from tools.archive import MissingBook, pack
 from tools.check import check
-from tools.contents import MARK, complete
+from tools.contents import MARK, complete, full_name, linked
 from tools.execute import execute_all
 from tools.notebooks import (
     damaged_records,
@@ -36,14 +35,7 @@ from tools.notebooks import (
 )
 from tools.progress import Progress
 from tools.recompute import fresh_results
-from tools.stage import (
-    BuildError,
-    configuration,
-    hide_repeated_parameters,
-    stage,
-    with_sources,
-    without_progress,
-)
+from tools.stage import BuildError, configuration, stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,52 +84,6 @@ def test_toc(book: Path) -> None:
     assert notebook_names(book) == ["good"]
 
 
-def test_captions_end_with_the_source_of_the_figure() -> None:
-    def cell(*outputs: dict, caption: str = "") -> dict:
-        figure = {"mystnb": {"figure": {"caption": caption, "name": "fig-x"}}} if caption else {}
-        return {"cell_type": "code", "metadata": figure, "outputs": list(outputs)}
-
-    picture = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
-    said = {
-        "output_type": "display_data",
-        "data": {SOURCE_TYPE: "5 runs.", "text/plain": "5 runs."},
-    }
-    text = {"cell_type": "markdown", "metadata": {}}
-    notebook = {
-        "cells": [
-            text,
-            cell(picture),
-            cell(said, picture, caption="A."),
-            cell(picture, caption="B."),
-        ]
-    }
-    run = {"commit": "abc", "modified": True, "profile": "smoke"}
-    plain, first, second = with_sources(notebook, "good", run)["cells"][1:]
-    assert plain["metadata"] == {}
-    assert [first["outputs"], second["outputs"]] == [[picture], [picture]]
-    captions = [c["metadata"]["mystnb"]["figure"]["caption"] for c in (first, second)]
-    start = "Notebook good.ipynb, commit abc with changes. "
-    assert captions[0] == f"A.\n\n{start}5 runs."
-    assert captions[1] == f"B.\n\n{start}Profile smoke; computed by this build."
-    parameters = {"tags": ["parameters"]}
-    notebook = {
-        "cells": [
-            {"cell_type": "code", "metadata": parameters, "source": ["a = 1\n", "seed = 3"]},
-            cell(picture, caption="C."),
-        ]
-    }
-    caption = with_sources(notebook, "good", run)["cells"][1]["metadata"]["mystnb"]["figure"]
-    assert caption["caption"].endswith("Profile smoke, seed 3; computed by this build.")
-
-
-def test_progress_bars_are_not_part_of_a_download() -> None:
-    bar, text = {"name": "stderr", "text": "50%"}, {"name": "stdout", "text": "done"}
-    quiet = {"cell_type": "code", "metadata": {"tags": ["remove-stderr"]}, "outputs": [bar, text]}
-    loud = {"cell_type": "code", "metadata": {}, "outputs": [bar, text]}
-    cells = without_progress({"cells": [quiet, loud]})["cells"]
-    assert [cell["outputs"] for cell in cells] == [[text], [bar, text]]
-
-
 def test_damaged_reference_records_are_named(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     for number, profile in enumerate(("reduced", "reduced", "paper", "smoke")):
@@ -154,19 +100,6 @@ def test_damaged_reference_records_are_named(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in named] == [
         str(path.relative_to(tmp_path)) for path in (first, second)
     ]
-
-
-@pytest.mark.parametrize(("set_to", "hidden"), [("quick", True), ("smoke", False)])
-def test_parameters_are_shown_once_unless_they_differ(set_to: str, hidden: bool) -> None:
-    source = ["# sizes\n", 'profile = "quick"\n', "seed = 0"]
-    own = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source}
-    injected = {
-        "cell_type": "code",
-        "metadata": {"tags": ["injected-parameters"]},
-        "source": ["# Parameters\n", f'profile = "{set_to}"\n'],
-    }
-    cells = hide_repeated_parameters({"cells": [own, injected]})["cells"]
-    assert ["remove-cell" in cell["metadata"]["tags"] for cell in cells] == [False, hidden]
 
 
 def test_the_map_lists_statements_and_figures(tmp_path: Path) -> None:
@@ -187,6 +120,24 @@ def test_the_map_lists_statements_and_figures(tmp_path: Path) -> None:
     assert "none.ipynb" not in text
     with pytest.raises(ValueError, match="has no line"):
         complete(page, [])
+
+
+def test_the_map_links_code_and_checks() -> None:
+    row = "| Limits | {prf:ref}`thm-a` | `theory.expressivity`, `sparsify` | `C0.4` |\n"
+    prose = "Checks such as `C2.3`.\n"
+    found = linked(prose + row)
+    assert found.startswith(prose)
+    for link in (
+        "{prf:ref}`thm-a`",
+        "{py:obj}`theory.expressivity <lipsplines.theory.expressivity>`",
+        "{py:obj}`sparsify <lipsplines.certify.pruning.sparsify>`",
+        f"[C0.4](../notebooks/{CHECKS['C0.4'].page}.ipynb)",
+    ):
+        assert link in found
+    assert full_name("nothing") == full_name("no.thing") == ""
+    text = (ROOT / "book" / "map.md").read_text(encoding="utf-8").split("## The experiments")[0]
+    left = [line for line in linked(text).splitlines() if re.search(r"(?<![}>])`[a-zA-Z]", line)]
+    assert [line for line in left if line.startswith("| ")] == []
 
 
 def test_the_map_names_code_and_checks_that_exist() -> None:
@@ -325,7 +276,8 @@ def test_stage_writes_the_execution_page(book: Path) -> None:
     page = (source / "book" / "execution.md").read_text()
     link = "[The notebook good](../notebooks/good.ipynb)"
     assert f"| {link} | smoke | 1.2 | 2026-01-02 03:04 | `abc123` with changes |" in page
-    assert f"| {link} | 3.11.0 | 2.13.0 | 2.4.6 | 2 | Linux x86_64 |" in page
+    place = "Python 3.11.0, PyTorch 2.13.0, NumPy 2.4.6; 2 processors, Linux x86_64"
+    assert page.endswith(f"## Where\n\n{place}.\n")
     assert (source / "notebooks" / "good.ipynb").exists()
     assert (source / "_config.yml").read_text() == (book / "_config.yml").read_text()
 

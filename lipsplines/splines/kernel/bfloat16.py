@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipsplines.splines.kernel.lines import cell_of, compiled, fill_lines, fill_slopes
+from lipsplines.splines.kernel.kept import compiled
+from lipsplines.splines.kernel.lines import cell_of, fill_lines, fill_slopes
 from lipsplines.splines.kernel.loops import cut, flush_plane, flush_rows, repeat
 from lipsplines.splines.kernel.sixteen import TOGETHER, backward_sixteen, forward_sixteen
 

@@ -11,26 +11,24 @@ output. These small sums hold the gradients of all parameters:
 
 for ``alpha x s'(alpha x) - s(alpha x)`` is ``-alpha a_k``, constant in a cell.
 
-Compiled by Numba at the first call. Where there are fewer numbers than cells, few cells matter:
-`few_forward` and `few_backward` compute their lines as needed; `loops` does all else.
+Compiled by Numba at the first call, see `kept`. Where there are fewer numbers than cells, few cells
+matter: `few_forward` and `few_backward` compute their lines as needed; `loops` does all else.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lipsplines.splines.kernel.kept import compiled
 
 __all__ = [
     "cell_of",
-    "compiled",
     "few_backward",
     "few_forward",
     "fill_lines",
     "fill_slopes",
     "parameter_gradients",
 ]
-
-compiled = njit(nogil=True, error_model="numpy")
 
 
 @compiled

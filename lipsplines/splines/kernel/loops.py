@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipsplines.splines.kernel.lines import cell_of, compiled, few_forward, fill_lines, fill_slopes
+from lipsplines.splines.kernel.kept import compiled
+from lipsplines.splines.kernel.lines import cell_of, few_forward, fill_lines, fill_slopes
 from lipsplines.splines.kernel.vectors import (
     add_eight,
     add_four,

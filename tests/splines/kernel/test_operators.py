@@ -412,6 +412,25 @@ def test_exports_as_plain_operations(dtype: torch.dtype) -> None:
     torch.testing.assert_close(program.module()(x), spline(x))
 
 
+def test_an_older_torch_without_is_exporting() -> None:
+    """PyTorch 2.6: splines work, and what is exported or compiled holds no kernel."""
+    program = """
+import torch
+known = torch.compiler.is_exporting
+del torch.compiler.is_exporting
+from lipsplines import LinearSpline
+from lipsplines.splines.kernel import operators
+torch.compiler.is_exporting = known  # this PyTorch needs it
+assert operators._is_exporting is torch.compiler.is_compiling
+spline, x = LinearSpline(3, init="relu").eval(), torch.randn(4, 3)
+y = spline(x)
+program = torch.export.export(spline, (x,))
+assert not any("lipsplines" in str(node.target) for node in program.graph.nodes)
+torch.testing.assert_close(program.module()(x), y)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 # Without a kernel ---------------------------------------------------------------------------------
 
 
