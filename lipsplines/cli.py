@@ -1,4 +1,4 @@
-"""The command line: ``python -m lipsplines list | run | status | merge | verify``."""
+"""The command line ``python -m lipsplines``, in one file so that ``--help`` loads no other."""
 
 from __future__ import annotations
 

@@ -72,3 +72,14 @@ def test_nobody_uses_an_underscore_name_of_another_module() -> None:
         if not file.startswith("tests"):  # which may replace one, to see a check fail
             used += [(file, name) for name in read_privately(tree)]
     assert used == []
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    """About 300 lines; the reason for more is in the first line, as "in one file"."""
+    long = {
+        str(path.relative_to(ROOT)): len(lines)
+        for path in sorted((ROOT / "lipsplines").rglob("*.py"))
+        if len(lines := path.read_text(encoding="utf-8").splitlines()) > 320
+        and "in one file" not in lines[0]
+    }
+    assert long == {}

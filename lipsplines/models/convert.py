@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from lipsplines.models.mlp import ACTIVATIONS, make_activation
+from lipsplines.models.mlp import ACTIVATIONS
+from lipsplines.models.starts import RANGES, connected, fitted, orthogonal, started
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.combinations import Averaged
 from lipsplines.nn.convolution import OrthogonalConv2d
@@ -23,10 +24,6 @@ from lipsplines.nn.transposed import OrthogonalConvTranspose2d
 
 __all__ = ["constrain"]
 
-# Activations that are replaced, and the range of the splines that start at their shape.
-PIECEWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.ReLU6)
-SMOOTH = (nn.Tanh, nn.Sigmoid, nn.Softplus, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish)
-RANGES = {**dict.fromkeys(PIECEWISE, 1.0), **dict.fromkeys(SMOOTH, 3.0), nn.ReLU6: 6.0}
 # Modules that stay: they are 1-Lipschitz as they are, dropout in evaluation mode.
 KEPT = (
     *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle),
@@ -35,7 +32,6 @@ KEPT = (
     *(OrthogonalLinear, SpectralLinear, OrthogonalConv2d, OrthogonalConvTranspose2d),
 )
 FUSED = {nn.Linear: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
-FITTING_STEPS = 30
 
 
 def constrain(
@@ -146,7 +142,7 @@ def _obstacles(module: nn.Module, name: str, before: nn.Module | None = None) ->
         yield f"{where} has a constraint already; fold it first"
     elif kind is nn.Conv2d:
         try:
-            _orthogonal(module, torch.device("meta"))
+            orthogonal(module, torch.device("meta"))
         except ValueError as error:
             yield f"{where}: {str(error).rstrip('.')}"
     elif kind in (nn.BatchNorm1d, nn.BatchNorm2d):
@@ -265,9 +261,9 @@ def _converted(
     elif kind is Averaged:
         result = Averaged(_converted(module.module, activation, channels, known), module.weight)
     elif kind is nn.Linear:
-        result = _connected(module)
+        result = connected(module)
     elif kind is nn.Conv2d:
-        result = _fitted(module)
+        result = fitted(module)
     elif kind in RANGES:
         if module not in channels:
             raise ValueError(
@@ -275,85 +271,8 @@ def _converted(
                 "each place."
             )
         like = next(module.parameters(), None)
-        result = _started(module, activation, channels[module])
+        result = started(module, activation, channels[module])
         if like is not None:
             result = result.to(like)
     known[module] = result
     return result
-
-
-def _connected(layer: nn.Linear) -> nn.Module:
-    """The nearest weight with orthonormal rows or columns, of matrices without full rank too."""
-    options: Any = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-    result = OrthogonalLinear(
-        layer.in_features, layer.out_features, layer.bias is not None, **options
-    )
-    u, _, vh = torch.linalg.svd(layer.weight.detach().double(), full_matrices=False)
-    result.weight = (u @ vh).to(layer.weight)
-    _copy_bias(layer, result)
-    return result
-
-
-def _orthogonal(layer: Any, device: torch.device) -> OrthogonalConv2d:
-    return OrthogonalConv2d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        layer.bias is not None,
-        layer.padding_mode,
-        device=device,
-        dtype=layer.weight.dtype,
-    )
-
-
-def _fitted(layer: nn.Conv2d) -> nn.Module:
-    """Parameters whose kernel lies close to the given one, by L-BFGS from random ones.
-
-    All orthogonal kernels have one Frobenius norm, so that the nearest maximises the inner product.
-    """
-    result = _orthogonal(layer, layer.weight.device)
-    goal = layer.weight.detach()
-    goal = goal / goal.norm().clamp_min(torch.finfo(goal.dtype).tiny)
-    parameters = list(result.get_submodule("parametrizations.weight").parameters())
-    optimizer = torch.optim.LBFGS(parameters, max_iter=FITTING_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = -(result.weight * goal).sum()
-        value.backward()
-        return value
-
-    before = [parameter.detach().clone() for parameter in parameters]
-    optimizer.step(loss)
-    with torch.no_grad():
-        for parameter, start in zip(parameters, before, strict=True):
-            parameter.grad = None
-            if not bool(parameter.isfinite().all()):
-                parameter.copy_(start)
-    _copy_bias(layer, result)
-    return result
-
-
-def _copy_bias(layer: Any, result: Any) -> None:
-    if layer.bias is not None:
-        with torch.no_grad():
-            result.bias.copy_(layer.bias)
-
-
-def _started(module: nn.Module, activation: str, channels: int) -> nn.Module:
-    """The activation that stands for another one."""
-    if activation != "spline":
-        return make_activation(activation, channels)
-    if type(module) is nn.ReLU:
-        return LinearSpline(channels, init="relu")
-    spline = LinearSpline(channels, range_=RANGES[type(module)])
-    knots = spline.coefficients.detach().double().mT
-    with torch.no_grad():
-        values = copy.deepcopy(module).double()(knots)  # one row for each knot
-        spline.coefficients.copy_(values.mT)
-        spline.coefficients.copy_(spline.projected_coefficients)
-    return spline

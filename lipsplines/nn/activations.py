@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.caching import in_reverse_mode
+from lipsplines.nn.sorting import channels_come_last, sort_pairs
 from lipsplines.splines.plain import single
 
 __all__ = [
@@ -68,7 +69,7 @@ class GroupSort(nn.Module):
                 f"{self.group_size}; use a group size that divides {channels}."
             )
         dim = self.dim % x.dim()
-        if dim == 1 and _channels_come_last(x):
+        if dim == 1 and channels_come_last(x):
             return self._sorted(x.movedim(1, -1), x.dim() - 1).movedim(-1, 1)
         return self._sorted(x, dim)
 
@@ -76,7 +77,7 @@ class GroupSort(nn.Module):
         channels = x.shape[dim]
         groups = x.unflatten(dim, (-1, self.group_size)) if channels else x.unsqueeze(dim + 1)
         if self.group_size == 2 and channels:
-            return _sort_pairs(groups, dim + 1).flatten(dim, dim + 1)
+            return sort_pairs(groups, dim + 1).flatten(dim, dim + 1)
         return groups.sort(dim + 1).values.flatten(dim, dim + 1)
 
     def _check_layout(self, x: Tensor) -> None:
@@ -157,7 +158,7 @@ class Householder(nn.Module):
         check_input(x, self.num_activations, self.angle)
         half = single(self.angle) / 2
         sine, cosine = half.sin(), half.cos()
-        if _channels_come_last(x):
+        if channels_come_last(x):
             return self._reflected(x.movedim(1, -1), sine, cosine, x.dim() - 1).movedim(-1, 1)
         shape = (-1, *[1] * (x.dim() - 2))
         return self._reflected(x, sine.view(shape), cosine.view(shape), 1)
@@ -257,54 +258,6 @@ class Absolute(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
-
-
-def _channels_come_last(x: Tensor) -> bool:
-    """Whether neighbours in memory are channels, in an order that the result should keep."""
-    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
-
-
-def _sort_pairs(pairs: Tensor, dim: int) -> Tensor:
-    """Minimum and maximum of each pair, which is faster than a sort."""
-    plainly = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if plainly or torch._C._are_functorch_transforms_active():
-        return _minimum_and_maximum(pairs, dim)
-    return _SortedPairs.apply(pairs, dim)
-
-
-def _minimum_and_maximum(pairs: Tensor, dim: int) -> Tensor:
-    first, second = pairs.unbind(dim)
-    return torch.stack((torch.minimum(first, second), torch.maximum(first, second)), dim)
-
-
-class _SortedPairs(torch.autograd.Function):
-    """`_minimum_and_maximum`, whose derivative exchanges the pairs that it exchanged.
-
-    That of torch shares the gradient of equal numbers, which takes longer.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, pairs: Tensor, dim: int) -> Tensor:
-        ctx.dim = dim
-        ctx.save_for_backward(pairs)
-        ctx.save_for_forward(pairs)
-        return _minimum_and_maximum(pairs, dim)
-
-    @staticmethod
-    def _exchange(ctx: Any, vectors: Tensor) -> Tensor:
-        one, two = ctx.saved_tensors[0].unbind(ctx.dim)
-        exchanged = one > two
-        first, second = vectors.unbind(ctx.dim)
-        ordered = (torch.where(exchanged, second, first), torch.where(exchanged, first, second))
-        return torch.stack(ordered, ctx.dim)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _SortedPairs._exchange(ctx, gradient), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
-        return _SortedPairs._exchange(ctx, tangent)
 
 
 class _ClampInward(torch.autograd.Function):

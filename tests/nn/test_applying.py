@@ -19,7 +19,7 @@ from lipsplines.measures.scores import bootstrap_score
 from lipsplines.nn.applying import applied
 from lipsplines.theory.expressivity import gradient_norms
 from lipsplines.theory.representer import replace_activations
-from lipsplines.theory.turning import opposite_slopes
+from lipsplines.theory.turning_search import opposite_slopes
 from lipsplines.training import regression
 from lipsplines.training.critics import check_samples, dual_value, values_of
 

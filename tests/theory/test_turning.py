@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lipsplines.theory import turning
+from lipsplines.theory import turning, turning_search
 
 LAYERS = range(1, 31)
 
@@ -28,7 +28,7 @@ def test_the_network_attains_the_bound(hidden: int) -> None:
     for layer in layers:
         values = torch.linalg.svdvals(layer.weight.detach())
         torch.testing.assert_close(values, torch.ones_like(values), atol=1e-13, rtol=0)
-    up, down = turning.opposite_slopes(network, points[points != 0].unsqueeze(1))
+    up, down = turning_search.opposite_slopes(network, points[points != 0].unsqueeze(1))
     assert (up, down) == pytest.approx((c, c), abs=1e-13)
 
 
@@ -73,7 +73,7 @@ def test_the_path_begins_together_and_keeps_its_sides() -> None:
 
 
 def test_a_search_comes_close_and_not_beyond() -> None:
-    found = turning.search_slopes(1, 3, steps=150, restarts=4)
+    found = turning_search.search_slopes(1, 3, steps=150, restarts=4)
     assert 0.9 * 0.25 <= found <= 0.25
 
 
@@ -86,7 +86,7 @@ def test_a_search_comes_close_and_not_beyond() -> None:
         turning.certificate,
         turning.turning_network,
         turning.turning_path,
-        lambda hidden: turning.search_slopes(hidden, 3),
+        lambda hidden: turning_search.search_slopes(hidden, 3),
     ],
 )
 def test_networks_without_a_hidden_layer(function) -> None:

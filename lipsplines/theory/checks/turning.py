@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.nn.linear import OrthogonalLinear
-from lipsplines.theory import strips, turning
+from lipsplines.theory import strips, turning, turning_search
 from lipsplines.theory.checks.base import (
     Measurement,
     at_least,
@@ -87,7 +87,7 @@ def price_of_turning(profile: str, seed: int) -> list[Measurement]:
             excess.append(((after - allowed) / allowed).max())
     steps, widths = (40, (3,)) if profile == "smoke" else (200, (3, 8))
     found = {
-        hidden: max(turning.search_slopes(hidden, w, steps=steps, seed=seed) for w in widths)
+        hidden: max(turning_search.search_slopes(hidden, w, steps=steps, seed=seed) for w in widths)
         for hidden in (1, 2, 3, 4)
     }
     ratios = [value / turning.slope_bound(hidden) ** 2 for hidden, value in found.items()]
@@ -167,7 +167,7 @@ def price_of_trained_networks(profile: str, seed: int) -> list[Measurement]:
             difference = model(points) - points.abs()
         error = (difference.max() - difference.min()).item() / 2
         errors.append(error / turning.distance_bound(hidden))
-        up, down = turning.opposite_slopes(model, points)
+        up, down = turning_search.opposite_slopes(model, points)
         product = max(up, 0.0) * max(down, 0.0)
         slopes.append(product / turning.slope_bound(hidden) ** 2)
     return [

@@ -1,0 +1,58 @@
+"""Pairs of channels in order, the smaller one first, with derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["channels_come_last", "minimum_and_maximum", "sort_pairs"]
+
+
+def channels_come_last(x: Tensor) -> bool:
+    """Whether neighbours in memory are channels, in an order that the result should keep."""
+    return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+
+
+def sort_pairs(pairs: Tensor, dim: int) -> Tensor:
+    """Minimum and maximum of each pair, which is faster than a sort."""
+    plainly = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if plainly or torch._C._are_functorch_transforms_active():
+        return minimum_and_maximum(pairs, dim)
+    return _SortedPairs.apply(pairs, dim)
+
+
+def minimum_and_maximum(pairs: Tensor, dim: int) -> Tensor:
+    first, second = pairs.unbind(dim)
+    return torch.stack((torch.minimum(first, second), torch.maximum(first, second)), dim)
+
+
+class _SortedPairs(torch.autograd.Function):
+    """`minimum_and_maximum`, whose derivative exchanges the pairs that it exchanged.
+
+    That of torch shares the gradient of equal numbers, which takes longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pairs: Tensor, dim: int) -> Tensor:
+        ctx.dim = dim
+        ctx.save_for_backward(pairs)
+        ctx.save_for_forward(pairs)
+        return minimum_and_maximum(pairs, dim)
+
+    @staticmethod
+    def _exchange(ctx: Any, vectors: Tensor) -> Tensor:
+        one, two = ctx.saved_tensors[0].unbind(ctx.dim)
+        exchanged = one > two
+        first, second = vectors.unbind(ctx.dim)
+        ordered = (torch.where(exchanged, second, first), torch.where(exchanged, first, second))
+        return torch.stack(ordered, ctx.dim)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _SortedPairs._exchange(ctx, gradient), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
+        return _SortedPairs._exchange(ctx, tangent)
