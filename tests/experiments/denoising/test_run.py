@@ -86,7 +86,8 @@ def test_the_averaged_mode_is_the_mean_of_image_and_output(store: Store) -> None
 def test_training_in_bfloat16(pictures, activation: str, tmp_path: Path) -> None:
     """As good as in float32 for every activation; certified, and resumed in its precision."""
     spline = denoising.SPLINE if activation.startswith("spline-") else None
-    changes = {"activation": activation, "spline": spline, "steps": 60, "points": 6}
+    rate = denoising.LEARNING_RATES[activation]
+    changes = {"activation": activation, "spline": spline, "lr": rate, "steps": 60, "points": 6}
 
     def trained(precision: str) -> DenoiserTraining:
         own = settings(**changes, precision=precision)
