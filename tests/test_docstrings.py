@@ -53,7 +53,7 @@ EXAMPLES = (
 )
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
-    r"linear\.(derivatives|products)|certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|splines\.kernel\.\w+"
+    r"linear\.(derivatives|products)|certify\.(attained|probes)|nn\.applying|training\.(batching|tracing)|inverse\.strips|splines\.kernel\.\w+"
     r"|claims\.(rankings|tables)|arguments|files|datasets\.transfer"
     r"|theory\.checks(\.(projections|turning))?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )
