@@ -479,6 +479,16 @@ def test_evaluation_is_never_stale(name: str, change: str) -> None:
         assert torch.equal(layer.weight, anew(layer))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@each
+def test_evaluation_in_half_precision(name: str, dtype: torch.dtype) -> None:
+    """It computes in float32, as training does, and rounds the result."""
+    layer = LAYERS[name]().to(dtype)
+    expected = layer.weight.detach()
+    with torch.no_grad():
+        assert torch.equal(layer.eval().weight, expected)
+
+
 def test_settings_that_change() -> None:
     """The number of iterations is part of what was computed."""
     layer = OrthogonalLinear(4, 4, iterations=1).eval().requires_grad_(False)
