@@ -135,6 +135,16 @@ def test_products_that_leave_the_range_of_numbers(weights, excess: float) -> Non
     assert Fraction(lower) <= product <= Fraction(upper) <= product * (1 + Fraction(excess))
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_differences_whose_squares_leave_the_range(size: float) -> None:
+    layer = nn.Linear(2, 2, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(size * torch.eye(2, dtype=torch.float64))
+        layer.bias.zero_()
+    lower, upper = lipschitz_bounds(layer)
+    assert 0.999 * size <= lower <= upper <= 1.001 * size
+
+
 def test_bounds_that_contradict_each_other_are_not_returned(monkeypatch) -> None:
     """A fault of the library, and said to be one."""
     exactly = chains._exact_constant

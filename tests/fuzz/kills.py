@@ -73,6 +73,8 @@ def kills(folder: Path) -> Attack:
     """SIGKILL, SIGTERM and SIGINT, from the imports to the last record."""
     log, whole, told = folder / "log", Store(folder / "whole"), folder / "told"
     log.mkdir()
+    # What keeps count of semaphores complains of those that killed processes leave.
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
     context: Any = multiprocessing.get_context("forkserver")
     modules = ("cli", "experiments", "runner.grid", "runner.tasks", "evidence.provenance")
     context.set_forkserver_preload(

@@ -611,6 +611,18 @@ def test_images_without_their_batch_dimension(name: str) -> None:
             module(draw(2, CHANNELS, CHANNELS, 3))
 
 
+@pytest.mark.parametrize(
+    "build", [LinearSpline, Householder, LipschitzPReLU, NActivation, ShiftedAbsolute]
+)
+def test_the_fewest_channels_that_cannot_be_told(build) -> None:
+    """Two; with one channel both readings of ``(1, 1, n)`` give the same."""
+    with pytest.raises(ValueError, match=r"x\[None\]"):
+        build(2)(torch.randn(2, 2, 5))
+    if build is not Householder:
+        x = torch.randn(1, 1, 5)
+        assert torch.equal(build(1)(x), build(1)(x[None])[0])
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_sequences(name: str) -> None:
     """Batches ``(N, C, n)`` of another size than the number of channels, and ``(N, C, n, 1)``."""
@@ -633,8 +645,6 @@ def test_denoisers_of_single_images(activation: str, folded: bool) -> None:
     denoiser = build_denoiser(activation, channels=10, depth=3)
     if folded:
         denoiser = fold(denoiser)
-        if any(isinstance(module, nn.PReLU) for module in denoiser):
-            return  # torch's own takes dimension 1 for the channels of whatever comes
     for sides in ((10, 7), (20, 20), (11, 10)):
         image = draw(0, 1, *sides).float()
         found = value_or_sentence(denoiser, image)

@@ -241,6 +241,20 @@ def test_freezing_within_a_block(name: str) -> None:
 
 
 @each
+def test_other_parameters_of_equal_numbers(name: str) -> None:
+    """Their gradients are theirs: what was computed of those before has another history."""
+    layer = LAYERS[name]()
+    x = torch.randn(2, 4, 5, 5) if name == "convolution" else torch.randn(2, 4)
+    others = {k: p.detach().clone().requires_grad_() for k, p in layer.named_parameters()}
+    with constrain_once():
+        layer(x)
+        gradients = torch.autograd.grad(
+            functional_call(layer, others, (x,)).relu().sum(), list(others.values())
+        )
+    assert all(bool(gradient.abs().sum() > 0) for gradient in gradients)
+
+
+@each
 def test_results_that_are_overwritten(name: str) -> None:
     """An initialiser that meant the weight spoils no other pass of the block."""
     layer = LAYERS[name]()
@@ -463,6 +477,16 @@ def test_evaluation_is_never_stale(name: str, change: str) -> None:
         layer.weight.zero_()  # a copy, as ever
         layer.weight.data.zero_()
         assert torch.equal(layer.weight, anew(layer))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@each
+def test_evaluation_in_half_precision(name: str, dtype: torch.dtype) -> None:
+    """It computes in float32, as training does, and rounds the result."""
+    layer = LAYERS[name]().to(dtype)
+    expected = layer.weight.detach()
+    with torch.no_grad():
+        assert torch.equal(layer.eval().weight, expected)
 
 
 def test_settings_that_change() -> None:
