@@ -36,10 +36,9 @@ def test_a_downloaded_notebook_runs_as_its_reader_edits_it(
     notebook["cells"] = notebook["cells"][:place]
     notebook["metadata"].pop("lipsplines", None)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    node = nbformat.from_dict(notebook)
-    nbclient.NotebookClient(
-        node, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
-    ).execute()
+    node = nbformat.reads(json.dumps(notebook), as_version=4)
+    folder = {"metadata": {"path": str(ROOT / "notebooks")}}
+    nbclient.NotebookClient(node, kernel_name="python3", resources=folder).execute()
     told = json.dumps(node.cells[-1].outputs)
     assert "smoke" in told
     assert "seed 7" in told
@@ -89,6 +88,8 @@ def test_print_opens_what_is_folded_and_lists_links(visit: Callable) -> None:
         "all => all.filter((e) => !e.parentElement.matches('.tag_hide-input')).length"
     )
     assert hidden == 0
+    solution = page.locator(".tag_hide-cell > details > summary ~ *").last
+    assert solution.evaluate("e => getComputedStyle(e).opacity") == "1"
     for gone in (".tag_hide-input > details", ".film input", ".bd-sidebar-primary"):
         assert not page.locator(gone).first.is_visible(), gone
     page.emulate_media(media="screen")
