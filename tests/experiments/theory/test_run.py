@@ -64,8 +64,8 @@ def test_records_keep_every_figure(registered, tmp_path: Path) -> None:
 def test_a_check_holds_if_figures_decide_and_all_hold(registered, measured, verdict) -> None:
     record = registered(fixed(*measured))
     assert held(record) == record.metrics["held"] == verdict
-    assert ("✓ held" in tables.check_text(record)) == verdict
-    assert ("✗ did not hold" in tables.check_text(record)) != verdict
+    assert ("C9.9 held, " in tables.check_text(record)) == verdict
+    assert ("**did not hold**" in tables.check_text(record)) != verdict
     assert tables.summary_table([record]).count("**✗**") == (not verdict)
 
 

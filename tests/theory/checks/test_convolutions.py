@@ -9,7 +9,7 @@ import torch
 
 from lipsplines.linear import convolutions, matrices, norms
 from lipsplines.linear import orthogonal_kernels as kernels
-from lipsplines.nn import block_orthogonal, convolution
+from lipsplines.nn import block_orthogonal, transposed
 
 from .outcome import failures
 
@@ -82,12 +82,12 @@ def test_factors_that_are_no_projectors(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_twin_that_is_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
     """C3.t: singular values do not see a shift, the comparison of the matrices does."""
-    exact = convolution.CircularConvTranspose2d._circular
+    exact = transposed.CircularConvTranspose2d._circular
 
     def shifted(self, input):
         return exact(self, input).roll(1, -1)
 
-    monkeypatch.setattr(convolution.CircularConvTranspose2d, "_circular", shifted)
+    monkeypatch.setattr(transposed.CircularConvTranspose2d, "_circular", shifted)
     assert failures("C3.t") == ["matrix of the twin − transposed matrix"]
 
 
