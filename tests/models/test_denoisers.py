@@ -89,9 +89,10 @@ def test_a_trained_denoiser_removes_noise_and_is_certified(name: str, sigma: flo
         assert bounds.lower > 1
     else:
         assert bounds.upper <= 1 + 1e-4
-        double = lipschitz_bounds(model.double(), input_shape=(1, 24, 24), probes=2)
-        assert double.upper <= 1 + 1e-10
-        model.float()
+        if sigma == 5:  # one of each kind
+            double = lipschitz_bounds(model.double(), input_shape=(1, 24, 24), probes=2)
+            assert double.upper <= 1 + 1e-10
+            model.float()
     random = torch.Generator().manual_seed(0)
     clean = torch.nn.functional.interpolate(
         torch.rand(1, 1, 6, 6, generator=random), scale_factor=8, mode="bilinear"
