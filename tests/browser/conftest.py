@@ -87,7 +87,7 @@ def visit(browser: Browser, book: str) -> Iterator[Callable[..., Visit]]:
         contexts.append(context)
         visits.append(made := Visit(context.new_page()))
         _watch(made, book)
-        made.page.goto(f"{book}/{path}", wait_until="load")
+        made.page.goto(f"{book}/{path}", wait_until="load", timeout=120_000)  # of a busy machine
         return made
 
     yield open_page
