@@ -54,7 +54,7 @@ OLD = (
 )
 ACTIVATIONS = (*OLD, "n-activation", "spline-absolute")
 SPLINE = {"num_coefficients": 51, "range_": 0.1, "tv2_weight": 1e-6}
-MODES = {"direct": "D(x)", "averaged": "(x + D(x)) / 2"}
+MODES = {"direct": "D(y)", "averaged": "(y + D(y)) / 2"}
 #: Learning rates that the study ``rates`` tries for each activation, once each.
 RATES = (3e-3, 1e-2, 3e-2)
 #: Of each activation, the rate with the best validation value in the study ``rates``.

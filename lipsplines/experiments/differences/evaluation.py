@@ -166,7 +166,7 @@ def _psnr_with_noise(model: nn.Module, clean: Tensor, sigma: float, seed: int, d
 
 @difference(
     "averaged",
-    "Denoisers of older papers are evaluated as (x + D(x)) / 2",
+    "Denoisers of older papers are evaluated as (y + D(y)) / 2",
     origin="other code",
     changes="no",
     why="The paper compares activations in one form. What changes are comparisons across papers: "

@@ -275,8 +275,8 @@ def test_anchors_keep_their_mode() -> None:
     others = {anchor.name for anchor in tables.ANCHORS if anchor.mode == "other"}
     assert others <= set(direct)
     assert others <= set(averaged)
-    assert direct["spline, identity start: D(x)"] == ["36.00"] * 3 + ["these records"]
-    assert averaged["ReLU: (x + D(x)) / 2"] == ["32.00"] * 3 + ["these records"]
+    assert direct["spline, identity start: D(y)"] == ["36.00"] * 3 + ["these records"]
+    assert averaged["ReLU: (y + D(y)) / 2"] == ["32.00"] * 3 + ["these records"]
 
 
 def test_every_anchor_has_a_source_and_a_known_mode() -> None:
