@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import random
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from lipsplines.experiments import Experiment
 
 __all__ = ["main"]
+
+INTERRUPTED = "interrupted: what was finished is stored; run again for the rest."
+PATIENCE = 15.0  # seconds after which an interrupt has been lost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"warning: {message}", file=sys.stderr
     )
     try:
-        return _answered(options)
+        with _interrupts():
+            return _answered(options)
     except BrokenPipeError:
         # The reader of the output, such as ``head``, has seen enough.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
@@ -50,8 +57,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: what was finished is stored; run again for the rest.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """Let an interrupt end the command in any case.
+
+    As an exception it can be lost: Python ignores those of finalisers, and an import may catch it.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, by nohup say
+        yield
+        return
+    waiting: list[threading.Timer] = []
+
+    def give_up() -> None:
+        print(INTERRUPTED, file=sys.stderr, flush=True)
+        os._exit(130)
+
+    def strike(*_: object) -> None:
+        waiting.append(threading.Timer(PATIENCE, give_up))
+        waiting[-1].daemon = True
+        waiting[-1].start()
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGINT, strike)
+    except ValueError:  # not the main thread, which alone is interrupted
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for timer in waiting:
+            timer.cancel()
 
 
 def _answered(options: argparse.Namespace) -> int:

@@ -183,6 +183,44 @@ def test_an_interrupt_while_modules_are_loaded_is_no_traceback(monkeypatch, caps
     assert capsys.readouterr().err.startswith("interrupted: ")
 
 
+LOSES_IT = """
+import sys, time
+from lipsplines import cli
+
+def lost(options):
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(60)
+
+cli._list, cli.PATIENCE = lost, 0.5
+sys.exit(cli.main(["list"]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no signals")
+def test_an_interrupt_that_is_lost_on_its_way_ends_the_command() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOSES_IT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert told == "interrupted: what was finished is stored; run again for the rest.\n"
+
+
+def test_a_command_within_another_program_leaves_its_signals_alone(capsys) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["list"]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are no signals")
 @pytest.mark.parametrize("moment", [0.1, 0.6, 1.2])
 def test_an_interrupt_soon_after_the_start_is_told(tmp_path: Path, moment: float) -> None:
