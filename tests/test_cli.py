@@ -183,6 +183,11 @@ def test_an_interrupt_while_modules_are_loaded_is_no_traceback(monkeypatch, caps
     assert capsys.readouterr().err.startswith("interrupted: ")
 
 
+def heed_interrupts() -> None:
+    """What runs in the background of a shell ignores them, and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 LOSES_IT = """
 import sys, time
 from lipsplines import cli
@@ -206,6 +211,7 @@ def test_an_interrupt_that_is_lost_on_its_way_ends_the_command() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
@@ -232,6 +238,7 @@ def test_an_interrupt_soon_after_the_start_is_told(tmp_path: Path, moment: float
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 300
     loaded = Path(f"/proc/{process.pid}/maps")
