@@ -11,6 +11,7 @@ from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, compare
 from lipsplines.experiments.fitting1d.comparisons import (
     CLAIMS,
+    NOT_WORSE_MARGIN,
     ablation,
     ablation_records,
     claims,
@@ -30,6 +31,7 @@ from lipsplines.pages.tables import (
 )
 
 __all__ = [
+    "NOT_WORSE_MARGIN",
     "ablation_table",
     "certificate_table",
     "claims",
