@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INTERRUPTED = "interrupted: what was finished is stored; run again for the rest."
-PATIENCE = 15.0  # seconds after which an interrupt has been lost
+PATIENCE = 30.0  # seconds after which an interrupt counts as lost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +66,8 @@ def _interrupts() -> Iterator[None]:
     """Let an interrupt end the command in any case.
 
     As an exception it can be lost: Python ignores those of finalisers, and an import may catch it.
+    So the process ends by itself after `PATIENCE`, also if tidying up takes longer than that; what
+    is stored is whole at any time.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, by nohup say
         yield

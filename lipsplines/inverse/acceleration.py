@@ -5,18 +5,18 @@ Let ``T`` be averaged with a fixed point, ``g_k = T(x_k) - x_k``. The *plain* st
 ``x_k + g_k - (dX + dG) c``, where the columns of ``dX`` and ``dG`` are the last differences of the
 ``x`` and the ``g``, and ``c`` minimises ``|g_k - dG c|^2 + r |dG|^2 |c|^2``. It is taken only if
 
-1. ``|g_k| <= D |g_0| (n + 1)^-(1 + e)`` with the number ``n`` of extrapolated steps before, and
+1. ``|g_k| <= B |g_0| (n + 1)^-(1 + e)`` with the number ``n`` of extrapolated steps before, and
 2. it is no longer than ``C |g_k|``.
 
 Then the iterates converge to a fixed point of ``T`` (the argument of Zhang, O'Donoghue and Boyd
 2020, Theorem 6, for whom 2. follows from their construction). For a fixed point ``x*`` a plain step
 has ``|x_{k+1} - x*|^2 <= |x_k - x*|^2 - (1 - t) / t |g_k|^2``, ``t`` the averaging constant, and an
-extrapolated one ``|x_{k+1} - x*| <= |x_k - x*| + C D |g_0| (n + 1)^-(1 + e)``. These additions are
+extrapolated one ``|x_{k+1} - x*| <= |x_k - x*| + B C |g_0| (n + 1)^-(1 + e)``. These additions are
 summable, so the distances to every ``x*`` converge, the ``|g_k|`` of the plain steps are square
 summable and those of the extrapolated ones, if there are infinitely many, tend to zero by 1. So
 ``g_k`` tends to zero, every limit of a subsequence is a fixed point, and as the distance to it
-converges it is the limit of all. Nothing of ``T`` is evaluated more often than in the plain
-iteration.
+converges it is the limit of all. Which of several fixed points it is may differ from the plain
+iteration. ``T`` is evaluated no more often.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from lipsplines.inverse.iterations import Step
 
 __all__ = ["Anderson"]
 
-DECAY, LEVEL = 1.1, 100.0  # 1 + e and D
-LONGEST = 1e4  # C
-RIDGE = 1e-10  # r
+DECAY, LEVEL = 1.1, 100.0  # 1 + e and B
+LONGEST = 100.0  # C
+RIDGE = 1e-8  # r
 
 Map = Callable[[Tensor, Tensor], Tensor]
 

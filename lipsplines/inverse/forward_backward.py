@@ -118,9 +118,10 @@ def plug_and_play(
     start
         The first iterates, shape ``(N, 1, n1, n2)``; default ``H^T y``.
     acceleration
-        Memory, such as 5, of a safeguarded Anderson acceleration, which has the same fixed points
-        and the same convergence (`acceleration`), most often in fewer steps; its residuals may
-        grow. None: the plain iteration.
+        Memory, such as 5, of a safeguarded Anderson acceleration, which converges to a fixed point
+        as well (`acceleration`), most often in fewer steps; which one, if there are several, may
+        differ, residuals may grow, and in half precision it may gain nothing. None: the plain
+        iteration.
     callback
         Called after each step with its number, from 1, and all images, which change with the next
         step: copy what is to stay.
@@ -131,7 +132,8 @@ def plug_and_play(
     -------
     Reconstruction
         With the constants ``step``, ``averaging``, ``norm_bound`` and ``theta``, the averaging
-        constant of a step if ``D`` is 1-Lipschitz (1: no more than 1-Lipschitz).
+        constant of a plain step if ``D`` is 1-Lipschitz (1: no more than 1-Lipschitz), and
+        ``acceleration``, 0 without.
 
     Raises
     ------
@@ -177,6 +179,7 @@ def plug_and_play(
                 "averaging": float(averaging),
                 "norm_bound": operator.norm_bound,
                 "theta": theta,
+                "acceleration": float(acceleration or 0),
             },
         )
 
@@ -205,7 +208,8 @@ def bounds_of(reconstruction: Reconstruction, limit: Tensor, theta: float | None
     Raises
     ------
     ValueError
-        If `limit` has another shape, or the constant is not below 1: then there is no rate.
+        If `limit` has another shape, if the run was accelerated, or if the constant is not below 1:
+        then there is no rate.
 
     Examples
     --------
@@ -218,6 +222,8 @@ def bounds_of(reconstruction: Reconstruction, limit: Tensor, theta: float | None
     >>> bool((run.curves["residual"] <= bounds + 1e-5).all())
     True
     """
+    if reconstruction.constants.get("acceleration"):
+        raise ValueError("The bound holds for plain steps; run plug_and_play without acceleration.")
     start = reconstruction.start
     if limit.shape != start.shape:
         raise ValueError(

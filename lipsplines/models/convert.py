@@ -100,6 +100,9 @@ def constrain(
     reasons = list(_obstacles(model, "model"))
     if reasons:
         raise TypeError(f"The model cannot be converted: {'; '.join(reasons)}.")
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise ValueError(f"The parameter {name!r} holds NaN or infinite entries.")
     shape = _shape(model, input_shape)
     plain = _merged(copy.deepcopy(model).eval())
     channels = _channels(plain, shape)
@@ -273,6 +276,10 @@ def _converted(
         like = next(module.parameters(), None)
         result = started(module, activation, channels[module])
         if like is not None:
-            result = result.to(like)
+            result = result.to(like).requires_grad_(like.requires_grad)
+    if kind in (nn.Linear, nn.Conv2d):
+        result.requires_grad_(module.weight.requires_grad)
+        if module.bias is not None:
+            result.get_parameter("bias").requires_grad_(module.bias.requires_grad)
     known[module] = result
     return result

@@ -74,12 +74,12 @@ def rotating_relu_network(hidden_layers: int) -> nn.Sequential:
     at_zero = torch.tensor([0.0, 1.0], dtype=torch.float64)  # hidden state for the input 0
     c = math.cos(math.pi / (hidden_layers + 1)) ** (hidden_layers + 1)
     frames = [rotating_frame(layer, hidden_layers) for layer in range(1, hidden_layers + 1)]
-    modules: list[nn.Module] = [_linear(frames[0] @ start, at_zero), nn.ReLU()]
+    modules: list[nn.Module] = [plain_linear(frames[0] @ start, at_zero), nn.ReLU()]
     for frame, following in itertools.pairwise(frames):
         turn = following @ frame.mT
-        modules += [_linear(turn, at_zero - turn @ at_zero), nn.ReLU()]
+        modules += [plain_linear(turn, at_zero - turn @ at_zero), nn.ReLU()]
     row = -(frames[-1] @ start).mT
-    return nn.Sequential(*modules, _linear(row, (1 - c) / 2 - row @ at_zero))
+    return nn.Sequential(*modules, plain_linear(row, (1 - c) / 2 - row @ at_zero))
 
 
 def normalize_rows(weight: Tensor) -> Tensor:
@@ -234,10 +234,11 @@ def _folds(size: int, angles: dict[int, float]) -> nn.Sequential:
         with torch.no_grad():
             spline.coefficients[i] = spline.coefficients[i].abs()
     zero = torch.zeros(size, dtype=torch.float64)
-    return nn.Sequential(_linear(basis.mT, zero), spline, _linear(basis, zero))
+    return nn.Sequential(plain_linear(basis.mT, zero), spline, plain_linear(basis, zero))
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+def plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """The layer with these values, in float64."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(weight)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.nn.activations import Absolute
+from lipsplines.theory.expressivity import plain_linear
 
 __all__ = ["Strip", "fold_strip", "folding_rate", "strip_network", "strip_paths"]
 
@@ -129,7 +130,7 @@ def strip_network(strip: Strip) -> nn.Sequential:
         frame = torch.stack((normal, torch.stack((-normal[1], normal[0]))))
         lift = torch.tensor([0.0, away], dtype=torch.float64)
         weight = frame @ back
-        modules += [_linear(weight, lift - weight @ shift - frame @ place), Absolute()]
+        modules += [plain_linear(weight, lift - weight @ shift - frame @ place), Absolute()]
         # h = (|n.(z - p)|, m.(z - p) + away): the folded plane is z' = p + frame^T (h - lift).
         back, shift = frame.mT, lift - frame @ place
     row = -back[:1]
@@ -137,7 +138,7 @@ def strip_network(strip: Strip) -> nn.Sequential:
     # The arm that was folded last is the left one after an odd number of folds.
     left, right = (down, up) if len(strip.angles) % 2 else (up, down)
     centre = (right - left) * (strip.radius - strip.threshold) / 2
-    return nn.Sequential(*modules, _linear(row, centre - row @ shift))
+    return nn.Sequential(*modules, plain_linear(row, centre - row @ shift))
 
 
 def strip_paths(strip: Strip, points: Tensor) -> Tensor:
@@ -181,14 +182,6 @@ def _room(angle: float, radius: float, threshold: float) -> float:
     """``B(x) = arg((R - t) e^(i x) - 2 t)``."""
     arm = radius - threshold
     return math.atan2(arm * math.sin(angle), arm * math.cos(angle) - 2 * threshold)
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer
 
 
 def _check(radius: float, threshold: float) -> None:

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lipsplines.theory.expressivity import plain_linear
 from lipsplines.theory.turning_search import checked_depth
 
 __all__ = [
@@ -196,12 +197,14 @@ def turning_network(hidden_layers: int) -> nn.Sequential:
         else:
             weight = left @ _frame(*layer.before()) @ frame.mT @ left
             bias = at_zero - weight @ at_zero
-        modules += [_linear(weight, bias), nn.ReLU()]
+        modules += [plain_linear(weight, bias), nn.ReLU()]
         frame = _frame(*layer.after())
     difference = layers[-1].after()[1]
     row = (difference / difference.norm()) @ left
     constant = (1 - slope_bound(hidden_layers)) / 2
-    return nn.Sequential(*modules, _linear(row.unsqueeze(0), constant - (row @ at_zero).reshape(1)))
+    return nn.Sequential(
+        *modules, plain_linear(row.unsqueeze(0), constant - (row @ at_zero).reshape(1))
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -253,11 +256,3 @@ def _frame(total: Tensor, difference: Tensor) -> Tensor:
 
 def _vector(*entries: float) -> Tensor:
     return torch.tensor(entries, dtype=torch.float64)
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer

@@ -114,15 +114,22 @@ def _take_splines_out(model: nn.Module) -> list[tuple[LinearSpline, list[str]]]:
     shared = Counter(id(model.get_parameter(name)) for name in names)
     found: dict[tuple, tuple[LinearSpline, list[str]]] = {}
     for name, module in list(model.named_modules()):
+        parent = model.get_submodule(name.rpartition(".")[0])
+        # Another forward pass may look at the spline itself.
+        looks = type(parent).forward is not nn.Sequential.forward
         once = uses[id(module)] == 1 and all(shared[id(p)] == 1 for p in module.parameters())
-        hooked = module._forward_hooks or module._forward_pre_hooks
-        if not name or type(module) is not LinearSpline or not once or hooked:
+        if not name or type(module) is not LinearSpline or not once or looks or _is_hooked(module):
             continue
         prepared = _PreparedSpline(module)
         key = module.extra_repr(), module.coefficients.dtype
         found.setdefault(key, (module, []))[1].append(f"{name}.")
         model.set_submodule(name, prepared)
     return list(found.values())
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
 def _prepare(spline: LinearSpline, prefixes: list[str], named: dict[str, Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipsplines.inverse import plug_and_play
+from lipsplines.inverse import bounds_of, plug_and_play
 from lipsplines.inverse.acceleration import DECAY, LEVEL, LONGEST, Anderson
 
 from .small_operators import ACTIVATIONS, network, random_operator
@@ -42,7 +42,7 @@ def test_it_has_the_fixed_point_of_the_plain_iteration(
     )
     assert bool((plain.converged & fast.converged).all())
     torch.testing.assert_close(fast.images, plain.images, rtol=0, atol=1e-9)
-    assert fast.constants == plain.constants
+    assert fast.constants == {**plain.constants, "acceleration": memory}
 
 
 def rotation(angle: float):
@@ -124,3 +124,15 @@ def test_refuses_a_memory_that_is_no_positive_integer(memory) -> None:
     operator, data = problem(0, 0.5)
     with pytest.raises(ValueError, match="acceleration"):
         plug_and_play(operator, data, torch.nn.Identity(), acceleration=memory)
+
+
+def test_the_bound_of_the_plain_iteration_is_refused() -> None:
+    operator, data = problem(0, 0.5)
+    options = {"max_iterations": 5, "tolerance": 0.0}
+    fast = plug_and_play(operator, data, torch.nn.Identity(), acceleration=3, **options)
+    assert fast.constants["acceleration"] == 3
+    with pytest.raises(ValueError, match="without acceleration"):
+        bounds_of(fast, fast.images)
+    plain = plug_and_play(operator, data, torch.nn.Identity(), **options)
+    assert plain.constants["acceleration"] == 0
+    assert bounds_of(plain, plain.images).shape == (5, 3)

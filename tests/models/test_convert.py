@@ -183,3 +183,22 @@ def test_arguments_out_of_domain(arguments: dict, message: str) -> None:
         constrain(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), **arguments)
     with pytest.raises(TypeError, match="takes a model"):
         constrain("model")
+
+
+def test_what_is_frozen_stays_so() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.Conv2d(1, 2, 3), nn.Linear(4, 4))
+    chain = nn.Sequential(net[0], net[1], net[3])
+    chain[0].weight.requires_grad_(False)
+    chain[1].requires_grad_(False)
+    found = constrain(chain, input_shape=(4,))
+    flags = {name: p.requires_grad for name, p in found.named_parameters()}
+    assert not any(flag for name, flag in flags.items() if name.startswith(("0.param", "1.")))
+    assert flags["0.bias"]
+    assert all(flag for name, flag in flags.items() if name.startswith("2."))
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    net[0].weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"'0\.weight' holds NaN or infinite entries"):
+        constrain(net, input_shape=(2,))

@@ -64,3 +64,44 @@ def test_losses_and_gradients_are_those_of_each_model(kind: str, left: int) -> N
         for name, found in zip(names, gradients, strict=True):
             own = model.get_parameter(name).grad
             torch.testing.assert_close(found[index], own, rtol=1e-9, atol=1e-12)
+
+
+class Looking(nn.Module):
+    """A network whose forward pass looks at its spline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.spline = OrthogonalLinear(2, 4), LinearSpline(4, 7, 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        more = self.spline.coefficients.square().sum() + self.spline.projected_coefficients.sum()
+        return self.spline(self.layer(x)) + more
+
+
+class Reversed(nn.Module):
+    """A hook on the gradients."""
+
+    def __call__(self, module, before, after):
+        return tuple(-g for g in before)
+
+
+@pytest.mark.parametrize("kind", ["looking", "hooked"])
+def test_splines_that_are_more_than_called_stay(kind: str) -> None:
+    torch.manual_seed(0)
+    if kind == "looking":
+        model: nn.Module = Looking().double()
+    else:
+        model = network("plain")
+        model[1].register_full_backward_hook(Reversed())
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    stacked = {name: p.detach()[None].clone() for name, p in model.named_parameters()}
+    loss = BatchedLoss(model, {k: v.requires_grad_() for k, v in stacked.items()}, {})
+    left = [m for m in loss.template.modules() if isinstance(m, LinearSpline)]
+    assert len(left) == 1
+    x, y = torch.randn(1, 8, 2).double(), torch.randn(1, 8, 4 if kind == "looking" else 3).double()
+    weights = torch.ones(1).double()
+    if kind == "looking":
+        (found, *_) = loss(x, y, weights, *stacked.values())
+        single = (model(x[0]) - y[0]).square().mean() + tv2(model)
+        torch.testing.assert_close(found[0], single.detach(), rtol=1e-12, atol=1e-12)
