@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lipsplines.claims.entries import load_claims
@@ -49,7 +49,12 @@ def panels(found: Iterable[Finding]) -> dict[str, Sequence[Comparison]]:
     return {f.claim.id: f.comparisons for f in found if f.comparisons and f.claim.rule != "ranks"}
 
 
-def sizes_text(experiment: Experiment, sizes: Mapping[str, Any], store: Store) -> str:
+def sizes_text(
+    experiment: Experiment,
+    sizes: Mapping[str, Any],
+    store: Store,
+    without: Collection[str] = (),
+) -> str:
     """Sizes of the reference records beside the paper's, those that differ.
 
     Parameters
@@ -60,6 +65,8 @@ def sizes_text(experiment: Experiment, sizes: Mapping[str, Any], store: Store) -
         Its ``PROFILE_SIZES``: profile -> a dataclass.
     store
         Where the records lie.
+    without
+        Fields that are left out.
     """
     records = reference_records(experiment, store)
     profile = records[0].settings["profile"] if records else LONG_PROFILES[-1]
@@ -71,7 +78,7 @@ def sizes_text(experiment: Experiment, sizes: Mapping[str, Any], store: Store) -
     rows = [
         [key.replace("_", " "), _text(own[key]), _text(paper[key])]
         for key in own
-        if _text(own[key]) != _text(paper[key])
+        if key not in without and _text(own[key]) != _text(paper[key])
     ]
     return f"{head}\n\n{markdown_table(['size', f'*{profile}*', 'paper'], rows)}"
 
