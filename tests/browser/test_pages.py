@@ -54,7 +54,7 @@ def test_page_is_whole_fits_and_can_be_read_aloud(path: str, visit: Callable) ->
     page.evaluate("() => document.querySelectorAll('mjx-container').forEach((e) => e.remove())")
     for size, scheme in (SCHEMES[0], SCHEMES[3]):
         show(page, size, scheme)
-        page.wait_for_timeout(400)  # the theme lets wide boxes have the focus, a moment later
+        page.wait_for_timeout(800)  # the theme lets wide boxes have the focus, a moment later
         rules = None if (size, scheme) == SCHEMES[0] else CHANGING
         faults += [f"{fault} ({size}, {scheme})" for fault in unreadable(page, rules)]
     assert faults == []
