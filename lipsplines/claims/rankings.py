@@ -32,14 +32,17 @@ Cells = dict[str, dict[tuple, Numbers]]  # activation -> condition -> error of e
 def ranking(name: str, records: Sequence[Record]) -> Ranking:
     """Mean ranks of the methods of an experiment, from its records.
 
-    Conditions that some method lacks are left out.
+    Methods whose runs are not all there are left out, and conditions that some other method lacks.
 
     Raises
     ------
     ValueError
         If no condition is there for at least three methods and two blocks.
     """
-    return rank_methods(_geometric_means(CELLS[name](records)))
+    cells = CELLS[name](records)
+    most = max((len(errors) for own in cells.values() for errors in own.values()), default=0)
+    whole = {m: own for m, own in cells.items() if all(len(e) == most for e in own.values())}
+    return rank_methods(_geometric_means(whole))
 
 
 def _geometric_means(cells: Cells) -> dict[str, np.ndarray]:

@@ -44,6 +44,20 @@ def test_ranks_of_reconstruction_recomputed() -> None:
     assert found.blocks == means.shape[1]
 
 
+def test_a_method_whose_runs_are_not_all_there_is_left_out() -> None:
+    records = reference_records(EXPERIMENTS["wasserstein"], STORE)
+    kept = [r for r in records if r.settings.get("activation") != "householder"]
+    few = [
+        r
+        for r in records
+        if r.settings.get("activation") == "householder" and r.settings["run"] == 0
+    ]
+    found = ranking("wasserstein", kept + few)
+    assert "householder" not in found.means
+    assert found.means == ranking("wasserstein", kept).means
+    assert "householder" in ranking("wasserstein", records).means
+
+
 def test_without_common_conditions_there_is_no_ranking() -> None:
     with pytest.raises(ValueError, match="No condition"):
         ranking("wgan", [])

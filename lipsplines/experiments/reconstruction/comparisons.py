@@ -120,7 +120,8 @@ def shown(records: Sequence[Record]) -> list[Record]:
     if not own:
         return list(records)
     whole = len(own) == sum(study_of(s) != "first" for s in cells(own[0].settings["profile"]))
-    return own if whole else [r for r in records if r not in own] or own
+    first = [record for record in records if study_of(record.settings) == "first"]
+    return own if whole else first or own
 
 
 def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
