@@ -24,7 +24,7 @@ from lipsplines.runner.base import (
     whole_groups,
 )
 from lipsplines.runner.labels import labels
-from lipsplines.runner.local import compute_named
+from lipsplines.runner.local import compute_named, end_with_parent
 from lipsplines.runner.naming import dotted_name
 from lipsplines.runner.tasks import compute_and_store
 
@@ -168,12 +168,13 @@ def _locally(
         return
     import joblib
 
-    name, caller = dotted_name(experiment), os.getpid()
+    name = dotted_name(experiment)
     tasks = (
-        joblib.delayed(compute_named)(index, caller, name, group, root, threads)
+        joblib.delayed(compute_named)(index, name, group, root, threads)
         for index, group in enumerate(groups)
     )
     options = {"batch_size": 1, "return_as": "generator_unordered"}
+    options |= {"initializer": end_with_parent, "initargs": (os.getpid(),)}
     yield from joblib.Parallel(n_jobs=jobs, backend="loky", **options)(tasks)
 
 

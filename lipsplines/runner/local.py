@@ -5,35 +5,31 @@ The process that started it may be gone already, killed for instance; then nobod
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import threading
 import time
 from typing import Any
 
-__all__ = ["compute_named"]
+__all__ = ["compute_named", "end_with_parent"]
 
 INTERVAL = 0.5  # seconds between two looks at the parent
 
 
 def compute_named(
-    index: int, caller: int, name: str, group: list[dict[str, Any]], root: str, threads: int
+    index: int, name: str, group: list[dict[str, Any]], root: str, threads: int
 ) -> tuple[int, str | None]:
-    """Compute and store a group of runs, as long as the caller lives.
+    """Compute and store a group of runs, as long as the process lives that started this one.
 
     Parameters
     ----------
     index
         Number of the group, which is given back.
-    caller
-        Number of the process that started this one; this one ends when that has ended.
     name
         Of the module of the experiment; see `naming.dotted_name`.
     group, root, threads
         As for `tasks.compute_and_store`, whose result is given back.
     """
-    end_with_parent(caller)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller is told, and ends its workers
     from lipsplines.runner.naming import named_experiment
     from lipsplines.runner.tasks import compute_and_store
@@ -41,9 +37,11 @@ def compute_named(
     return index, compute_and_store(named_experiment(name), group, root, threads)
 
 
-@functools.cache
 def end_with_parent(parent: int) -> None:
-    """End this worker process when the process that started it is gone, killed for instance."""
+    """End this worker process when the process that started it is gone, killed for instance.
+
+    A worker does this before it waits for its first task, which may never come.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

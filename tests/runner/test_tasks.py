@@ -170,11 +170,11 @@ def computes(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("moment", [0.0, 0.5])
+@pytest.mark.parametrize("file, moment", [("hold", 0.0), ("hold", 0.5), ("withhold", 1.0)])
 def test_a_run_that_is_killed_while_its_workers_start_leaves_none(
-    tmp_path: Path, sign: signal.Signals, moment: float
+    tmp_path: Path, sign: signal.Signals, file: str, moment: float
 ) -> None:
-    (tmp_path / "hold").touch()
+    (tmp_path / file).touch()
     command = [sys.executable, str(TESTS / "stub_experiment.py"), "run", "stub", "--jobs", "2"]
     paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     process = subprocess.Popen(
