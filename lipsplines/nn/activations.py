@@ -7,6 +7,7 @@ batch dimension, ``(C, n_1, n_2)``. Where a module cannot tell it is refused.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.caching import in_reverse_mode
 from lipsplines.nn.sorting import channels_come_last, sort_pairs
+from lipsplines.splines.kernel import kinked
 from lipsplines.splines.plain import single
 
 __all__ = [
@@ -156,8 +158,13 @@ class Householder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_activations, self.angle)
-        half = single(self.angle) / 2
-        sine, cosine = half.sin(), half.cos()
+        angle = single(self.angle)
+        if kinked.is_available(x, angle):
+            return kinked.apply("reflect", x, angle, _half_angle, self._plainly)
+        return self._plainly(x, angle)
+
+    def _plainly(self, x: Tensor, angle: Tensor) -> Tensor:
+        sine, cosine = _half_angle(angle)
         if channels_come_last(x):
             return self._reflected(x.movedim(1, -1), sine, cosine, x.dim() - 1).movedim(-1, 1)
         shape = (-1, *[1] * (x.dim() - 2))
@@ -238,8 +245,15 @@ class LipschitzPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_parameters, self.weight)
-        slope = self.slope.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
-        return torch.where(x > 0, x, slope * x)
+        slope = single(self.slope)
+        if kinked.is_available(x, slope):
+            rounded = partial(_rounded, dtype=x.dtype)
+            return kinked.apply("slope", x, slope, rounded, self._plainly)
+        return self._plainly(x, slope)
+
+    @staticmethod
+    def _plainly(x: Tensor, slope: Tensor) -> Tensor:
+        return torch.where(x > 0, x, slope.to(x.dtype).view(-1, *[1] * (x.dim() - 2)) * x)
 
     def extra_repr(self) -> str:
         return str(self.num_parameters)
@@ -279,6 +293,17 @@ class _ClampInward(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         outward = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
         return gradient.masked_fill(outward, 0.0), None, None
+
+
+def _half_angle(angle: Tensor) -> Tensor:
+    """Sine and cosine of half the angles, one above the other."""
+    half = angle / 2
+    return torch.stack((half.sin(), half.cos()))
+
+
+def _rounded(slope: Tensor, dtype: torch.dtype) -> Tensor:
+    """Slopes as numbers of this dtype, in a single row."""
+    return slope.to(dtype).to(slope.dtype)[None]
 
 
 def check_channels(x: Tensor, channels: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.activations import check_input
+from lipsplines.splines.kernel import kinked
 from lipsplines.splines.plain import single
 
 __all__ = ["NActivation", "ShiftedAbsolute"]
@@ -93,10 +94,10 @@ class NActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_activations, self.thresholds)
         thresholds = single(self.thresholds)
-        wide = x.to(thresholds.dtype)
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            wide = x.to(thresholds.dtype)
             return _n_shape(wide, _in_order(thresholds, thresholds)).to(x.dtype)
-        return _NShape.apply(wide, thresholds).to(x.dtype)
+        return _NShape.apply(x, thresholds)
 
     def extra_repr(self) -> str:
         return f"{self.num_activations}, init={self.init}"
@@ -193,13 +194,19 @@ def _n_shape(x: Tensor, ordered_thresholds: Tensor) -> Tensor:
 
 
 class _NShape(torch.autograd.Function):
-    """`_n_shape`, whose derivatives take a few products and sums in place of selections."""
+    """`_n_shape`, whose derivatives take a few products and sums in place of selections.
+
+    Computed in the dtype of the thresholds, for inputs that may be in half precision.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, thresholds: Tensor) -> Tensor:
-        return torch.sub(x, _NShape._clipped(x, thresholds), alpha=2)
+        if kinked.is_available(x, thresholds):
+            return kinked.forward("turn", x, _in_order(thresholds, thresholds).mT)
+        wide = x.to(thresholds.dtype)
+        return torch.sub(wide, _NShape._clipped(wide, thresholds), alpha=2).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -215,15 +222,21 @@ class _NShape(torch.autograd.Function):
     @torch.no_grad()
     def _side(x: Tensor, thresholds: Tensor) -> Tensor:
         """1 below, 0 between and -1 above the thresholds."""
-        return _NShape._clipped(x, thresholds).sub_(x).sgn_()
+        wide = x.to(thresholds.dtype)
+        return _NShape._clipped(wide, thresholds).sub_(wide).sgn_()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         x, thresholds = ctx.saved_tensors
+        if not torch.is_grad_enabled() and kinked.is_available(gradient, x, thresholds):
+            ordered = _in_order(thresholds, thresholds).mT
+            in_x, sums = kinked.backward("turn", gradient, x, ordered)
+            return in_x, _in_order(-2 * sums.mT, thresholds)
         side = _NShape._side(x, thresholds)
-        signed = gradient * side
+        wide = gradient.to(side.dtype)
+        signed = wide * side
         outside = signed * side
-        in_x = (outside - gradient) + outside
+        in_x = ((outside - wide) + outside).to(x.dtype)
         if not ctx.needs_input_grad[1]:
             return in_x, None
         others = [0, *range(2, x.dim())]
@@ -237,9 +250,9 @@ class _NShape(torch.autograd.Function):
         x, thresholds = ctx.saved_tensors
         side = _NShape._side(x, thresholds)
         outside = side.square()
-        result = torch.zeros_like(x) if in_x is None else in_x * (2 * outside - 1)
+        result = torch.zeros_like(side) if in_x is None else in_x * (2 * outside - 1)
         if in_thresholds is not None:
             moved = _in_order(in_thresholds, thresholds).unbind(1)
             low, high = (_along_channels(values, x) for values in moved)
             result = result - (outside + side) * low - (outside - side) * high
-        return result
+        return result.to(x.dtype)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lipsplines.splines.kernel import kinked
 
 __all__ = ["channels_come_last", "minimum_and_maximum", "sort_pairs"]
 
@@ -39,7 +42,9 @@ class _SortedPairs(torch.autograd.Function):
         ctx.dim = dim
         ctx.save_for_backward(pairs)
         ctx.save_for_forward(pairs)
-        return minimum_and_maximum(pairs, dim)
+        if not kinked.is_available(pairs):
+            return minimum_and_maximum(pairs, dim)
+        return kinked.forward("sort", _as_channels(pairs, dim)).view(pairs.shape)
 
     @staticmethod
     def _exchange(ctx: Any, vectors: Tensor) -> Tensor:
@@ -51,8 +56,19 @@ class _SortedPairs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _SortedPairs._exchange(ctx, gradient), None
+        (pairs,) = ctx.saved_tensors
+        if torch.is_grad_enabled() or not kinked.is_available(pairs, gradient):
+            return _SortedPairs._exchange(ctx, gradient), None
+        given, x = (_as_channels(t, ctx.dim) for t in (gradient, pairs))
+        return kinked.backward("sort", given, x)[0].view(pairs.shape), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
         return _SortedPairs._exchange(ctx, tangent)
+
+
+def _as_channels(pairs: Tensor, dim: int) -> Tensor:
+    """Contiguous ``(N, C, n)``, of the two dimensions up to ``dim`` as channels."""
+    before = math.prod(pairs.shape[: dim - 1])
+    channels = 2 * pairs.shape[dim - 1]
+    return pairs.reshape(before, channels, math.prod(pairs.shape[dim + 1 :])).contiguous()

@@ -16,7 +16,7 @@ from lipsplines.splines.kernel.lines import cell_of, fill_lines, fill_slopes
 from lipsplines.splines.kernel.loops import cut, flush_plane, flush_rows, repeat
 from lipsplines.splines.kernel.sixteen import TOGETHER, backward_sixteen, forward_sixteen
 
-__all__ = ["BACKWARD", "FORWARD"]
+__all__ = ["BACKWARD", "FORWARD", "narrow", "wide"]
 
 SHORT = 256  # numbers in rows that are treated as one
 COPIES = 8  # of the sums of a cell in planes: no two of eight neighbours add to the same
@@ -27,12 +27,12 @@ ROWS = 1024  # rows, whose sums have no copies, after which they do
 
 
 @compiled
-def _wide(number):
+def wide(number):
     return np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
 
 
 @compiled
-def _narrow(number):
+def narrow(number):
     bits = np.float32(number).view(np.uint32)
     nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.uint16(nearest) if number == number else np.uint16(0x7FC0)
@@ -45,9 +45,9 @@ def _run_forward(x, out, lines, inverse, starts, offset, last, begin, length, st
     for i in range(0, whole, TOGETHER):
         forward_sixteen(x, out, lines, inverse, starts, offset, last, begin + i, i * step)
     for i in range(whole, length):
-        value, j = _wide(x[begin + i]), i * step
+        value, j = wide(x[begin + i]), i * step
         k = cell_of(value * inverse[j] + offset, last) + starts[j]
-        out[begin + i] = _narrow(lines[k, 0] + lines[k, 1] * value)
+        out[begin + i] = narrow(lines[k, 0] + lines[k, 1] * value)
 
 
 @compiled
@@ -61,10 +61,10 @@ def _run_backward(
             g, x, out, slopes, sums, inverse, starts, own, copies, offset, last, begin + i, i * step
         )
     for i in range(whole, length):
-        gradient, j = _wide(g[begin + i]), i * step
-        position = _wide(x[begin + i]) * inverse[j] + offset
+        gradient, j = wide(g[begin + i]), i * step
+        position = wide(x[begin + i]) * inverse[j] + offset
         cell = cell_of(position, last)
-        out[begin + i] = _narrow(gradient * slopes[cell + starts[j]])
+        out[begin + i] = narrow(gradient * slopes[cell + starts[j]])
         k = cell * copies + own[j]
         sums[k, 0] += gradient
         sums[k, 1] += gradient * (position - np.float32(cell))

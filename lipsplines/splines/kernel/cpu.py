@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lipsplines.splines.kernel import bfloat16, lines, loops
 
-__all__ = ["backward", "forward"]
+__all__ = ["MOST_UNITS", "array", "backward", "forward", "in_parallel"]
 
 MOST_UNITS = 16  # few and long ones: they follow the memory
 PART = 2**19  # fewest numbers for which the samples are cut: each part has sums of its own
@@ -48,8 +48,8 @@ def forward(x: Tensor, coefficients: Tensor, scale: Tensor, range_: float, out: 
         out.copy_(wide)
         return
     own = coefficients.numpy(), scale.numpy()
-    arguments = (_array(x), *own, range_, _array(out), blocks, parts)
-    _in_parallel(own_loops.FORWARD[kernel], len(x) * blocks * parts, x.numel(), arguments)
+    arguments = (array(x), *own, range_, array(out), blocks, parts)
+    in_parallel(own_loops.FORWARD[kernel], len(x) * blocks * parts, x.numel(), arguments)
 
 
 def backward(
@@ -66,14 +66,14 @@ def backward(
         return gradients
     gradients = torch.zeros_like(coefficients), torch.zeros_like(scale)
     own, results = (coefficients.numpy(), scale.numpy()), [tensor.numpy() for tensor in gradients]
-    given, inputs, filled = (_array(tensor) for tensor in (gradient, x, out))
+    given, inputs, filled = (array(tensor) for tensor in (gradient, x, out))
     if kernel == "few":
         lines.few_backward(given, inputs, *own, range_, filled, *results)
         return gradients
     groups, channels, size = coefficients.shape
     sums = np.zeros((parts, groups, channels, size - 1, 2))
     arguments = (given, inputs, *own, range_, filled, sums, blocks, parts)
-    _in_parallel(own_loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
+    in_parallel(own_loops.BACKWARD[kernel], groups * blocks * parts, x.numel(), arguments)
     lines.parameter_gradients(sums, *own, range_, *results)
     return gradients
 
@@ -85,7 +85,7 @@ def _loops(x: Tensor, kernel: str) -> ModuleType | None:
     return None if x.dtype in (torch.bfloat16, torch.float16) else loops
 
 
-def _array(x: Tensor) -> np.ndarray:
+def array(x: Tensor) -> np.ndarray:
     """The numbers of a tensor, those in bfloat16 by their bits."""
     return x.view(torch.int16).numpy().view(np.uint16) if x.dtype == torch.bfloat16 else x.numpy()
 
@@ -109,7 +109,7 @@ def _plan(x: Tensor, coefficients: Tensor) -> tuple[str, int, int]:
 _pool: ThreadPoolExecutor | None = None
 
 
-def _in_parallel(kernel: Callable, units: int, numbers: int, arguments: tuple) -> None:
+def in_parallel(kernel: Callable, units: int, numbers: int, arguments: tuple) -> None:
     """Run a kernel over all its units, on as many threads as torch uses.
 
     Each thread takes the next unit when it is free: the threads of other libraries may still be
