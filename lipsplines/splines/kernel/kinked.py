@@ -19,16 +19,17 @@ from lipsplines.splines.kernel.layout import dense, planes
 
 __all__ = ["apply", "backward", "forward", "is_available"]
 
+SMALL = 2**13  # numbers that plain operations finish in less time than these take to call
 PART = 2**15  # fewest numbers for which the positions of a channel are cut
 
 _HAS_COMPILER = importlib.util.find_spec("numba") is not None
 
 
-def is_available(*tensors: Tensor) -> bool:
+def is_available(x: Tensor, *others: Tensor) -> bool:
     """Whether there are loops for such an input and parameters.
 
-    Not for other devices, precisions and kinds of tensors, nor while torch compiles, traces,
-    transforms or differentiates in forward mode: plain operations serve them all.
+    Not for few numbers, other devices, precisions and kinds of tensors, nor while torch compiles,
+    traces, transforms or differentiates in forward mode: plain operations serve them all.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
@@ -36,7 +37,8 @@ def is_available(*tensors: Tensor) -> bool:
         _HAS_COMPILER
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
-        and all(_is_plain(tensor) for tensor in tensors)
+        and x.numel() >= SMALL
+        and all(_is_plain(tensor) for tensor in (x, *others))
     )
 
 
@@ -47,6 +49,7 @@ def _is_plain(tensor: Tensor) -> bool:
         and tensor.layout == torch.strided
         and tensor.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and not tensor.is_neg()
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)  # of gradients in batches
     )
 
 
@@ -86,7 +89,7 @@ def backward(
         gradient = torch.empty_like(x).copy_(gradient)
     if x.numel():
         return out, _run(kind, (gradient, x, out), parameters)
-    return out, torch.zeros_like(x[:0] if parameters is None else parameters[:1]).repeat(2, 1)
+    return out, x.new_zeros(2, 0) if parameters is None else torch.zeros_like(parameters[[0, 0]])
 
 
 def _run(kind: str, tensors: tuple[Tensor, ...], parameters: Tensor | None) -> Any:

@@ -50,102 +50,104 @@ def _(number, like):
 
 
 @compiled
-def _load(x, one, other, apart, n):
-    """``n`` numbers from the start of ``x`` on, and those ``apart`` from them; 0: there are no pairs."""
-    if apart == 1:
-        for i in range(n):
-            one[i], other[i] = _read(x[2 * i]), _read(x[2 * i + 1])
-        return
-    for i in range(n):
-        one[i] = _read(x[i])
-    if apart:
-        second = x[apart:]
-        for i in range(n):
-            other[i] = _read(second[i])
+def _apart(x, one, other):
+    """The first and the second numbers of pairs of neighbours, from the start of ``x`` on."""
+    for i in range(len(one)):
+        one[i], other[i] = _read(x[2 * i]), _read(x[2 * i + 1])
 
 
 @compiled
-def _store(one, other, out, apart, n):
-    if apart == 1:
-        for i in range(n):
-            out[2 * i], out[2 * i + 1] = _written(one[i], out[0]), _written(other[i], out[0])
-        return
-    for i in range(n):
-        out[i] = _written(one[i], out[0])
-    if apart:
-        second = out[apart:]
-        for i in range(n):
-            second[i] = _written(other[i], out[0])
+def _together(one, other, out):
+    for i in range(len(one)):
+        out[2 * i], out[2 * i + 1] = _written(one[i], out[0]), _written(other[i], out[0])
 
 
 @compiled
-def _evaluate(kind, one, other, p, q, n):
-    """Replace the inputs by the outputs; no comparison holds for NaN, which none may hide."""
-    zero, two = one.dtype.type(0), one.dtype.type(2)
+def _forward(kind, one, other, p, q, first, second):
+    """Values for numbers, or for pairs; no comparison holds for NaN, which none may hide."""
+    zero, two, like = p.dtype.type(0), p.dtype.type(2), first[0]
     if kind == SORT:
-        for i in range(n):
-            a, b = one[i], other[i]
-            one[i] = b if (b < a) | (b != b) else a
-            other[i] = b if (b > a) | (b != b) else a
+        for i in range(len(p)):
+            a, b = _read(one[i]), _read(other[i])
+            first[i] = _written(b if (b < a) | (b != b) else a, like)
+            second[i] = _written(b if (b > a) | (b != b) else a, like)
     elif kind == REFLECT:
-        for i in range(n):
-            a, b = one[i], other[i]
-            step = q[i] * b - p[i] * a
+        for i in range(len(p)):
+            step = q[i] * _read(other[i]) - p[i] * _read(one[i])
             step = two * (zero if step <= zero else step)
-            one[i], other[i] = a + step * p[i], b - step * q[i]
+            first[i] = _written(_read(one[i]) + step * p[i], like)
+        for i in range(len(p)):
+            step = q[i] * _read(other[i]) - p[i] * _read(one[i])
+            step = two * (zero if step <= zero else step)
+            second[i] = _written(_read(other[i]) - step * q[i], like)
     elif kind == TURN:
-        for i in range(n):
-            a, low, high = one[i], p[i], q[i]
+        for i in range(len(p)):
+            a, low, high = _read(one[i]), p[i], q[i]
             inner = a if a <= high else high
-            one[i] = a - two * (inner if a >= low else low)
+            first[i] = _written(a - two * (inner if a >= low else low), like)
     else:
-        for i in range(n):
-            a = one[i]
-            one[i] = a if a > zero else p[i] * a
+        for i in range(len(p)):
+            a = _read(one[i])
+            b = p[i] * a
+            first[i] = _written(a if a > zero else b, like)
 
 
 @compiled
-def _pull_back(kind, one, other, g, h, p, q, n):
-    """Replace the gradients by those in the inputs."""
-    two, zero = one.dtype.type(2), one.dtype.type(0)
+def _backward(kind, one, other, g, h, p, q, first, second):
+    """Gradients in them, from those of the values."""
+    zero, two, like = p.dtype.type(0), p.dtype.type(2), first[0]
     if kind == SORT:
-        for i in range(n):
+        for i in range(len(p)):
             a, b = g[i], h[i]
-            exchanged = one[i] > other[i]
-            g[i], h[i] = b if exchanged else a, a if exchanged else b
+            first[i] = b if _read(one[i]) > _read(other[i]) else a
+        for i in range(len(p)):
+            a, b = g[i], h[i]
+            second[i] = a if _read(one[i]) > _read(other[i]) else b
     elif kind == REFLECT:
-        for i in range(n):
-            a, b = g[i], h[i]
-            step = two * (q[i] * b - p[i] * a)
-            step = zero if q[i] * other[i] - p[i] * one[i] <= zero else step
-            g[i], h[i] = a + step * p[i], b - step * q[i]
+        for i in range(len(p)):
+            side = q[i] * _read(other[i]) - p[i] * _read(one[i])
+            step = two * (q[i] * _read(h[i]) - p[i] * _read(g[i]))
+            step = zero if side <= zero else step
+            first[i] = _written(_read(g[i]) + step * p[i], like)
+        for i in range(len(p)):
+            side = q[i] * _read(other[i]) - p[i] * _read(one[i])
+            step = two * (q[i] * _read(h[i]) - p[i] * _read(g[i]))
+            step = zero if side <= zero else step
+            second[i] = _written(_read(h[i]) - step * q[i], like)
     elif kind == TURN:
-        for i in range(n):
-            g[i] = g[i] if (one[i] < p[i]) | (one[i] > q[i]) else -g[i]
+        for i in range(len(p)):
+            a, b = _read(one[i]), _read(g[i])
+            first[i] = _written(b if (a < p[i]) | (a > q[i]) else -b, like)
     else:
-        for i in range(n):
-            g[i] = g[i] if one[i] > zero else g[i] * p[i]
+        for i in range(len(p)):
+            a = _read(g[i])
+            b = p[i] * a
+            first[i] = _written(a if _read(one[i]) > zero else b, like)
 
 
 @compiled
-def _add(kind, one, other, g, h, p, q, first, second, n):
+def _add(kind, one, other, g, h, p, q, left, right):
     """Add to the sums; of `REFLECT` the angle ``t`` with ``p = sin(t / 2)``, ``q = cos(t / 2)``."""
-    zero, two = one.dtype.type(0), one.dtype.type(2)
-    if kind == REFLECT:  # the outputs are (u, v), and turn by (-v, u)
-        for i in range(n):
-            a, b = one[i], other[i]
-            step = q[i] * b - p[i] * a
-            twice = two * step
-            turned = h[i] * (a + twice * p[i]) - g[i] * (b - twice * q[i])
-            first[i] += zero if step <= zero else turned
+    zero, two = p.dtype.type(0), p.dtype.type(2)
+    if kind == REFLECT:  # the values are (u, v), and turn by (-v, u)
+        for i in range(len(p)):
+            a, b = _read(one[i]), _read(other[i])
+            side = q[i] * b - p[i] * a
+            u, v = a + two * side * p[i], b - two * side * q[i]
+            turned = _read(h[i]) * u - _read(g[i]) * v
+            left[i] += zero if side <= zero else turned
     elif kind == TURN:
-        for i in range(n):
-            first[i] += g[i] if one[i] < p[i] else zero
-        for i in range(n):
-            second[i] += g[i] if one[i] > q[i] else zero
+        for i in range(len(p)):
+            b = _read(g[i])
+            left[i] += b if _read(one[i]) < p[i] else zero
+        for i in range(len(p)):
+            b = _read(g[i])
+            right[i] += b if _read(one[i]) > q[i] else zero
     elif kind == SLOPE:
-        for i in range(n):
-            first[i] += zero if one[i] > zero else g[i] * one[i]
+        for i in range(len(p)):
+            a = _read(one[i])
+            b = _read(g[i]) * a
+            left[i] += zero if a > zero else b
 
 
 @compiled
@@ -159,18 +161,22 @@ def forward(kind, x, out, parameters, apart, samples, positions, parts, first, e
     channels, _, length = parameters.shape
     size, step = len(x) // (samples * channels), 2 if apart == 1 else 1
     table = np.empty((4, length), parameters.dtype)
-    one, other, p, q = table[0], table[1], table[2], table[3]
     for unit in range(first, end):
         c = unit // parts
-        p[:], q[:] = parameters[c, 0], parameters[c, 1]
         begin, stop = cut((positions + length - 1) // length, unit % parts, parts)
         for sample in range(samples):
             for start in range(begin * length, min(stop * length, positions), length):
                 n = min(length, positions - start)
                 place = (sample * channels + c) * size + start * step
-                _load(x[place:], one, other, apart, n)
-                _evaluate(kind, one, other, p, q, n)
-                _store(one, other, out[place:], apart, n)
+                p, q = parameters[c, 0, :n], parameters[c, 1, :n]
+                if apart == 1:
+                    one, other = table[0, :n], table[1, :n]
+                    _apart(x[place:], one, other)
+                    _forward(kind, one, other, p, q, table[2], table[3])
+                    _together(table[2, :n], table[3, :n], out[place:])
+                else:
+                    one, second = x[place:], out[place:]
+                    _forward(kind, one, one[apart:], p, q, second, second[apart:])
 
 
 @compiled
@@ -181,34 +187,37 @@ def backward(kind, g, x, out, parameters, sums, apart, samples, positions, parts
     """
     channels, _, length = parameters.shape
     size, step = len(x) // (samples * channels), 2 if apart == 1 else 1
-    table = np.empty((8, length), parameters.dtype)
-    one, other, given, twin = table[0], table[1], table[2], table[3]
-    p, q, left, right = table[4], table[5], table[6], table[7]
+    table, own = np.empty((6, length), parameters.dtype), np.zeros((2, length), parameters.dtype)
+    left, right = own[0], own[1]
     for unit in range(first, end):
         c, count = unit // parts, 0
-        p[:], q[:] = parameters[c, 0], parameters[c, 1]
-        left[:], right[:] = 0, 0
         begin, stop = cut((positions + length - 1) // length, unit % parts, parts)
         for sample in range(samples):
             for start in range(begin * length, min(stop * length, positions), length):
                 n = min(length, positions - start)
                 place = (sample * channels + c) * size + start * step
-                _load(x[place:], one, other, apart, n)
-                _load(g[place:], given, twin, apart, n)
-                _add(kind, one, other, given, twin, p, q, left, right, n)
-                _pull_back(kind, one, other, given, twin, p, q, n)
-                _store(given, twin, out[place:], apart, n)
+                p, q = parameters[c, 0, :n], parameters[c, 1, :n]
+                if apart == 1:
+                    one, other, a, b = table[0, :n], table[1, :n], table[2, :n], table[3, :n]
+                    _apart(x[place:], one, other)
+                    _apart(g[place:], a, b)
+                    _backward(kind, one, other, a, b, p, q, table[4], table[5])
+                    _add(kind, one, other, a, b, p, q, left, right)
+                    _together(table[4, :n], table[5, :n], out[place:])
+                else:
+                    u, v, w = x[place:], g[place:], out[place:]
+                    _backward(kind, u, u[apart:], v, v[apart:], p, q, w, w[apart:])
+                    _add(kind, u, u[apart:], v, v[apart:], p, q, left, right)
                 count += 1
                 if count % FLUSH == 0:
-                    _flush(left, right, sums[unit])
-        _flush(left, right, sums[unit])
+                    _flush(own, sums[unit])
+        _flush(own, sums[unit])
 
 
 @compiled
-def _flush(left, right, total):
+def _flush(own, total):
     """Move the sums to ``total``, in double precision."""
-    for i in range(len(left)):
-        total[0, i] += left[i]
-    for i in range(len(right)):
-        total[1, i] += right[i]
-    left[:], right[:] = 0, 0
+    for k in range(2):
+        for i in range(own.shape[1]):
+            total[k, i] += own[k, i]
+            own[k, i] = 0
