@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.caching import in_reverse_mode
+from lipsplines.nn.inputs import check_input
 from lipsplines.nn.sorting import channels_come_last, sort_pairs
 from lipsplines.splines.kernel import kinked
 from lipsplines.splines.plain import single
@@ -304,35 +305,3 @@ def _half_angle(angle: Tensor) -> Tensor:
 def _rounded(slope: Tensor, dtype: torch.dtype) -> Tensor:
     """Slopes as numbers of this dtype, in a single row."""
     return slope.to(dtype).to(slope.dtype)[None]
-
-
-def check_channels(x: Tensor, channels: int) -> None:
-    """Refuse an input whose dimension 1 does not hold this many channels, or perhaps does not.
-
-    Parameters
-    ----------
-    x
-        The input, ``(N, C, *spatial)``.
-    channels
-        Number of channels of the module, dimension 1 of ``x``.
-    """
-    if x.dim() < 2 or x.shape[1] != channels:
-        raise ValueError(
-            f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
-            f"this module was built for {channels} channels."
-        )
-    if x.dim() == 3 and x.shape[0] == channels > 1:
-        raise ValueError(
-            f"An input of shape {tuple(x.shape)} may be {channels} sequences or an image without "
-            "its batch dimension; add that with x[None], or pass sequences (N, C, n) as "
-            "x.unsqueeze(-1)."
-        )
-
-
-def check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
-    """Refuse an input of other channels, or of a precision that the parameter does not fit."""
-    check_channels(x, channels)
-    if x.dtype != parameter.dtype and single(x).dtype != parameter.dtype:
-        raise TypeError(
-            f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
-        )

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lipsplines import splines
 from lipsplines.arguments import positive_integer
-from lipsplines.nn.activations import check_channels
 from lipsplines.nn.caching import in_reverse_mode, once
+from lipsplines.nn.inputs import check_channels
 from lipsplines.splines.plain import single
 from lipsplines.splines.projections import checked_slope_bounds
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.arguments import positive_integer
-from lipsplines.nn.activations import check_input
+from lipsplines.nn.inputs import check_input
 from lipsplines.splines.kernel import kinked
 from lipsplines.splines.plain import single
 

@@ -12,10 +12,10 @@ from torch.func import functional_call, vmap
 from torch.nn.utils import parametrize
 
 from lipsplines import splines
-from lipsplines.nn.activations import check_channels
 from lipsplines.nn.applying import applied
 from lipsplines.nn.caching import constrain_once
 from lipsplines.nn.constraints import METHODS, SpectralNormalization
+from lipsplines.nn.inputs import check_channels
 from lipsplines.nn.linear_spline import (
     LinearSpline,
     constrained_coefficients,
