@@ -161,7 +161,7 @@ class Householder(nn.Module):
         check_input(x, self.num_activations, self.angle)
         angle = single(self.angle)
         if kinked.is_available(x, angle):
-            return kinked.apply("reflect", x, angle, _half_angle, self._plainly)
+            return kinked.apply("reflect", x, angle, _half_angle, _first, self._plainly)
         return self._plainly(x, angle)
 
     def _plainly(self, x: Tensor, angle: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class LipschitzPReLU(nn.Module):
         slope = single(self.slope)
         if kinked.is_available(x, slope):
             rounded = partial(_rounded, dtype=x.dtype)
-            return kinked.apply("slope", x, slope, rounded, self._plainly)
+            return kinked.apply("slope", x, slope, rounded, _first, self._plainly)
         return self._plainly(x, slope)
 
     @staticmethod
@@ -305,3 +305,8 @@ def _half_angle(angle: Tensor) -> Tensor:
 def _rounded(slope: Tensor, dtype: torch.dtype) -> Tensor:
     """Slopes as numbers of this dtype, in a single row."""
     return slope.to(dtype).to(slope.dtype)[None]
+
+
+def _first(sums: Tensor, _: Tensor) -> Tensor:
+    """The sums that are the gradient in the parameter."""
+    return sums[0]

@@ -94,10 +94,16 @@ class NActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.num_activations, self.thresholds)
         thresholds = single(self.thresholds)
+        if kinked.is_available(x, thresholds):
+            return kinked.apply("turn", x, thresholds, _as_rows, _as_thresholds, self._plainly)
+        return self._plainly(x, thresholds)
+
+    @staticmethod
+    def _plainly(x: Tensor, thresholds: Tensor) -> Tensor:
+        wide = x.to(thresholds.dtype)
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            wide = x.to(thresholds.dtype)
             return _n_shape(wide, _in_order(thresholds, thresholds)).to(x.dtype)
-        return _NShape.apply(x, thresholds)
+        return _NShape.apply(wide, thresholds).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.num_activations}, init={self.init}"
@@ -182,6 +188,16 @@ def _in_order(pairs: Tensor, thresholds: Tensor) -> Tensor:
     return torch.where(crossed, pairs.flip(1), pairs)
 
 
+def _as_rows(thresholds: Tensor) -> Tensor:
+    """The smaller ones above the larger ones, ``(2, C)``."""
+    return _in_order(thresholds, thresholds).mT
+
+
+def _as_thresholds(sums: Tensor, thresholds: Tensor) -> Tensor:
+    """Gradient in the thresholds, from the sums of gradients below and above them."""
+    return _in_order(-2 * sums.mT, thresholds)
+
+
 def _along_channels(values: Tensor, x: Tensor) -> Tensor:
     """Numbers of the channels of `x`, to be combined with it."""
     return values.view(-1, *[1] * (x.dim() - 2))
@@ -194,19 +210,13 @@ def _n_shape(x: Tensor, ordered_thresholds: Tensor) -> Tensor:
 
 
 class _NShape(torch.autograd.Function):
-    """`_n_shape`, whose derivatives take a few products and sums in place of selections.
-
-    Computed in the dtype of the thresholds, for inputs that may be in half precision.
-    """
+    """`_n_shape`, whose derivatives take a few products and sums in place of selections."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, thresholds: Tensor) -> Tensor:
-        if kinked.is_available(x, thresholds):
-            return kinked.forward("turn", x, _in_order(thresholds, thresholds).mT)
-        wide = x.to(thresholds.dtype)
-        return torch.sub(wide, _NShape._clipped(wide, thresholds), alpha=2).to(x.dtype)
+        return torch.sub(x, _NShape._clipped(x, thresholds), alpha=2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -222,21 +232,15 @@ class _NShape(torch.autograd.Function):
     @torch.no_grad()
     def _side(x: Tensor, thresholds: Tensor) -> Tensor:
         """1 below, 0 between and -1 above the thresholds."""
-        wide = x.to(thresholds.dtype)
-        return _NShape._clipped(wide, thresholds).sub_(wide).sgn_()
+        return _NShape._clipped(x, thresholds).sub_(x).sgn_()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         x, thresholds = ctx.saved_tensors
-        if not torch.is_grad_enabled() and kinked.is_available(gradient, x, thresholds):
-            ordered = _in_order(thresholds, thresholds).mT
-            in_x, sums = kinked.backward("turn", gradient, x, ordered)
-            return in_x, _in_order(-2 * sums.mT, thresholds)
         side = _NShape._side(x, thresholds)
-        wide = gradient.to(side.dtype)
-        signed = wide * side
+        signed = gradient * side
         outside = signed * side
-        in_x = ((outside - wide) + outside).to(x.dtype)
+        in_x = (outside - gradient) + outside
         if not ctx.needs_input_grad[1]:
             return in_x, None
         others = [0, *range(2, x.dim())]
@@ -250,9 +254,9 @@ class _NShape(torch.autograd.Function):
         x, thresholds = ctx.saved_tensors
         side = _NShape._side(x, thresholds)
         outside = side.square()
-        result = torch.zeros_like(side) if in_x is None else in_x * (2 * outside - 1)
+        result = torch.zeros_like(x) if in_x is None else in_x * (2 * outside - 1)
         if in_thresholds is not None:
             moved = _in_order(in_thresholds, thresholds).unbind(1)
             low, high = (_along_channels(values, x) for values in moved)
             result = result - (outside + side) * low - (outside - side) * high
-        return result.to(x.dtype)
+        return result

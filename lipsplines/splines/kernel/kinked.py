@@ -129,40 +129,40 @@ def _run(kind: str, tensors: tuple[Tensor, ...], parameters: Tensor | None) -> A
 
 
 class _Kinked(torch.autograd.Function):
-    """An activation with one parameter for each channel or pair; higher derivatives are plain."""
+    """An activation with parameters for each channel or pair; higher derivatives are plain."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, parameter: Tensor, kind: str, rows: Callable, plain: Callable
-    ) -> Tensor:
-        ctx.save_for_backward(x, parameter)
-        ctx.kind, ctx.rows, ctx.plain = kind, rows, plain
-        return forward(kind, x, rows(parameter))
+    def forward(ctx: Any, x: Tensor, own: Tensor, kind: str, *functions: Callable) -> Tensor:
+        ctx.save_for_backward(x, own)
+        ctx.kind, (ctx.rows, ctx.collect, ctx.plain) = kind, functions
+        return forward(kind, x, ctx.rows(own))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        x, parameter = ctx.saved_tensors
+        x, own = ctx.saved_tensors
         if torch.is_grad_enabled() or not is_available(gradient):
-            pull = cast(Any, torch.func.vjp(ctx.plain, x, parameter))[1]
-            return *pull(gradient), None, None, None
-        in_x, sums = backward(ctx.kind, gradient, x, ctx.rows(parameter))
-        return in_x, sums[0], None, None, None
+            pull = cast(Any, torch.func.vjp(ctx.plain, x, own))[1]
+            return *pull(gradient), None, None, None, None
+        in_x, sums = backward(ctx.kind, gradient, x, ctx.rows(own))
+        return in_x, ctx.collect(sums, own), None, None, None, None
 
 
-def apply(kind: str, x: Tensor, parameter: Tensor, rows: Callable, plain: Callable) -> Tensor:
-    """Value of an activation, differentiable.
+def apply(
+    kind: str, x: Tensor, own: Tensor, rows: Callable, collect: Callable, plain: Callable
+) -> Tensor:
+    """Value of an activation that has parameters, differentiable.
 
     Parameters
     ----------
-    kind
-        ``"reflect"`` or ``"slope"``.
-    x
+    kind, x
         As for `forward`, with loops for it.
-    parameter
-        ``t`` or ``a``, one for each channel or pair, ``(C,)``, of the dtype of the sums.
+    own
+        The parameters as the module has them, of the dtype of the sums.
     rows
-        Function of it with the parameters of `forward`.
+        Function of them with the parameters of `forward`.
+    collect
+        Function of the sums of `backward` and them with the gradient in them.
     plain
-        Differentiable function of the input and the parameter with the same value.
+        Differentiable function of the input and them with the same value.
     """
-    return _Kinked.apply(x, parameter, kind, rows, plain)
+    return _Kinked.apply(x, own, kind, rows, collect, plain)
