@@ -16,9 +16,9 @@ import torch
 from timing import machine, package_versions
 
 from lipsplines import lipschitz_bounds
-from lipsplines.experiments.denoising.patches import load_images
 from lipsplines.experiments.denoising.protocol import SPLINE
 from lipsplines.experiments.denoising.run import train
+from lipsplines.experiments.pictures.patches import load_images
 
 RESULT = Path(__file__).parent / "results" / "denoiser_precisions.json"
 SEEDS, PRECISIONS = range(5), ("float32", "bfloat16")

@@ -5,6 +5,7 @@ from lipsplines.experiments import (
     differences,
     fitting1d,
     reconstruction,
+    regularizers,
     theory,
     wasserstein,
     wgan,
@@ -40,6 +41,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         wasserstein,
         wgan,
         denoising,
+        regularizers,
         reconstruction,
         differences,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lipsplines.models.regularizers import ConvexRegularizer
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.combinations import Averaged, Residual
 from lipsplines.nn.convolution import OrthogonalConv2d
@@ -115,6 +116,12 @@ KNOWN: dict[type[nn.Module], Kinds] = {
         "constraint": _optional(_text),
         "slope_bounds": _numbers,
         "scaling": _flag,
+    },
+    ConvexRegularizer: {
+        "channels": _positive,
+        "kernel_size": _sides,
+        "num_coefficients": _integer,
+        "range_": _number,
     },
     GroupSort: {"group_size": _integer, "dim": _integer},
     Householder: {"num_activations": _integer},

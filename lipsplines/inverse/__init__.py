@@ -9,14 +9,22 @@ from lipsplines.inverse.convergence import (
 from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
 from lipsplines.inverse.iterations import Reconstruction
 from lipsplines.inverse.masks import cartesian_mask, radial_mask, random_mask
-from lipsplines.inverse.operators import CoilSampling, FourierSampling, LinearOperator, check_data
+from lipsplines.inverse.operators import (
+    CoilSampling,
+    FourierSampling,
+    Identity,
+    LinearOperator,
+    check_data,
+)
 from lipsplines.inverse.simulation import add_noise, coil_sensitivities
 from lipsplines.inverse.tomography import ParallelBeam, filtered_back_projection
 from lipsplines.inverse.total_variation import total_variation_reconstruction
+from lipsplines.inverse.variational import proximal, variational
 
 __all__ = [
     "CoilSampling",
     "FourierSampling",
+    "Identity",
     "LinearOperator",
     "ParallelBeam",
     "Reconstruction",
@@ -30,9 +38,11 @@ __all__ = [
     "contraction_factor",
     "filtered_back_projection",
     "plug_and_play",
+    "proximal",
     "radial_mask",
     "random_mask",
     "residual_bound",
     "stability_bound",
     "total_variation_reconstruction",
+    "variational",
 ]

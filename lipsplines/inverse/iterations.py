@@ -20,10 +20,16 @@ DIVERGENCE = 1e6  # times the larger of the norms of the start and of the white 
 
 
 class Step(NamedTuple):
-    """The next state, and what the map of which a fixed point is wanted adds to the images."""
+    """The next state, and what the map of which a fixed point is wanted adds to the images.
+
+    Where the iteration is of another map, `last` are the images if it stops here; `objective` is
+    what it minimises, at the next images.
+    """
 
     state: tuple[Tensor, ...]
     residual: Tensor
+    last: Tensor | None = None
+    objective: Tensor | None = None
 
 
 # From the data and the state of the images that go on to their next state; images come first.
@@ -50,7 +56,8 @@ class Reconstruction:
     curves
         ``residual``, the norms ``|x_{k+1} - x_k|``, of an accelerated iteration ``|T(x_k) - x_k|``
         with the map ``T`` of the plain one, and ``relative``, the same divided by ``|x_k|``:
-        float64 on the processor, shape ``(K, N)``, NaN after an image has stopped.
+        float64 on the processor, shape ``(K, N)``, NaN after an image has stopped. `variational`
+        has ``objective`` too.
     constants
         The numbers that the method used, by name.
 
@@ -101,14 +108,17 @@ def iterate(
             count_step(len(batch.active))
             if callback is not None:
                 callback(batch.steps, batch.images)
-    residuals, relative = batch.curves[:, : batch.steps].cpu()
+    residuals, relative, objective = batch.curves[:, : batch.steps].cpu()
+    curves = {"residual": residuals, "relative": relative}
+    if not bool(objective.isnan().all()):
+        curves["objective"] = objective
     return Reconstruction(
         images=batch.images,
         start=batch.start,
         iterations=batch.iterations.cpu(),
         converged=batch.converged.cpu(),
         diverged=batch.diverged.cpu(),
-        curves={"residual": residuals, "relative": relative},
+        curves=curves,
         constants=constants,
     )
 
@@ -124,7 +134,7 @@ class _Batch:
         self.iterations = torch.zeros_like(self.active)
         self.converged, self.diverged = self.iterations.bool(), self.iterations.bool()
         self.curves = torch.full(
-            (2, max_iterations, count), math.nan, dtype=torch.float64, device=device
+            (3, max_iterations, count), math.nan, dtype=torch.float64, device=device
         )
         self.norms = _norms(self.start)
         white = math.sqrt(math.prod(self.start.shape[1:]))
@@ -133,20 +143,25 @@ class _Batch:
 
     def take(self, step: tuple[Tensor, ...] | Step, tolerance: float) -> None:
         """Go to the next state; keep the images, and leave out those that stop."""
-        state, change = step if isinstance(step, Step) else (step, step[0] - self.state[0])
+        if isinstance(step, Step):
+            state, change = step.state, step.residual
+        else:
+            state, change = step, step[0] - self.state[0]
         residuals, norms = _norms(change), _norms(state[0])
         relative = residuals / self.norms
         lost = ~(norms <= self.limits)  # true of NaN
         # What is zero and stays so has stopped, as NaN it would go on.
         still = (relative.nan_to_num(0.0) < tolerance) & ~lost
         if isinstance(step, Step):
-            plain = self.state[0] + change
+            plain = self.state[0] + change if step.last is None else step.last
             state = (plain.where(still[:, None, None, None], state[0]), *state[1:])
         else:
             for before, after in zip(self.state[1:], state[1:], strict=True):
                 relative_change = (_norms(after - before) / _norms(before)).nan_to_num(0.0)
                 still &= relative_change < tolerance
-        self.curves[:, self.steps, self.active] = torch.stack([residuals, relative])
+        self.curves[:2, self.steps, self.active] = torch.stack([residuals, relative])
+        if isinstance(step, Step) and step.objective is not None:
+            self.curves[2, self.steps, self.active] = step.objective
         self.steps += 1
         self.iterations[self.active] = self.steps
         self.images[self.active] = state[0].where(~lost[:, None, None, None], self.state[0])

@@ -170,7 +170,7 @@ def computes(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("file, moment", [("hold", 0.0), ("hold", 0.5), ("withhold", 1.0)])
+@pytest.mark.parametrize(("file", "moment"), [("hold", 0.0), ("hold", 0.5), ("withhold", 1.0)])
 def test_a_run_that_is_killed_while_its_workers_start_leaves_none(
     tmp_path: Path, sign: signal.Signals, file: str, moment: float
 ) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping
 
-from lipsplines.experiments.denoising.patches import IMAGES
+from lipsplines.experiments.pictures.patches import IMAGES
 from lipsplines.runner.base import Settings
 
 __all__ = [

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.evidence.checkpoints import Checkpoint
-from lipsplines.experiments.denoising.patches import DenoisingImages, Patches, load_images
 from lipsplines.experiments.denoising.protocol import MODES, study_of
-from lipsplines.measures.image_quality import psnr, ssim
+from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
+from lipsplines.experiments.pictures.patches import DenoisingImages, Patches, load_images
+from lipsplines.measures.image_quality import psnr
 from lipsplines.models.denoisers import build_denoiser
 from lipsplines.nn.applying import applied
 from lipsplines.nn.block_orthogonal import constrain_together
@@ -34,9 +35,6 @@ __all__ = [
     "build",
     "compute",
     "denoise",
-    "middles",
-    "noisy_pairs",
-    "quality",
     "regions",
     "train",
 ]
@@ -160,35 +158,12 @@ class DenoiserTraining(Training):
         return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
-def noisy_pairs(
-    pictures: Mapping[str, Tensor], deviation: float, use: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Clean images and noisy ones: the same noise for every network."""
-    pairs = []
-    for number, clean in enumerate(pictures.values()):
-        noise = torch.randn(clean.shape, generator=random_stream(use, number))
-        pairs.append((clean, clean + deviation * noise))
-    return pairs
-
-
 def denoise(model: nn.Module, noisy: Tensor, weight: float = 1.0) -> Tensor:
     """``(1 - w) x + w D(x)`` on the processor, without clipping."""
     device = next(model.parameters()).device
     with torch.inference_mode():
         clean = applied(model, noisy.to(device)).cpu()
     return noisy + weight * (clean - noisy)
-
-
-def middles(pictures: Mapping[str, Tensor], side: int | None) -> dict[str, Tensor]:
-    """The square of this side around the middle of each image; all of it for None."""
-    if side is None:
-        return dict(pictures)
-    found = {}
-    for name, picture in pictures.items():
-        height, width = picture.shape[-2:]
-        top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-        found[name] = picture[..., top : top + side, left : left + side]
-    return found
 
 
 def build(settings: Settings) -> nn.Sequential:
@@ -261,14 +236,6 @@ def regions(model: nn.Module) -> dict[str, list[int]]:
         name: effective_regions(module.projected_coefficients, module.spacing).tolist()
         for name, module in model.named_modules()
         if isinstance(module, LinearSpline)
-    }
-
-
-def quality(pairs: list[tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
-    """PSNR in dB and SSIM of each image."""
-    return {
-        name: [float(measure(image[0, 0], clean[0, 0])) for clean, image in pairs]
-        for name, measure in (("psnr", psnr), ("ssim", ssim))
     }
 
 

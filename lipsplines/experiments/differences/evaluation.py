@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.datasets import phantom, photographs, target_1d
-from lipsplines.experiments.denoising.run import denoise, noisy_pairs
+from lipsplines.experiments.denoising.run import denoise
 from lipsplines.experiments.differences.cases import Effect, Found, difference
 from lipsplines.experiments.differences.fits import main_cells
 from lipsplines.experiments.fitting1d.protocol import cells
 from lipsplines.experiments.fitting1d.run import train_set
+from lipsplines.experiments.pictures.pairs import noisy_pairs
 from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
 from lipsplines.measures.image_quality import psnr, snr
 from lipsplines.runner.references import reference

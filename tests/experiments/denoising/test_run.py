@@ -13,16 +13,15 @@ from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.denoising import protocol as denoising
-from lipsplines.experiments.denoising.patches import Patches
 from lipsplines.experiments.denoising.run import (
     TEST,
     VALIDATION,
     DenoiserTraining,
     build,
     denoise,
-    middles,
-    noisy_pairs,
 )
+from lipsplines.experiments.pictures.pairs import middles, noisy_pairs
+from lipsplines.experiments.pictures.patches import Patches
 from lipsplines.measures.image_quality import psnr
 from lipsplines.training.regression import TrainingError, build_models
 from lipsplines.training.streams import random_stream

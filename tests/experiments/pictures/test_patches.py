@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from lipsplines.experiments.denoising import patches as module
-from lipsplines.experiments.denoising.patches import SCALES, Patches, load_images
+from lipsplines.experiments.pictures import patches as module
+from lipsplines.experiments.pictures.patches import SCALES, Patches, load_images
 from lipsplines.training.streams import random_stream
 
 needs_data = pytest.mark.skipif(

@@ -1,0 +1,1 @@
+"""What the experiments on natural images share: images, patches of them, pairs with noise."""

@@ -1,0 +1,124 @@
+"""Convex regularizers with learned monotone splines (Goujon et al. 2023).
+
+The profile ``reduced`` has two *studies*, each with one question:
+
+``seeds``
+    Does learning the potentials help beyond Huber's, from which they start? Short trainings, many
+    of each kind; the claim rests on it.
+``network``
+    How well does a regularizer denoise that is trained for longer? One training for each noise
+    level, beside total variation. They are those that come with the library.
+
+All sizes and numbers were written down before the runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+
+from lipsplines.runner.base import Settings
+
+__all__ = [
+    "MINUTES",
+    "PROFILE_SIZES",
+    "REVISION",
+    "STUDIES",
+    "WEIGHTS",
+    "Sizes",
+    "cells",
+    "cost",
+    "group",
+    "study_of",
+]
+
+REVISION = 1
+LEARNED = ("spline", "huber")
+#: Weights of the total variation, over the standard deviation of the noise, to choose from.
+WEIGHTS = tuple(0.1 * k for k in range(3, 16))
+# Expected wall time of each profile in minutes, on two processor cores.
+MINUTES = {"smoke": 0.2, "quick": 0.7, "reduced": 90.0, "paper": 2_400.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What a profile, or a study of it, may change."""
+
+    runs: int
+    steps: int
+    methods: tuple[str, ...] = LEARNED
+    sigmas: tuple[int, ...] = (15,)  # standard deviations of the noise, grey levels of 255
+    channels: tuple[int, ...] = (4, 8, 32)
+    num_coefficients: int = 21
+    range_: float = 0.1
+    batch_size: int = 2
+    side: int = 64  # of a patch
+    margin: int = 8  # of it that does not count, for the filters see zeros beside it
+    lr: float = 1e-2  # at the start; it falls to zero as a cosine
+    points: int = 10  # at which the regularizer is compared with the best so far
+    border: int | None = None  # images are cut to squares of this side around their middle
+    tolerance: float = 1e-4  # of the minimiser in the test, see `lipsplines.inverse.proximal`
+
+
+SMALL = Sizes(1, 60, channels=(2, 8), side=32, margin=4, points=3, border=96)
+PROFILE_SIZES = {
+    "smoke": dataclasses.replace(SMALL, steps=3, points=1, border=24),
+    "quick": SMALL,
+    "reduced": Sizes(8, 400, border=128),
+    "paper": Sizes(8, 20_000, sigmas=(5, 15, 25), batch_size=8),
+}
+NETWORK = ("spline", "tv")
+STUDIES: dict[str, dict[str, Sizes]] = {
+    **{profile: {"seeds": sizes} for profile, sizes in PROFILE_SIZES.items()},
+    "reduced": {
+        "network": Sizes(1, 1_500, NETWORK, (15, 5, 25), batch_size=4, points=15),
+        "seeds": PROFILE_SIZES["reduced"],
+    },
+}
+IMAGES = {"smoke": "photographs", "quick": "photographs", "reduced": "bsd", "paper": "bsd"}
+
+
+def cells(profile: str, seed: int = 0) -> list[Settings]:
+    """Settings of all runs, study by study."""
+    found: list[Settings] = []
+    for name, own in STUDIES[profile].items():
+        sizes = dataclasses.asdict(own)
+        runs, sigmas, methods = (sizes.pop(key) for key in ("runs", "sigmas", "methods"))
+        sizes["channels"] = list(sizes["channels"])
+        found += [
+            {
+                "experiment": "regularizers",
+                "revision": REVISION,
+                "profile": profile,
+                "images": IMAGES[profile],
+                "seed": seed,
+                "study": name,
+                "method": method,
+                "sigma": sigma,
+                "run": run,
+                **(sizes if method in LEARNED else _untrained(sizes)),
+            }
+            for run in range(runs)
+            for sigma in sigmas
+            for method in methods
+        ]
+    return found
+
+
+def _untrained(sizes: Settings) -> Settings:
+    return {key: sizes[key] for key in ("border", "tolerance")}
+
+
+def study_of(settings: Mapping[str, object]) -> str:
+    """The study that a run belongs to."""
+    return str(settings["study"])
+
+
+def group(settings: Settings) -> Hashable:
+    """Every run is computed alone."""
+    return tuple(settings[key] for key in ("study", "method", "sigma", "run"))
+
+
+def cost(group: list[Settings]) -> float:
+    """Pixels of all patches, or a little for the total variation."""
+    return sum(s.get("steps", 10) * s.get("batch_size", 1) * s.get("side", 64) ** 2 for s in group)

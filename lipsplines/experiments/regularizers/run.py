@@ -1,0 +1,250 @@
+"""Train a regularizer through its minimiser, test it once, and bound its gradient."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lipsplines.evidence.checkpoints import Checkpoint
+from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
+from lipsplines.experiments.pictures.patches import Patches, load_images
+from lipsplines.experiments.regularizers.protocol import WEIGHTS
+from lipsplines.inverse import Identity, proximal, total_variation_reconstruction
+from lipsplines.inverse.variational import hessian_inverse, mirrored
+from lipsplines.measures.image_quality import psnr
+from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings
+from lipsplines.training.stepwise import Batches, Training
+from lipsplines.training.streams import random_stream
+
+__all__ = ["RegularizerTraining", "build", "compute", "denoise", "total_variation_weight"]
+
+# What random numbers are for; 0 is the order of the patches.
+PLACES, NOISE, VALIDATION, TEST = 1, 2, 3, 4
+TRAINED_TO = 5e-3  # relative gradient at which a minimiser is near enough for a step
+LARGEST = (512, 512)  # images for which the bound of the gradient is told
+SQUARE = 160  # pixels of each validation image that are enough to choose with
+Denoiser = Callable[[Tensor], Tensor]
+
+
+class RegularizerTraining(Training):
+    """Adam on the mean squared error of the *minimiser* ``argmin |x - y|^2 / 2 + R(x)``.
+
+    The gradient is that of the implicit function theorem (`hessian_inverse`), so that what is
+    trained is what is used, and not a number of its steps. One patch of each training image, with
+    noise of its own, is seen again in every pass; its minimiser and its adjoint are kept as the
+    next start, which saves half of the work.
+
+    Parameters
+    ----------
+    model
+        The regularizer.
+    clean
+        Patches, shape ``(n, 1, side, side)``.
+    validation
+        Clean images, shapes ``(1, 1, h, w)``.
+    settings
+        Of a run.
+    checkpoint
+        Where the state is kept; None keeps none.
+
+    Attributes
+    ----------
+    best
+        Parameters of the best regularizer so far.
+    curves
+        ``step``, ``loss`` (mean since the last point), ``validation``, the mean PSNR in dB, and
+        ``strength``.
+    """
+
+    def __init__(
+        self,
+        model: ConvexRegularizer,
+        clean: Tensor,
+        validation: Mapping[str, Tensor],
+        settings: Settings,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        label = f"{settings['method']}, {settings['sigma']}, {settings['run']}"
+        super().__init__(settings["steps"], seed_of(settings), checkpoint, label)
+        self.model, self.clean, self.validation = model, clean, validation
+        self.settings, self.deviation = settings, settings["sigma"] / 255
+        noise = torch.randn(clean.shape, generator=random_stream(self.seed, NOISE))
+        self.noisy = clean + self.deviation * noise
+        self.minimisers, self.adjoints = self.noisy.clone(), torch.zeros_like(clean)
+        self.interval = max(1, self.steps // settings["points"])
+        numbers = torch.arange(len(clean), dtype=torch.float64)
+        self.batch = Batches(numbers, settings["batch_size"], self.seed)
+        rate = settings["lr"]
+        # Coefficients live on the scale of the range, all else on that of 1.
+        coefficients = model.activation.coefficients
+        others = [p for p in model.parameters() if p is not coefficients and p.requires_grad]
+        groups = [{"params": others, "lr": rate}]
+        if coefficients.requires_grad:
+            groups.append({"params": [coefficients], "lr": rate * settings["range_"]})
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps)
+        self.best = self._parameters()
+        self.total, self.highest = 0.0, float("-inf")
+
+    def parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+
+    def values(self) -> dict[str, Any]:
+        highest = None if self.highest == float("-inf") else self.highest
+        own = {"total": self.total, "best": self.best, "highest": highest}
+        starts = {"minimisers": self.minimisers, "adjoints": self.adjoints}
+        return {**super().values(), **own, **starts}
+
+    def take(self, values: dict[str, Any]) -> None:
+        super().take(values)
+        self.total, self.best = values["total"], values["best"]
+        self.minimisers, self.adjoints = values["minimisers"], values["adjoints"]
+        self.highest = float("-inf") if values["highest"] is None else values["highest"]
+
+    def advance(self) -> None:
+        numbers = self.batch(self.step).long()
+        noisy, clean, edge = self.noisy[numbers], self.clean[numbers], self.settings["margin"]
+        found = proximal(noisy, self.model, tolerance=TRAINED_TO, start=self.minimisers[numbers])
+        error = functional.pad((found - clean)[..., edge:-edge, edge:-edge], (edge,) * 4)
+        counted = len(clean) * (clean.shape[-1] - 2 * edge) ** 2
+        right = 2 * error / counted
+        adjoint = hessian_inverse(found, right, self.model, start=self.adjoints[numbers])
+        self.optimizer.zero_grad()
+        (-(adjoint * self.model.gradient(found)).sum()).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.minimisers[numbers], self.adjoints[numbers] = found, adjoint
+        self.total += error.square().sum().item() / counted
+        self.step += 1
+        if self.step % self.interval == 0 or self.step == self.steps:
+            self._compare()
+
+    def _compare(self) -> None:
+        """Note a point of the curves, and keep the regularizer if it is the best so far."""
+        value = float(
+            np.mean(
+                [
+                    float(psnr(denoise(self.model, noisy, 1e-3)[0, 0], clean[0, 0]))
+                    for clean, noisy in noisy_pairs(self.validation, self.deviation, VALIDATION)
+                ]
+            )
+        )
+        passed = self.step - (self.curves["step"][-1] if self.curves else 0)
+        strength = self.model.log_strength.exp().item()
+        self.note(step=self.step, loss=self.total / passed, validation=value, strength=strength)
+        self.total = 0.0
+        if value > self.highest:
+            self.highest, self.best = value, self._parameters()
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.state_dict().items()}
+
+
+def build(settings: Settings) -> ConvexRegularizer:
+    """The regularizer of a run; Huber's potentials keep their shape and learn their scale."""
+    model = ConvexRegularizer(
+        tuple(settings["channels"]),
+        num_coefficients=settings["num_coefficients"],
+        range_=settings["range_"],
+    )
+    model.activation.coefficients.requires_grad_(settings["method"] == "spline")
+    return model
+
+
+def seed_of(settings: Settings) -> int:
+    """Seed of a run: the same start and patches for all methods and noise levels."""
+    return 1_000 * settings["seed"] + settings["run"]
+
+
+def denoise(model: ConvexRegularizer, noisy: Tensor, tolerance: float = 1e-4) -> Tensor:
+    """The minimiser for an image with a mirrored margin, which is cut off again."""
+    margin = 2 * model.reach
+    found = proximal(mirrored(noisy, margin), model, tolerance=tolerance)
+    rows, columns = (big - n for big, n in zip(found.shape[2:], noisy.shape[2:], strict=True))
+    return functional.pad(found, (-columns // 2, -columns // 2, -rows // 2, -rows // 2))
+
+
+def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
+    """Train one regularizer, or tune the total variation, and test it once."""
+    (settings,) = group
+    pictures, deviation = load_images(settings["images"]), settings["sigma"] / 255
+    validation = middles(pictures.validation, settings["border"] or SQUARE)
+    metrics: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    if settings["method"] == "tv":
+        weight = total_variation_weight(validation, deviation)
+        metrics["weight"] = weight
+
+        def method(noisy: Tensor) -> Tensor:
+            return _total_variation(noisy, weight)
+    else:
+        training = _train(settings, pictures.train, validation, state)
+        model = training.model
+        metrics["curves"] = training.curves
+        metrics["gradient_lipschitz"] = model.fixed().gradient_lipschitz(LARGEST)
+        if settings["run"] == 0:
+            tensors = training.best
+
+        def method(noisy: Tensor) -> Tensor:
+            return denoise(model, noisy, settings["tolerance"])
+
+    tested = middles(pictures.test, settings["border"])
+    pairs = noisy_pairs(tested, deviation, TEST)
+    started = time.perf_counter()
+    metrics |= {
+        "images": list(tested),
+        "noisy": quality(pairs),
+        "denoised": quality([(clean, method(noisy)) for clean, noisy in pairs]),
+        "seconds_of_test": time.perf_counter() - started,
+    }
+    return [Outcome(metrics, {}, tensors, pictures.checksums)]
+
+
+def _train(
+    settings: Settings,
+    pictures: Mapping[str, Tensor],
+    validation: Mapping[str, Tensor],
+    state: Path | None,
+) -> RegularizerTraining:
+    seed, side = seed_of(settings), settings["side"]
+    torch.manual_seed(seed)
+    model = build(settings)
+    stream = random_stream(seed, PLACES)
+    patches = []
+    for picture in pictures.values():
+        own = Patches([picture], side)
+        numbers = torch.randint(len(own), (1,), generator=stream)
+        patches.append(own.cut(numbers, stream))
+    training = RegularizerTraining(
+        model, torch.cat(patches), validation, settings, Checkpoint(state, settings)
+    )
+    training.run(log=settings["profile"] in LONG_PROFILES)
+    model.load_state_dict(training.best)
+    return training
+
+
+def total_variation_weight(pictures: Mapping[str, Tensor], deviation: float) -> float:
+    """The weight of the total variation with the largest mean PSNR on the validation images."""
+    pairs = noisy_pairs(pictures, deviation, VALIDATION)
+
+    def score(weight: float) -> float:
+        found = [
+            float(psnr(_total_variation(noisy, weight)[0, 0], clean[0, 0]))
+            for clean, noisy in pairs
+        ]
+        return float(np.mean(found))
+
+    return max((deviation * weight for weight in WEIGHTS), key=score)
+
+
+def _total_variation(noisy: Tensor, weight: float) -> Tensor:
+    rows, columns = noisy.shape[-2:]
+    return total_variation_reconstruction(Identity((rows, columns)), noisy, weight).images

@@ -1,0 +1,79 @@
+"""Tables of the regularizers, from their records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lipsplines.evidence.records import Record
+from lipsplines.experiments.regularizers.comparisons import METHODS, mean_quality, of_study
+from lipsplines.experiments.regularizers.protocol import study_of
+from lipsplines.pages.tables import markdown_table, rounded_up
+
+__all__ = ["PUBLISHED", "bound_table", "quality_table"]
+
+#: Mean PSNR in dB on the grey BSD68: Goujon et al. 2023, table in their repository
+#: axgoujon/convex_ridge_regularizers.
+PUBLISHED = {5: 36.96, 15: 30.54, 25: 28.10}
+
+
+def quality_table(records: Sequence[Record]) -> str:
+    """Mean PSNR and SSIM over the test images: mean of the runs, and from which to which they go.
+
+    The study with the longest trainings, or the only one.
+    """
+    own = of_study(records, "network") or list(records)
+    sigmas = sorted({record.settings["sigma"] for record in own})
+    rows = []
+    for metric, unit, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 3)):
+        noisy = [mean_quality(_of(own, sigma)[0], metric, "noisy") for sigma in sigmas]
+        rows.append([f"noisy ({unit})", *(f"{value:.{digits}f}" for value in noisy)])
+        for method, name in METHODS.items():
+            cells = []
+            for sigma in sigmas:
+                values = [mean_quality(r, metric) for r in _of(own, sigma, method)]
+                cells.append(_spread(values, digits))
+            if any(cells):
+                rows.append([f"{name} ({unit})", *cells])
+        if metric == "psnr" and own[0].settings["images"] == "bsd":
+            published = [f"{PUBLISHED[s]:.2f}" if s in PUBLISHED else "" for s in sigmas]
+            rows.append([f"published, Goujon et al. 2023 ({unit})", *published])
+    return markdown_table(["", *(f"σ = {sigma}" for sigma in sigmas)], rows)
+
+
+def bound_table(records: Sequence[Record]) -> str:
+    """Certified Lipschitz constants of the gradients, and the steps of the trainings."""
+    rows = []
+    for record in records:
+        s = record.settings
+        if "steps" in s and s["run"] == 0:
+            row = [study_of(s), METHODS[s["method"]], s["sigma"], f"{s['steps']:,}"]
+            bound = rounded_up(record.metrics["gradient_lipschitz"], 2)
+            rows.append([*row, s["batch_size"], bound])
+    header = [
+        "study",
+        "potentials",
+        "σ",
+        "steps",
+        "patches in a step",
+        "gradient is Lipschitz with",
+    ]
+    return markdown_table(header, rows)
+
+
+def _of(records: Sequence[Record], sigma: int, method: str | None = None) -> list[Record]:
+    return [
+        record
+        for record in records
+        if record.settings["sigma"] == sigma and method in (None, record.settings["method"])
+    ]
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return ""
+    text = f"{np.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return text
+    return f"{text} [{min(values):.{digits}f}, {max(values):.{digits}f}]"

@@ -1,0 +1,352 @@
+"""Reconstruction with a convex regularizer, by an accelerated gradient method."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lipsplines.inverse.iterations import (
+    Callback,
+    Reconstruction,
+    Step,
+    checked_start,
+    iterate,
+)
+
+if TYPE_CHECKING:
+    from lipsplines.inverse.operators import LinearOperator
+
+__all__ = [
+    "Regularizer",
+    "hessian_inverse",
+    "mirrored",
+    "objective_bound",
+    "proximal",
+    "variational",
+]
+
+
+class Regularizer(Protocol):
+    """A convex function of images with a Lipschitz gradient, such as `ConvexRegularizer`."""
+
+    def fixed(self) -> Fixed: ...
+
+
+class Fixed(Protocol):
+    """The function, ready to be evaluated many times; see `FixedRegularizer`."""
+
+    def responses(self, images: Tensor, /) -> Tensor: ...
+
+    def potential(self, responses: Tensor, /) -> Tensor: ...
+
+    def pulled_back(self, responses: Tensor, /) -> Tensor: ...
+
+    def slopes(self, responses: Tensor, /) -> Tensor: ...
+
+    def curvature(self, slopes: Tensor, images: Tensor, /) -> Tensor: ...
+
+    def gradient_lipschitz(self, image_shape: tuple[int, int], /) -> float: ...
+
+
+def variational(
+    operator: LinearOperator,
+    data: Tensor,
+    regularizer: Regularizer,
+    *,
+    weight: float = 1.0,
+    scale: float = 1.0,
+    limits: tuple[float, float] | None = (0.0, 1.0),
+    tolerance: float = 1e-5,
+    max_iterations: int = 1000,
+    start: Tensor | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
+) -> Reconstruction:
+    """Minimise ``F(x) = |H x - y|^2 / 2 + weight R(scale x) / scale^2`` over images.
+
+    The accelerated gradient method (FISTA) of Beck and Teboulle (2009) with the step ``1 / L``,
+    ``L = norm_bound^2 + weight L_R`` a certified Lipschitz constant of the gradient, begun anew
+    where ``F`` would grow (O'Donoghue and Candes 2015)::
+
+        z = clip(v - grad F(v) / L)
+        if F(z) <= F(x):  v = z + (t - 1) / t_next (z - x),  x = z,  t = t_next
+        else:             v = x,  t = 1
+
+    with ``t_next = (1 + sqrt(1 + 4 t^2)) / 2``. So ``F`` never grows along ``x``, and
+    ``F(x_k) - min F <= 2 L |x_r - x*|^2 / (k - r + 1)^2`` for every minimiser ``x*``, where ``r``
+    is the step at which it last began (Beck and Teboulle, Theorem 4.4); see `objective_bound`.
+
+    Parameters
+    ----------
+    operator
+        The measurement operator ``H``, with a rigorous ``norm_bound``.
+    data
+        The measurements ``y``, shape ``(N, 1, *operator.data_shape)``, finite.
+    regularizer
+        ``R``, convex.
+    weight
+        Positive.
+    scale
+        Factor of the grey levels that the regularizer sees, positive. It leaves ``L`` alone.
+    limits
+        Smallest and largest value of the images; None for all.
+    tolerance
+        An image stops once a step from ``v`` moves it by less than this, relatively.
+    max_iterations, start, callback, progress
+        As in `plug_and_play`.
+
+    Returns
+    -------
+    Reconstruction
+        With the constants ``weight``, ``scale``, ``lipschitz`` (``L``) and ``norm_bound``. The
+        curve ``objective`` holds ``F(x_k)``, of the same shape as the others.
+
+    Raises
+    ------
+    ValueError
+        For measurements or a start that do not fit, or settings out of their range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import FourierSampling, variational
+    >>> from lipsplines.models.regularizers import ConvexRegularizer
+    >>> operator = FourierSampling(torch.ones(16, 16))
+    >>> run = variational(operator, operator(torch.rand(1, 1, 16, 16)), ConvexRegularizer())
+    >>> bool((run.curves["objective"].diff(dim=0) <= 1e-6).all())
+    True
+    """
+    _check_positive(weight=weight, scale=scale)
+    low, high = limits or (-math.inf, math.inf)
+    if not low < high:
+        raise ValueError(f"limits must be two numbers, the smaller one first, got {limits!r}.")
+    squared = operator.norm_bound**2
+    with torch.no_grad():
+        fixed = regularizer.fixed()
+    lipschitz = squared + weight * fixed.gradient_lipschitz(operator.image_shape)
+
+    def terms(x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is linear in the image."""
+        return operator(x), fixed.responses(scale * x)
+
+    def objective(data: Tensor, seen: Tensor, responses: Tensor) -> Tensor:
+        misfit = (seen - data).abs().square().flatten(1).sum(1, dtype=torch.float64)
+        return misfit / 2 + weight / scale**2 * fixed.potential(responses)
+
+    def advance(data: Tensor, x: Tensor, v: Tensor, value: Tensor, t: Tensor) -> Step:
+        seen, responses = terms(v)
+        gradient = operator.adjoint(seen - data)
+        gradient = gradient + weight / scale * fixed.pulled_back(responses)
+        z = (v - gradient / lipschitz).clamp(low, high)
+        found = objective(data, *terms(z))
+        better = found <= value
+        kept, fallen = z.where(_wide(better), x), found.where(better, value)
+        later = torch.where(better, (1 + (1 + 4 * t.square()).sqrt()) / 2, 1.0)
+        onward = kept + _wide((t - 1) / later).to(v) * (kept - x)
+        return Step((kept, onward, fallen, later), z - v, kept, fallen)
+
+    with torch.no_grad():
+        first = checked_start(operator, data, start).clamp(low, high)
+        value = objective(data, *terms(first))
+        return iterate(
+            advance,
+            data,
+            (first, first, value, torch.ones_like(value)),
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            callback=callback,
+            progress=progress,
+            constants={
+                "weight": float(weight),
+                "scale": float(scale),
+                "lipschitz": lipschitz,
+                "norm_bound": operator.norm_bound,
+            },
+        )
+
+
+def proximal(
+    noisy: Tensor,
+    regularizer: Regularizer,
+    *,
+    weight: float = 1.0,
+    scale: float = 1.0,
+    tolerance: float = 1e-4,
+    max_iterations: int = 500,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Denoise images: the proximal map of ``weight R(scale x) / scale^2``.
+
+    The minimiser of ``F(x) = |x - y|^2 / 2 + weight R(scale x) / scale^2``. A proximal map of a
+    convex function is firmly nonexpansive (Moreau 1965), and so 1-Lipschitz: no constraint on the
+    weights is needed for that. ``F`` is strongly convex with constant 1, its gradient Lipschitz
+    with ``L = 1 + weight L_R``, and the accelerated gradient method with momentum
+    ``(sqrt(L) - 1) / (sqrt(L) + 1)`` has ``F(x_k) - min F <= (1 - 1 / sqrt(L))^k c``,
+    ``c = F(x_0) - min F + |x_0 - x*|^2 / 2`` (Nesterov 2004, Section 2.2; Beck 2017, Theorem
+    10.42).
+
+    Parameters
+    ----------
+    noisy
+        ``y``, shape ``(N, 1, n1, n2)``.
+    regularizer, weight, scale
+        As for `variational`.
+    tolerance
+        It stops once ``|grad F(x)| <= tolerance |x|`` for all images together. Then the minimiser
+        is no farther than that, since ``|x - x*| <= |grad F(x)|``.
+    max_iterations
+        The most steps.
+    start
+        Where to begin, of the shape of ``y``; by default there.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of ``y``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import proximal
+    >>> from lipsplines.models.regularizers import ConvexRegularizer
+    >>> proximal(torch.rand(1, 1, 20, 24), ConvexRegularizer()).shape
+    torch.Size([1, 1, 20, 24])
+    """
+    _check_positive(weight=weight, scale=scale)
+    height, width = noisy.shape[-2:]
+    with torch.no_grad():
+        fixed = regularizer.fixed()
+        lipschitz = 1 + weight * fixed.gradient_lipschitz((height, width))
+        momentum = (math.sqrt(lipschitz) - 1) / (math.sqrt(lipschitz) + 1)
+        v = x = noisy if start is None else start
+        for _ in range(max_iterations):
+            slope = fixed.pulled_back(fixed.responses(scale * v))
+            gradient = v - noisy + weight / scale * slope
+            if gradient.norm() <= tolerance * v.norm():
+                return v
+            moved = v - gradient / lipschitz
+            v, x = moved + momentum * (moved - x), moved
+    return v
+
+
+def mirrored(noisy: Tensor, margin: int) -> Tensor:
+    """Images with a margin that mirrors them, so that filters see no zeros beside them.
+
+    Parameters
+    ----------
+    noisy
+        Shape ``(N, 1, n1, n2)``.
+    margin
+        In pixels; less where an image is too small to be mirrored.
+    """
+    rows, columns = (min(margin, size - 1) for size in noisy.shape[-2:])
+    return functional.pad(noisy, (columns, columns, rows, rows), mode="reflect")
+
+
+def hessian_inverse(
+    images: Tensor,
+    right: Tensor,
+    regularizer: Regularizer,
+    *,
+    start: Tensor | None = None,
+    tolerance: float = 0.03,
+    max_iterations: int = 30,
+) -> Tensor:
+    """Solve ``(I + D^2 R(x)) v = g`` by conjugate gradients, for training through `proximal`.
+
+    If a loss has the gradient ``g`` in the minimiser ``x`` of ``|x - y|^2 / 2 + R(x)``, its
+    gradient in the parameters of ``R`` is that of ``-<v, grad R(x)>`` with ``v`` and ``x`` held
+    (the implicit function theorem; Kunisch and Pock 2013, Section 3).
+
+    Parameters
+    ----------
+    images, right
+        ``x`` and ``g``, shape ``(N, 1, n1, n2)``.
+    regularizer
+        ``R``.
+    start
+        A guess of ``v``.
+    tolerance
+        Of the residual, relative to ``|g|``.
+    max_iterations
+        The most products with the matrix.
+    """
+    with torch.no_grad():
+        return _conjugate_gradients(images, right, regularizer, start, tolerance, max_iterations)
+
+
+def _conjugate_gradients(
+    images: Tensor,
+    right: Tensor,
+    regularizer: Regularizer,
+    start: Tensor | None,
+    tolerance: float,
+    max_iterations: int,
+) -> Tensor:
+    fixed = regularizer.fixed()
+    slopes = fixed.slopes(fixed.responses(images))
+
+    def product(v: Tensor) -> Tensor:
+        return v + fixed.curvature(slopes, v)
+
+    v = torch.zeros_like(right) if start is None else start
+    left = right - product(v)
+    direction, square = left, left.square().sum()
+    limit = (tolerance * right.norm()) ** 2
+    for _ in range(max_iterations):
+        if square <= limit:
+            break
+        image = product(direction)
+        length = square / (direction * image).sum()
+        v, left = v + length * direction, left - length * image
+        before, square = square, left.square().sum()
+        direction = left + square / before * direction
+    return v
+
+
+def objective_bound(lipschitz: float, distance: float, iterations: int) -> float:
+    """Upper bound ``2 L |x_0 - x*|^2 / (k + 1)^2`` of ``F(x_k) - min F`` in `variational`.
+
+    Of the accelerated gradient method from ``x_0`` on (Beck and Teboulle 2009, Theorem 4.4).
+
+    Parameters
+    ----------
+    lipschitz
+        ``L``, positive: the constant of that name of a `Reconstruction`.
+    distance
+        ``|x_0 - x*|`` for a minimiser ``x*``, or an upper bound of it.
+    iterations
+        ``k``, from 1 on.
+
+    Raises
+    ------
+    ValueError
+        For numbers out of range.
+
+    Examples
+    --------
+    >>> from lipsplines.inverse.variational import objective_bound
+    >>> objective_bound(lipschitz=2.0, distance=3.0, iterations=5)
+    1.0
+    """
+    if not (0 < lipschitz < math.inf and 0 <= distance < math.inf and iterations >= 1):
+        raise ValueError(
+            "lipschitz must be positive, distance not negative, both finite, and iterations at "
+            f"least 1; got {lipschitz!r}, {distance!r} and {iterations!r}."
+        )
+    return 2 * lipschitz * distance**2 / (iterations + 1) ** 2
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be a positive finite number, got {number!r}.")
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """One number for each image, to be combined with images."""
+    return numbers[:, None, None, None]

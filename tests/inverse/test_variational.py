@@ -1,0 +1,166 @@
+"""Reconstruction with a convex regularizer: minimisers, rates, derivatives, what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lipsplines.inverse import FourierSampling, Identity, proximal, variational
+from lipsplines.inverse.variational import hessian_inverse, mirrored, objective_bound
+from lipsplines.models.regularizers import ConvexRegularizer
+
+SIDE = 12
+
+
+@pytest.fixture
+def regularizer() -> ConvexRegularizer:
+    torch.manual_seed(0)
+    return ConvexRegularizer((2, 6), 3, dtype=torch.float64)
+
+
+def problem(count: int = 2):
+    torch.manual_seed(1)
+    mask = (torch.rand(SIDE, SIDE) < 0.5).index_fill(0, torch.tensor([0]), True)
+    operator = FourierSampling(mask)
+    images = torch.zeros(count, 1, SIDE, SIDE, dtype=torch.float64)
+    images[..., 3:9, 4:] = 1
+    data = operator(images)
+    return operator, data + 0.1 * torch.randn_like(data) * mask
+
+
+def objective(operator, data, regularizer, images, weight=1.0, scale=1.0) -> torch.Tensor:
+    fit = (operator(images) - data).abs().square().flatten(1).sum(1) / 2
+    return fit + weight / scale**2 * regularizer(scale * images)
+
+
+@pytest.mark.parametrize(("weight", "scale"), [(1.0, 1.0), (0.03, 4.0)])
+def test_the_objective_never_grows_and_keeps_its_rate(regularizer, weight, scale) -> None:
+    operator, data = problem()
+    options = {"weight": weight, "scale": scale, "limits": None, "max_iterations": 2000}
+    with torch.no_grad():
+        best = variational(operator, data, regularizer, tolerance=0.0, **options)
+        run = variational(operator, data, regularizer, tolerance=1e-7, **options)
+        values = run.curves["objective"]
+        least = objective(operator, data, regularizer, best.images, weight, scale)
+        first = objective(operator, data, regularizer, run.start, weight, scale)
+    assert run.converged.all()
+    for image in range(2):
+        own = values[~values[:, image].isnan(), image]
+        assert (own.diff() <= 1e-12 * own[0]).all()
+        assert own[0] <= first[image]
+        distance = (run.start - best.images)[image].norm().item()
+        again = (own.diff() == 0).nonzero()  # where it began anew
+        for k, value in enumerate(own[: int(again[0]) + 1 if len(again) else None].tolist(), 1):
+            bound = objective_bound(run.constants["lipschitz"], distance, k)
+            assert value - least[image] <= bound + 1e-10
+    found = objective(operator, data, regularizer, run.images, weight, scale)
+    assert torch.allclose(found, least, rtol=1e-7)
+
+
+def test_the_minimiser_has_no_slope(regularizer) -> None:
+    operator, data = problem(1)
+    run = variational(operator, data, regularizer, limits=None, tolerance=0.0, max_iterations=2000)
+    with torch.no_grad():
+        slope = operator.gradient(run.images, data) + regularizer.gradient(run.images)
+    assert slope.norm() <= 1e-6 * run.images.norm()
+
+
+def test_limits_are_kept_and_no_feasible_neighbour_is_better(regularizer) -> None:
+    operator, data = problem(1)
+    run = variational(operator, data, regularizer, tolerance=0.0, max_iterations=2000)
+    assert run.images.min() >= 0
+    assert run.images.max() <= 1
+    with torch.no_grad():
+        least = objective(operator, data, regularizer, run.images)
+        for seed in range(20):
+            noise = torch.randn(run.images.shape, generator=torch.Generator().manual_seed(seed))
+            other = (run.images + 0.01 * noise).clamp(0, 1)
+            assert objective(operator, data, regularizer, other) >= least
+
+
+def test_images_of_a_batch_do_not_depend_on_each_other(regularizer) -> None:
+    operator, data = problem(2)
+    both = variational(operator, data, regularizer, tolerance=1e-6)
+    for image in range(2):
+        alone = variational(operator, data[image : image + 1], regularizer, tolerance=1e-6)
+        assert torch.allclose(alone.images[0], both.images[image], atol=1e-10)
+        assert alone.iterations[0] == both.iterations[image]
+
+
+def test_proximal_is_the_same_minimiser_and_near_as_promised(regularizer) -> None:
+    noisy = torch.rand(2, 1, SIDE, SIDE, dtype=torch.float64)
+    with torch.no_grad():
+        exact = proximal(noisy, regularizer, tolerance=1e-13, max_iterations=5000)
+        slope = exact - noisy + regularizer.gradient(exact)
+        assert slope.norm() <= 1e-12 * exact.norm()
+        for tolerance in (1e-2, 1e-4):
+            found = proximal(noisy, regularizer, tolerance=tolerance)
+            assert (found - exact).norm() <= tolerance * found.norm() * (1 + 1e-9)
+    run = variational(
+        Identity((SIDE, SIDE)), noisy, regularizer, limits=None, tolerance=0.0, max_iterations=1000
+    )
+    assert torch.allclose(run.images, exact, atol=1e-6)
+
+
+def test_proximal_is_firmly_nonexpansive(regularizer) -> None:
+    torch.manual_seed(3)
+    for size in (0.01, 1.0):
+        x, y = (size * torch.randn(1, 1, SIDE, SIDE, dtype=torch.float64) for _ in range(2))
+        px, py = (proximal(v, regularizer, tolerance=1e-12, max_iterations=5000) for v in (x, y))
+        assert (px - py).square().sum() <= ((px - py) * (x - y)).sum() + 1e-10
+
+
+def test_the_derivative_of_a_loss_at_the_minimiser(regularizer) -> None:
+    """Against differences of minimisers, for a parameter of each kind."""
+    torch.manual_seed(2)
+    noisy, right = (torch.randn(2, 1, SIDE, SIDE, dtype=torch.float64) for _ in range(2))
+
+    def loss() -> float:
+        exact = proximal(noisy, regularizer, tolerance=1e-13, max_iterations=5000)
+        return (right * exact).sum().item()
+
+    exact = proximal(noisy, regularizer, tolerance=1e-13, max_iterations=5000)
+    adjoint = hessian_inverse(exact, right, regularizer, tolerance=1e-12, max_iterations=500)
+    (-(adjoint * regularizer.gradient(exact)).sum()).backward()
+    step = 1e-5
+    for name, parameter in regularizer.named_parameters():
+        place = tuple(n // 2 for n in parameter.shape)
+        with torch.no_grad():
+            parameter[place] += step
+            above = loss()
+            parameter[place] -= 2 * step
+            below = loss()
+            parameter[place] += step
+        expected = (above - below) / (2 * step)
+        assert parameter.grad[place].item() == pytest.approx(expected, rel=1e-3, abs=1e-6), name
+
+
+def test_mirrored() -> None:
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    assert mirrored(image, 1)[0, 0].tolist() == [
+        [4, 3, 4, 5, 4],
+        [1, 0, 1, 2, 1],
+        [4, 3, 4, 5, 4],
+        [1, 0, 1, 2, 1],
+    ]
+    assert mirrored(image, 9).shape == (1, 1, 4, 7)
+
+
+@pytest.mark.parametrize("name", ["weight", "scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_numbers_that_are_not_positive_are_refused(regularizer, name: str, value: float) -> None:
+    operator, data = problem(1)
+    with pytest.raises(ValueError, match=f"{name} must be a positive finite number"):
+        variational(operator, data, regularizer, **{name: value})
+    with pytest.raises(ValueError, match=f"{name} must be a positive finite number"):
+        proximal(torch.zeros(1, 1, 5, 5).double(), regularizer, **{name: value})
+
+
+def test_other_wrong_arguments_are_refused(regularizer) -> None:
+    operator, data = problem(1)
+    with pytest.raises(ValueError, match="the smaller one first"):
+        variational(operator, data, regularizer, limits=(1.0, 0.0))
+    with pytest.raises(ValueError, match="must be positive"):
+        objective_bound(0.0, 1.0, 1)
