@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lipsplines.certify.pruning import sparsify
     from lipsplines.export.denoisers import load_denoiser
     from lipsplines.export.fold import fold
+    from lipsplines.export.regularizers import load_regularizer
     from lipsplines.export.storage import load_model, save_model
     from lipsplines.models.convert import constrain
     from lipsplines.nn.activations import (
@@ -58,6 +59,7 @@ __all__ = [
     "lipschitz_bounds",
     "load_denoiser",
     "load_model",
+    "load_regularizer",
     "load_state",
     "parameter_groups",
     "save_model",
@@ -71,6 +73,7 @@ _NAMES = {
     "certify.pruning": ("sparsify",),
     "export.denoisers": ("load_denoiser",),
     "export.fold": ("fold",),
+    "export.regularizers": ("load_regularizer",),
     "export.storage": ("load_model", "save_model"),
     "models.convert": ("constrain",),
     "nn.activations": (

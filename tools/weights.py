@@ -1,7 +1,8 @@
-"""Turn the records of the trained denoisers into the files that come with the package.
+"""Turn the records of trained models into the files that come with the package.
 
-``python -m tools.weights`` reads the reference runs of the experiment ``denoising`` in ``results``
-and writes ``lipsplines/weights``: a file for each kind of network and noise level, and an index.
+``python -m tools.weights`` reads the reference runs of the experiments ``denoising`` and
+``regularizers`` in ``results`` and writes ``lipsplines/weights``: a file for each kind of model and
+noise level, and an index of each experiment.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from lipsplines.experiments.denoising import EXPERIMENT
 from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.comparisons import shown
 from lipsplines.experiments.denoising.run import build
+from lipsplines.experiments.regularizers import EXPERIMENT as REGULARIZERS
+from lipsplines.experiments.regularizers.comparisons import OURS, of_study
+from lipsplines.experiments.regularizers.run import build as build_regularizer
 from lipsplines.export.denoisers import INDEX, NAMES
+from lipsplines.export.regularizers import INDEX as REGULARIZERS_INDEX
 from lipsplines.export.storage import save_model
 from lipsplines.runner.references import reference_records
 
@@ -62,6 +67,37 @@ def export(store: Store, folder: Path) -> dict[str, list[dict]]:
     return index
 
 
+def export_regularizers(store: Store, folder: Path) -> dict[str, list[dict]]:
+    """Write the weights of the regularizers with the longest trainings, and their index."""
+    entries = []
+    for record in of_study(reference_records(REGULARIZERS, store), "network"):
+        s = record.settings
+        if s["method"] != OURS:
+            continue
+        model = build_regularizer(s)
+        model.load_state_dict(store.tensors(record))
+        path = save_model(model, folder / f"regularizer-{s['sigma']}.safetensors", {"name": OURS})
+        entries.append(
+            {
+                "file": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "settings": {key: s[key] for key in ("sigma", "steps", "batch_size", "profile")},
+                "gradient_lipschitz": record.metrics["gradient_lipschitz"],
+                "test": {
+                    name: {metric: float(np.mean(v)) for metric, v in record.metrics[name].items()}
+                    for name in ("noisy", "denoised")
+                },
+            }
+        )
+    index = {OURS: sorted(entries, key=lambda entry: entry["settings"]["sigma"])}
+    (folder / REGULARIZERS_INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    return index
+
+
 if __name__ == "__main__":
-    found = export(Store(ROOT / "results"), ROOT / "lipsplines" / "weights")
-    print(f"{sum(map(len, found.values()))} denoisers in lipsplines/weights")
+    own_store, own_folder = Store(ROOT / "results"), ROOT / "lipsplines" / "weights"
+    for kind, found in (
+        ("denoisers", export(own_store, own_folder)),
+        ("regularizers", export_regularizers(own_store, own_folder)),
+    ):
+        print(f"{sum(map(len, found.values()))} {kind} in lipsplines/weights")

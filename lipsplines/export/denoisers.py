@@ -6,19 +6,13 @@ They lie in the folder ``weights`` of the package, one safetensors file each;
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lipsplines.export.storage import load_model
+from lipsplines.export.shipped import facts, load_shipped
 
-__all__ = ["NAMES", "WEIGHTS", "denoiser_facts", "load_denoiser"]
+__all__ = ["NAMES", "denoiser_facts", "load_denoiser"]
 
 #: Name for `load_denoiser` -> activation and constraint of the convolutions.
 NAMES: dict[str, tuple[str, str]] = {
@@ -30,8 +24,6 @@ NAMES: dict[str, tuple[str, str]] = {
     "householder": ("householder", "orthogonal"),
     "unconstrained": ("relu", "none"),
 }
-#: Folder of the trained weights within the package.
-WEIGHTS = files("lipsplines") / "weights"
 INDEX = "denoisers.json"
 
 
@@ -72,16 +64,7 @@ def load_denoiser(name: str = "spline", sigma: float = 5) -> nn.Sequential:
     >>> denoiser(torch.rand(1, 1, 16, 16)).shape
     torch.Size([1, 1, 16, 16])
     """
-    entry = denoiser_facts(name, sigma)
-    path = Path(str(WEIGHTS / entry["file"]))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; install lipsplines again.")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-        raise ValueError(
-            f"{path} has not the SHA-256 in {INDEX}: it was altered or cut off. Install lipsplines "
-            "again."
-        )
-    model = load_model(path)
+    model = load_shipped(denoiser_facts(name, sigma), INDEX)
     assert isinstance(model, nn.Sequential)
     return model
 
@@ -107,25 +90,4 @@ def denoiser_facts(name: str = "spline", sigma: float = 5) -> dict[str, Any]:
     >>> denoiser_facts("spline", sigma=10)["lipschitz"]["upper"] <= 1 + 1e-4
     True
     """
-    index = _index()
-    if name not in index:
-        raise ValueError(f"Unknown denoiser {name!r}; there are {', '.join(index)}.")
-    for entry in index[name]:
-        if entry["settings"]["sigma"] == sigma:
-            return copy.deepcopy(entry)
-    known = ", ".join(f"{entry['settings']['sigma']:g}" for entry in index[name])
-    raise ValueError(
-        f"No denoiser {name!r} was trained for sigma = {sigma!r}; there are those for {known} "
-        "(in grey levels of 255)."
-    )
-
-
-@cache
-def _index() -> dict[str, list[dict[str, Any]]]:
-    try:
-        return json.loads((WEIGHTS / INDEX).read_text())
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"The index of the trained denoisers, {WEIGHTS / INDEX}, cannot be read ({error}); "
-            "install lipsplines again."
-        ) from None
+    return facts(INDEX, "denoiser", name, sigma)

@@ -137,25 +137,35 @@ def variational(
         misfit = (seen - data).abs().square().flatten(1).sum(1, dtype=torch.float64)
         return misfit / 2 + weight / scale**2 * fixed.potential(responses)
 
-    def advance(data: Tensor, x: Tensor, v: Tensor, value: Tensor, t: Tensor) -> Step:
-        seen, responses = terms(v)
-        gradient = operator.adjoint(seen - data)
-        gradient = gradient + weight / scale * fixed.pulled_back(responses)
+    def advance(data: Tensor, *state: Tensor) -> Step:
+        x, v, value, t, *linear = state
+        of_x, of_v = linear[:2], linear[2:]
+        gradient = operator.adjoint(of_v[0] - data) + weight / scale * fixed.pulled_back(of_v[1])
         z = (v - gradient / lipschitz).clamp(low, high)
-        found = objective(data, *terms(z))
+        of_z = terms(z)
+        found = objective(data, *of_z)
         better = found <= value
-        kept, fallen = z.where(_wide(better), x), found.where(better, value)
         later = torch.where(better, (1 + (1 + 4 * t.square()).sqrt()) / 2, 1.0)
-        onward = kept + _wide((t - 1) / later).to(v) * (kept - x)
-        return Step((kept, onward, fallen, later), z - v, kept, fallen)
+        push = (t - 1) / later
+
+        def chosen(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+            """The next one, and what the iteration goes on from."""
+            kept = new if bool(better.all()) else new.where(_wide(better, new), old)
+            return kept, kept + _wide(push, kept).to(kept) * (kept - old)
+
+        (kept, onward), *others = map(chosen, (z, *of_z), (x, *of_x))
+        fallen = found.where(better, value)
+        lines = (*(own for own, _ in others), *(own for _, own in others))
+        return Step((kept, onward, fallen, later, *lines), z - v, kept, fallen)
 
     with torch.no_grad():
         first = checked_start(operator, data, start).clamp(low, high)
-        value = objective(data, *terms(first))
+        linear = terms(first)
+        value = objective(data, *linear)
         return iterate(
             advance,
             data,
-            (first, first, value, torch.ones_like(value)),
+            (first, first, value, torch.ones_like(value), *linear, *linear),
             tolerance=tolerance,
             max_iterations=max_iterations,
             callback=callback,
@@ -347,6 +357,6 @@ def _check_positive(**numbers: float) -> None:
             raise ValueError(f"{name} must be a positive finite number, got {number!r}.")
 
 
-def _wide(numbers: Tensor) -> Tensor:
-    """One number for each image, to be combined with images."""
-    return numbers[:, None, None, None]
+def _wide(numbers: Tensor, other: Tensor) -> Tensor:
+    """One number for each image, to be combined with another tensor."""
+    return numbers.view(-1, *[1] * (other.dim() - 1))

@@ -14,7 +14,7 @@ from torch.nn import functional
 from lipsplines import splines
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.linear_spline import LinearSpline, positive_scale
-from lipsplines.splines.potentials import integral
+from lipsplines.splines.potentials import total
 
 __all__ = ["ConvexRegularizer", "FixedRegularizer"]
 
@@ -83,8 +83,7 @@ class FixedRegularizer:
 
     def potential(self, responses: Tensor) -> Tensor:
         """``strength sum_i psi_i(z_i)``, shape ``(N,)``, in float64."""
-        values = integral(responses, self.coefficients, self.range_, self.scale)
-        return self.strength * values.flatten(1).sum(1, dtype=torch.float64)
+        return self.strength * total(responses, self.coefficients, self.range_, self.scale)
 
     def pulled_back(self, responses: Tensor) -> Tensor:
         """``strength W^T s(z)``, the gradient at the image with these responses."""

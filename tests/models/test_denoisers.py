@@ -13,8 +13,9 @@ from torch import nn
 
 import lipsplines
 from lipsplines import OrthogonalConv2d, lipschitz_bounds, load_denoiser
-from lipsplines.export import denoisers
-from lipsplines.export.denoisers import NAMES, WEIGHTS, denoiser_facts
+from lipsplines.export import shipped
+from lipsplines.export.denoisers import NAMES, denoiser_facts
+from lipsplines.export.shipped import WEIGHTS
 from lipsplines.models.denoisers import build_denoiser
 
 FOLDER = Path(str(WEIGHTS))
@@ -25,10 +26,10 @@ def copied(tmp_path: Path, monkeypatch) -> Path:
     """A copy of the weights that a test may spoil."""
     folder = tmp_path / "weights"
     shutil.copytree(FOLDER, folder)
-    monkeypatch.setattr(denoisers, "WEIGHTS", folder)
-    denoisers._index.cache_clear()
+    monkeypatch.setattr(shipped, "WEIGHTS", folder)
+    shipped._index.cache_clear()
     yield folder
-    denoisers._index.cache_clear()
+    shipped._index.cache_clear()
 
 
 def known() -> list[tuple[str, float]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lipsplines import splines
-from lipsplines.splines.potentials import integral
+from lipsplines.splines.potentials import integral, total
 
 
 def some_splines(channels: int, size: int, seed: int) -> torch.Tensor:
@@ -51,3 +51,34 @@ def test_nan_stays_nan() -> None:
     found = integral(x, torch.tensor([[-1.0, 0.0, 1.0]]), 1.0)
     assert found[0].isnan().all()
     assert found[1].item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_sum_in_one_pass_is_that_of_the_integrals(dtype, channels_last: bool) -> None:
+    coefficients, scale = some_splines(5, 8, 2).to(dtype), torch.rand(5).to(dtype) + 0.5
+    x = 3 * torch.randn(3, 5, 24, 25, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    for own in (None, scale):
+        exact = None if own is None else own.double()
+        expected = integral(x.double(), coefficients.double(), 1.0, exact)
+        found = total(x, coefficients, 1.0, own)
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+        size = expected.abs().flatten(1).sum(1)
+        assert found.dtype == torch.float64
+        assert ((found - expected.flatten(1).sum(1)).abs() <= tolerance * size).all()
+
+
+def test_the_sum_has_a_derivative() -> None:
+    coefficients = some_splines(4, 6, 3)
+    x = torch.randn(2, 4, 40, 40, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(total(x, coefficients, 1.0).sum(), x)
+    assert torch.allclose(slope, splines.evaluate(x.detach(), coefficients, 1.0))
+
+
+def test_nan_in_a_sum_stays_nan() -> None:
+    x = torch.zeros(2, 3, 64, 64)
+    x[1, 1, 3, 3] = float("nan")
+    found = total(x, some_splines(3, 5, 0).float(), 1.0)
+    assert found[0].abs() < 1e-3
+    assert found[1].isnan()

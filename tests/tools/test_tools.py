@@ -436,10 +436,11 @@ def test_make_refuses_an_unknown_profile(profile: str) -> None:
 
 def test_the_weights_of_the_package_are_those_of_the_records(tmp_path: Path) -> None:
     from lipsplines.evidence.records import Store
-    from lipsplines.export.denoisers import WEIGHTS
-    from tools.weights import export
+    from lipsplines.export.shipped import WEIGHTS
+    from tools.weights import export, export_regularizers
 
     export(Store(ROOT / "results"), tmp_path)
+    export_regularizers(Store(ROOT / "results"), tmp_path)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert made == {path.name: path.read_bytes() for path in Path(str(WEIGHTS)).iterdir()}
 

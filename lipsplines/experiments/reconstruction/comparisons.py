@@ -35,6 +35,7 @@ OURS = "spline"
 METHODS = {
     "linear": "linear",
     "tv": "total variation",
+    "convex": "convex regularizer",
     "spline": "spline",
     "relu": "ReLU",
     "absolute": "absolute value",

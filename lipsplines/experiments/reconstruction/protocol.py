@@ -18,6 +18,8 @@ from lipsplines.runner.base import Settings
 __all__ = [
     "AVERAGING",
     "BASELINES",
+    "CONVEX_SIGMAS",
+    "CONVEX_WEIGHTS",
     "DENOISERS",
     "MINUTES",
     "PROFILE_SIZES",
@@ -34,14 +36,18 @@ __all__ = [
 ]
 
 REVISION = 1
-BASELINES = ("linear", "tv")  # without a prior (zero-filling, back-projection), total variation
+# Without a prior (zero-filling, back-projection), total variation, a learned convex regularizer.
+BASELINES = ("linear", "tv", "convex")
 DENOISERS = tuple(name for name in NAMES if name != "unconstrained")
 # What a method is tuned over. The weight of the total variation is relative to the norm of H.
 SIGMAS = (5, 10, 15)
 AVERAGING = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, -3))
+# Noise levels of the convex regularizers, and weights, relative too.
+CONVEX_SIGMAS = (5, 15, 25)
+CONVEX_WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, 5))
 # Where tuning starts, as indices into these.
-START = {"tv": (10,), "mri": (1, 5), "coils": (2, 5), "ct": (1, 2)}
+START = {"tv": (10,), "convex": (1, 12), "mri": (1, 5), "coils": (2, 5), "ct": (1, 2)}
 # Expected wall time of each profile in minutes, on two processor cores.
 MINUTES = {"smoke": 0.2, "quick": 1.0, "reduced": 120.0, "paper": 1_500.0}
 
@@ -71,11 +77,11 @@ COILS = (("coils", 4), ("coils", 8))
 CT = tuple(("ct", deviation) for deviation in (1.0, 0.5, 2.0))
 PROFILE_SIZES = {
     "smoke": Sizes(
-        (("mri", "random"), ("ct", 1.0)), ("linear", "tv", "spline"), "packaged",
+        (("mri", "random"), ("ct", 1.0)), ("linear", "tv", "convex", "spline"), "packaged",
         32, 32, 32, 20, 24, 2, 1, max_iterations=3, tuning_iterations=3,
     ),
     "quick": Sizes(
-        (MRI[0], COILS[0], CT[0]), ("linear", "tv", "spline", "relu", "groupsort"), "packaged",
+        (MRI[0], COILS[0], CT[0]), (*BASELINES, "spline", "relu", "groupsort"), "packaged",
         80, 80, 80, 40, 60, 2, 1, 1e-4, 60, 60,
     ),
     "reduced": Sizes(
@@ -92,7 +98,9 @@ STUDIES: dict[str, dict[str, Sizes]] = {
         "first": dataclasses.replace(
             PROFILE_SIZES["reduced"], coil_side=128, ct_side=128, angles=50, detectors=100,
             images_tested=4, max_iterations=150, tuning_iterations=25, acceleration=None,
-            methods=(*BASELINES, "spline", "relu", "absolute", "prelu", "groupsort", "householder"),
+            methods=(
+                "linear", "tv", "spline", "relu", "absolute", "prelu", "groupsort", "householder"
+            ),
         ),
     },
 }  # fmt: skip
@@ -169,5 +177,9 @@ def cost(group: list[Settings]) -> float:
         if "acceleration_memory" in s:  # most converge long before
             most = tuning = min(most, 60)
         steps = tests * most + 8 * tunes * tuning
-        total += steps * s["side"] ** 2 * (1.0 if s["method"] in NAMES else 0.05)
+        total += (
+            steps
+            * s["side"] ** 2
+            * (1.0 if s["method"] in NAMES else 0.6 if s["method"] == "convex" else 0.05)
+        )
     return total

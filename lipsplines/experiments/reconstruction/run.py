@@ -14,13 +14,21 @@ from lipsplines.experiments.reconstruction.problems import NOISE, Problem, load_
 from lipsplines.experiments.reconstruction.protocol import (
     AVERAGING,
     BASELINES,
+    CONVEX_SIGMAS,
+    CONVEX_WEIGHTS,
     SIGMAS,
     START,
     WEIGHTS,
 )
 from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
 from lipsplines.export.fold import fold
-from lipsplines.inverse import Reconstruction, plug_and_play, total_variation_reconstruction
+from lipsplines.export.regularizers import load_regularizer
+from lipsplines.inverse import (
+    Reconstruction,
+    plug_and_play,
+    total_variation_reconstruction,
+    variational,
+)
 from lipsplines.measures.image_quality import psnr, snr, ssim
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings, device_of
 
@@ -66,7 +74,8 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
     method = settings["method"]
     if method == "linear":
         return [], []
-    grid = (WEIGHTS,) if method == "tv" else (SIGMAS, AVERAGING)
+    grids = {"tv": (WEIGHTS,), "convex": (CONVEX_SIGMAS, CONVEX_WEIGHTS)}
+    grid = grids.get(method, (SIGMAS, AVERAGING))
     trials = []
 
     def score(*values: float) -> float:
@@ -77,7 +86,7 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
         trials.append([*values, float(np.mean(found))])
         return trials[-1][-1]
 
-    best = climb(score, grid, START["tv" if method == "tv" else settings["problem"]])
+    best = climb(score, grid, START[method if method in grids else settings["problem"]])
     return list(best), trials
 
 
@@ -128,7 +137,8 @@ def reconstruct(
     data
         Of one image.
     tuned
-        The relative weight for ``"tv"``; the noise level and the averaging for a denoiser.
+        The relative weight for ``"tv"``; the noise level and the relative weight for ``"convex"``,
+        the noise level and the averaging for a denoiser.
     iterations
         The most steps.
     """
@@ -142,6 +152,9 @@ def reconstruct(
         return total_variation_reconstruction(
             operator, data, weight, start=first, max_iterations=10 * iterations, **stop
         )
+    if method == "convex":
+        weight = tuned[1] * operator.norm_bound**2
+        return variational(operator, data, load_regularizer(tuned[0]), weight=weight, **options)
     sigma, averaging = tuned
     device = device_of(settings)
     denoiser = fold(load_denoiser(method, sigma)).to(device)
