@@ -38,7 +38,8 @@ class RegularizerTraining(Training):
     """Adam on the mean squared error of the *minimiser* ``argmin |x - y|^2 / 2 + R(x)``.
 
     The gradient is that of the implicit function theorem (`hessian_inverse`), so that what is
-    trained is what is used, and not a number of its steps. One patch of each training image, with
+    trained is what is used, and not a number of its steps. After each step the coefficients of
+    the splines are projected onto the constraint. One patch of each training image, with
     noise of its own, is seen again in every pass; its minimiser and its adjoint are kept as the
     next start, which saves half of the work.
 
@@ -121,6 +122,10 @@ class RegularizerTraining(Training):
         (-(adjoint * self.model.gradient(found)).sum()).backward()
         self.optimizer.step()
         self.schedule.step()
+        # A slope that is clipped has no gradient: left beyond its bound it would never come back.
+        splines = self.model.activation
+        with torch.no_grad():
+            splines.coefficients.copy_(splines.projected_coefficients)
         self.minimisers[numbers], self.adjoints[numbers] = found, adjoint
         self.total += error.square().sum().item() / counted
         self.step += 1

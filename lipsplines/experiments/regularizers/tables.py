@@ -24,6 +24,8 @@ def quality_table(records: Sequence[Record]) -> str:
     The study with the longest trainings, or the only one.
     """
     own = of_study(records, "network") or list(records)
+    if not own:
+        return "No record of a reference run has been committed yet."
     sigmas = sorted({record.settings["sigma"] for record in own})
     rows = []
     for metric, unit, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 3)):

@@ -62,6 +62,16 @@ def test_training_lowers_the_error_and_keeps_the_best(pictures) -> None:
     assert own.highest == max(own.curves["validation"])
 
 
+def test_no_slope_is_left_beyond_its_bounds(pictures) -> None:
+    own = training(pictures, lr=0.1)
+    own.run()
+    splines = own.model.activation
+    slopes = splines.coefficients.diff(dim=-1) / splines.spacing
+    assert slopes.min() >= -1e-5
+    assert slopes.max() <= 1 + 1e-5
+    assert ((slopes > 0.01) & (slopes < 0.99)).any()
+
+
 def test_hubers_potentials_keep_their_shape(pictures) -> None:
     own = training(pictures, method="huber")
     before = own.model.activation.coefficients.clone()
