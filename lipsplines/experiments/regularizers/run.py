@@ -124,8 +124,8 @@ class RegularizerTraining(Training):
         self.schedule.step()
         # A slope that is clipped has no gradient: left beyond its bound it would never come back.
         splines = self.model.activation
-        with torch.no_grad():
-            splines.coefficients.copy_(splines.projected_coefficients)
+        if splines.coefficients.requires_grad:
+            splines.coefficients.data.copy_(splines.projected_coefficients)
         self.minimisers[numbers], self.adjoints[numbers] = found, adjoint
         self.total += error.square().sum().item() / counted
         self.step += 1
