@@ -56,7 +56,7 @@ EXAMPLES = (
 )
 # Public to other modules of the library, not to its readers.
 INTERNAL = re.compile(
-    r"linear\.(derivatives|products)|certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|nn\.(applying|constraints|images|sorting)|models\.starts|splines\.kernel\.\w+"
+    r"linear\.(derivatives|products)|certify\.(attained|probes)|training\.(batching|tracing)|inverse\.strips|nn\.(applying|constraints|images|inputs|sorting)|export\.shipped|models\.starts|splines\.kernel\.\w+"
     r"|claims\.(overview|rankings|tables)|arguments|files|datasets\.transfer"
     r"|theory\.checks(\.(acceleration|projections|turning))?|experiments(\.\w+)+|runner\.\w+|inverse|splines"
 )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
 
 __all__ = [
-    "Regularizer",
     "hessian_inverse",
     "mirrored",
     "objective_bound",

@@ -20,6 +20,7 @@ from lipsplines.inverse import Identity, proximal, total_variation_reconstructio
 from lipsplines.inverse.variational import hessian_inverse, mirrored
 from lipsplines.measures.image_quality import psnr
 from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.nn.linear_spline import tv2
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings
 from lipsplines.training.stepwise import Batches, Training
 from lipsplines.training.streams import random_stream
@@ -30,12 +31,15 @@ __all__ = ["RegularizerTraining", "build", "compute", "denoise", "total_variatio
 PLACES, NOISE, VALIDATION, TEST = 1, 2, 3, 4
 TRAINED_TO = 5e-3  # relative gradient at which a minimiser is near enough for a step
 LARGEST = (512, 512)  # images for which the bound of the gradient is told
+CAUTION = 0.1  # rate of the coefficients over that of all else, in units of the range
 SQUARE = 160  # pixels of each validation image that are enough to choose with
 Denoiser = Callable[[Tensor], Tensor]
 
 
 class RegularizerTraining(Training):
     """Adam on the mean squared error of the *minimiser* ``argmin |x - y|^2 / 2 + R(x)``.
+
+    The second-order total variation of learned splines is added, with the weight of the settings.
 
     The gradient is that of the implicit function theorem (`hessian_inverse`), so that what is
     trained is what is used, and not a number of its steps. After each step the coefficients of
@@ -84,12 +88,12 @@ class RegularizerTraining(Training):
         numbers = torch.arange(len(clean), dtype=torch.float64)
         self.batch = Batches(numbers, settings["batch_size"], self.seed)
         rate = settings["lr"]
-        # Coefficients live on the scale of the range, all else on that of 1.
+        # Coefficients live on the scale of the range, and those far out are seen rarely.
         coefficients = model.activation.coefficients
         others = [p for p in model.parameters() if p is not coefficients and p.requires_grad]
         groups = [{"params": others, "lr": rate}]
         if coefficients.requires_grad:
-            groups.append({"params": [coefficients], "lr": rate * settings["range_"]})
+            groups.append({"params": [coefficients], "lr": rate * settings["range_"] * CAUTION})
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps)
         self.best = self._parameters()
@@ -118,8 +122,11 @@ class RegularizerTraining(Training):
         counted = len(clean) * (clean.shape[-1] - 2 * edge) ** 2
         right = 2 * error / counted
         adjoint = hessian_inverse(found, right, self.model, start=self.adjoints[numbers])
+        objective = -(adjoint * self.model.gradient(found)).sum()
+        if self.settings["tv2_weight"] and self.model.activation.coefficients.requires_grad:
+            objective = objective + self.settings["tv2_weight"] * tv2(self.model)
         self.optimizer.zero_grad()
-        (-(adjoint * self.model.gradient(found)).sum()).backward()
+        objective.backward()
         self.optimizer.step()
         self.schedule.step()
         # A slope that is clipped has no gradient: left beyond its bound it would never come back.

@@ -37,7 +37,7 @@ def test_the_studies_are_those_that_were_planned() -> None:
     for cell in EXPERIMENT.cells("reduced", 0):
         studies.setdefault(protocol.study_of(cell), []).append(cell)
     assert {name: len(own) for name, own in studies.items()} == {"network": 6, "seeds": 16}
-    assert {c["steps"] for c in studies["seeds"]} == {400}
+    assert {c["steps"] for c in studies["seeds"]} == {250}
 
 
 @pytest.fixture(scope="module")
