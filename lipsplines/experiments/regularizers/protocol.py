@@ -9,9 +9,10 @@ The profile ``reduced`` has two *studies*, each with one question:
     How well does a regularizer denoise that is trained for longer? One training for each noise
     level, beside total variation. They are those that come with the library.
 
-All sizes and numbers were written down before the runs that are stored. The rate of the coefficients,
-their projection after each step and the penalty on their second-order total variation came after
-short trials on validation images, in which slopes stuck at their bounds or drifted to them.
+All sizes and numbers were written down before the runs that are stored. The rate of the
+coefficients, their projection after each step and the penalty on their second-order total variation
+came after short trials on validation images, in which slopes stuck at their bounds or drifted to
+them.
 """
 
 from __future__ import annotations
