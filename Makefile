@@ -1,6 +1,8 @@
 # `make book` and `make test` are all a reader needs. Works with GNU Make 3.81 (macOS) and newer.
 PROFILE ?= quick
 FORCE ?=
+# Notebooks side by side; at paper each of them uses all cores for long.
+JOBS ?= $(if $(filter paper,$(PROFILE)),1,2)
 FORCED = $(if $(filter-out 0,$(FORCE)),--force)
 PY := .venv/bin/python
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
@@ -38,7 +40,7 @@ lint: install ## style, imports and types of the code; notebooks must hold no ou
 	@$(PY) -m nbstripout --verify --keep-id $(NOTEBOOKS) || { echo "error: notebooks in git hold no outputs; run $(PY) -m nbstripout --keep-id notebooks/*.ipynb" >&2; exit 1; }
 
 notebooks: install ## execute the notebooks that are out of date
-	@$(PY) -m tools.execute --profile $(PROFILE) $(FORCED)
+	@$(PY) -m tools.execute --profile $(PROFILE) --jobs $(JOBS) $(FORCED)
 
 install: ## make .venv from requirements.lock, if it is missing or out of date
 	@sh tools/install.sh
