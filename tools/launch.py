@@ -18,20 +18,23 @@ import yaml
 BINDER = "https://mybinder.org"
 COLAB = "https://colab.research.google.com"
 CELL = """\
-# Where the library is missing, as on Colab: fetch its repository and install it from there.
+# Where the library is missing, as on Colab: ask, fetch its repository, and install it from there.
 import importlib.util
 import os
 import subprocess
 import sys
 
+address = "{address}"  # written by tools/launch.py
 missing = importlib.util.find_spec("lipsplines") is None
-if missing and not os.path.exists("../requirements.lock") and not os.path.isdir("lipsplines-book"):
-    address = "{address}"  # written by tools/launch.py
-    if not address:
-        raise ModuleNotFoundError(
-            "lipsplines is not installed, and this notebook names no repository to fetch it from. "
-            "Open it in a clone of the repository, after `make install`."
-        )
+fetched = os.path.exists("../requirements.lock") or os.path.isdir("lipsplines-book")
+if missing and not fetched and not address:
+    raise ModuleNotFoundError(
+        "lipsplines is not installed, and this notebook names no repository to fetch it from. "
+        "Open it in a clone of the repository, after `make install`."
+    )
+if missing and input(f"Install lipsplines into {{sys.prefix}}? [y/n] ").strip().lower()[:1] != "y":
+    raise ModuleNotFoundError("lipsplines is not installed, and nothing was changed.")
+if missing and not fetched:
     subprocess.run(["git", "clone", "--depth=1", address, "lipsplines-book"], check=True)
 if os.path.isdir("lipsplines-book"):
     os.chdir("lipsplines-book/notebooks")

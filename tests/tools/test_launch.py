@@ -50,6 +50,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("builtins.input", lambda question: "y")
     return commands
 
 
@@ -99,6 +100,19 @@ def test_the_cell_fetches_the_repository_and_installs_it(
     (local,) = [Requirement(f"x{word[2:]}") for word in pip if word.startswith("..")]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert local.extras <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("answer", ["n", "", "no"])
+def test_the_cell_changes_nothing_without_a_yes(
+    bare: list[list[str]], origin: str, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+    bare.clear()
+    with pytest.raises(ModuleNotFoundError, match="nothing was changed"):
+        run_cell(origin)
+    assert bare == []
+    assert sys.prefix in asked[0]
 
 
 def test_the_cell_installs_a_clone_that_is_there(
