@@ -19,7 +19,7 @@ __all__ = ["fit_classifiers", "tempered_cross_entropy"]
 def tempered_cross_entropy(logits: Tensor, labels: Tensor, temperature: Tensor | float) -> Tensor:
     """Cross entropy of ``temperature * logits``, divided by the temperature.
 
-    (Béthune et al. 2022.) The logits of a 1-Lipschitz classifier are bounded, so that their scale is
+    (Béthune et al. 2022.) A 1-Lipschitz classifier cannot scale its logits, so that their scale is
     part of the loss: a small temperature rewards large margins of all images, a large one looks at
     images near the border of their class.
 

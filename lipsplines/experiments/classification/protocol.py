@@ -89,7 +89,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(1, 2, (16, 16), 32, 10, 20),
-    "quick": Sizes(1, 5, (64, 64), 128, 120, 200),
+    "quick": Sizes(1, 5, (64, 64), 64, 100, 100),
     "reduced": Sizes(
         2, 8, (128, 128), 256, 600, 1_000, 2, Convolutional(2, (8, 32), 128, 300, 200)
     ),
@@ -100,7 +100,7 @@ PROFILE_SIZES = {
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
-    """Settings of all runs: for each activation the trainings that choose, then those that count."""
+    """Settings of all runs: of each activation the trainings that choose, then those that count."""
     sizes = PROFILE_SIZES[profile]
 
     def cell(activation: str, architecture: str, **own: Any) -> Settings:

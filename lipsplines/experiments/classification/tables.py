@@ -16,9 +16,9 @@ from lipsplines.experiments.classification.comparisons import (
     OURS,
     certified,
     claims,
+    compared,
     comparisons,
     needed,
-    tested,
     tuned,
 )
 from lipsplines.experiments.classification.protocol import RADII, TEMPERATURES, cells
@@ -40,11 +40,11 @@ __all__ = [
     "certified",
     "claims",
     "claims_table",
+    "compared",
     "comparisons",
     "needed",
     "reference_text",
     "temperature_table",
-    "tested",
     "text",
     "tuned",
     "verdicts",
@@ -68,7 +68,7 @@ def _rows(records: Sequence[Record], architecture: str) -> list[list[Any]]:
             _percent(record.metrics["accuracy"]),
             *(_percent(certified(record, radius)) for radius in RADII),
         ]
-        for name, record in tested(records, architecture).items()
+        for name, record in compared(records, architecture).items()
     ]
 
 
@@ -101,7 +101,7 @@ def attack_table(records: Sequence[Record], architecture: str = "dense") -> str:
     from lipsplines.pages.figures import activation_label
 
     rows = []
-    for name, record in tested(records, architecture).items():
+    for name, record in compared(records, architecture).items():
         attack, metrics = record.metrics["attack"], record.metrics
         pairs = zip(attack["certified"], attack["robust"], strict=True)
         rows.append(
@@ -125,10 +125,10 @@ def temperature_table(records: Sequence[Record]) -> str:
     for name, own in tuned(records).items():
         shares = {t: certified(record).mean() for t, record in own.items()}
         best = max(shares, key=lambda t: shares[t])
-        entries = [
-            "not run" if t not in shares else f"{100 * shares[t]:.1f}" for t in TEMPERATURES
+        entries = ["not run" if t not in shares else f"{100 * shares[t]:.1f}" for t in TEMPERATURES]
+        marked = [
+            f"**{e}**" if t == best else e for t, e in zip(TEMPERATURES, entries, strict=True)
         ]
-        marked = [f"**{e}**" if t == best else e for t, e in zip(TEMPERATURES, entries, strict=True)]
         rows.append([activation_label(name), *marked])
     return markdown_table(["activation", *(f"temperature {t:g}" for t in TEMPERATURES)], rows)
 
@@ -157,7 +157,7 @@ def reference_text(records: Sequence[Record]) -> str:
         f"the {len(cells(profile))} cells of this profile."
     ]
     for architecture in ("dense", "convolutional"):
-        for record in list(tested(records, architecture).values())[:1]:
+        for record in list(compared(records, architecture).values())[:1]:
             s = record.settings
             sizes = (
                 "Convolutional networks, channels " + ", ".join(map(str, s["channels"]))
