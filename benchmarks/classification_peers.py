@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def contenders() -> dict[str, tuple[str, Callable[[], nn.Module]]]:
 
 def plain() -> nn.Module:
     """An ordinary network."""
-    first, second, third = (nn.Linear(*pair) for pair in zip(WIDTHS, WIDTHS[1:], strict=False))
+    first, second, third = (nn.Linear(*pair) for pair in pairwise(WIDTHS))
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
 
@@ -63,9 +64,7 @@ def torchlip() -> nn.Module:
     """The same widths from the layers that deel-torchlip recommends."""
     from deel import torchlip as peer
 
-    first, second, third = (
-        peer.SpectralLinear(*pair) for pair in zip(WIDTHS, WIDTHS[1:], strict=False)
-    )
+    first, second, third = (peer.SpectralLinear(*pair) for pair in pairwise(WIDTHS))
     return peer.Sequential(first, peer.GroupSort2(), second, peer.GroupSort2(), third)
 
 
