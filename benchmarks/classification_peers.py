@@ -4,7 +4,7 @@
 the sizes and steps of the reference runs of the experiment `classification`, one temperature, the
 same batches, and are trained one by one in one thread. What certifies them is the same too:
 `lipschitz_bounds` of the plain network that each package exports, and logits in float64. Training
-steps are timed in turn, in one process. Results are stored in
+steps are timed in turn, in one process, by the time of the processor. Results are stored in
 ``benchmarks/results/classification_peers.json``; what is not installed is left out.
 """
 
@@ -87,16 +87,13 @@ def step(
     optimizer.step()
 
 
-def train(
-    build: Callable[[], nn.Module], digits: DigitTensors, seed: int, steps: int
-) -> tuple[nn.Module, float]:
-    """A trained model, and the seconds that its training took."""
+def train(build: Callable[[], nn.Module], digits: DigitTensors, seed: int, steps: int) -> nn.Module:
+    """A trained model."""
     torch.manual_seed(seed)
     model, images = build(), digits.train.flatten(1)
     optimizer = torch.optim.Adam(parameter_groups(model, SIZES.lr))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     stream, in_pass = torch.Generator().manual_seed(seed), len(images) // SIZES.batch_size
-    start = time.perf_counter()
     for index in range(steps):
         place = index % in_pass * SIZES.batch_size
         if place == 0:
@@ -104,7 +101,7 @@ def train(
         rows = order[place : place + SIZES.batch_size]
         step(model, optimizer, images[rows], digits.train_labels[rows])
         schedule.step()
-    return model, time.perf_counter() - start
+    return model
 
 
 def quality(model: nn.Module, digits: DigitTensors) -> dict[str, Any]:
@@ -123,14 +120,14 @@ def quality(model: nn.Module, digits: DigitTensors) -> dict[str, Any]:
 
 
 def speed(digits: DigitTensors, repeats: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds of a training step, networks in turn."""
+    """Milliseconds of the processor for a training step, networks in turn."""
     images = digits.train[: SIZES.batch_size].flatten(1)
     labels = digits.train_labels[: SIZES.batch_size]
 
     def once(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-        start = time.perf_counter()
+        start = time.process_time()
         step(model, optimizer, images, labels)
-        return {"step": 1e3 * (time.perf_counter() - start)}
+        return {"step": 1e3 * (time.process_time() - start)}
 
     runs = {}
     for name, (_, build) in contenders().items():
@@ -155,8 +152,7 @@ def main() -> None:
     for name, (package, build) in contenders().items():
         found = []
         for seed in range(SEEDS):
-            model, spent = train(build, digits, seed, options.steps)
-            found.append({**quality(model, digits), "seconds": spent})
+            found.append(quality(train(build, digits, seed, options.steps), digits))
             print(name, seed, found[-1], flush=True)
         rows[name] = {"package": package, "runs": found, **times[name]}
         print(name, times[name], flush=True)
