@@ -58,7 +58,7 @@ ATTACK_RADII = (0.5, 1.0, 1.58, 3.0)
 ATTACK_STEPS = 20
 PICTURES = 4  # attacked digits that are kept
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.1, "quick": 0.5, "reduced": 15.0, "paper": 1_500.0}
+MINUTES = {"smoke": 0.2, "quick": 0.4, "reduced": 15.0, "paper": 1_500.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(1, 2, (16, 16), 32, 10, 20),
-    "quick": Sizes(1, 5, (64, 64), 64, 100, 100),
+    "quick": Sizes(1, 5, (64, 64), 64, 80, 100),
     "reduced": Sizes(
         2, 8, (128, 128), 256, 600, 1_000, 2, Convolutional(2, (8, 32), 128, 300, 200)
     ),
