@@ -89,7 +89,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(1, 2, (16, 16), 32, 10, 20),
-    "quick": Sizes(1, 5, (64, 64), 64, 80, 100),
+    "quick": Sizes(1, 5, (64, 64), 64, 60, 100),
     "reduced": Sizes(
         2, 8, (128, 128), 256, 600, 1_000, 2, Convolutional(2, (8, 32), 128, 300, 200)
     ),
