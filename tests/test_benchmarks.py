@@ -458,3 +458,34 @@ def test_stored_table_of_batched_training_is_complete(load) -> None:
     assert [(row["activation"], row["constraint"]) for row in stored["rows"]] == keys
     slices = [(row["width"], (row["activation"], row["constraint"])) for row in stored["slices"]]
     assert slices == [(width, key) for width in module.PAPER.widths for key in keys]
+
+
+def test_peers_are_certified_from_the_plain_network(load) -> None:
+    """What is exported answers as the trained model does, and a step trains."""
+    module = load("classification_peers")
+    torch.manual_seed(0)
+    x, y = torch.rand(8, 784), torch.arange(8)
+    for name, (package, build) in module.contenders().items():
+        model = build()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        module.step(model, optimizer, x, y)
+        network = module.exported(model)
+        torch.testing.assert_close(network(x), model(x), atol=1e-4, rtol=1e-4, msg=name)
+        upper = lipsplines.lipschitz_bounds(network, (784,))[1]
+        assert (upper < 1 + 1e-3) is (package != "torch")
+
+
+def test_stored_table_of_peers_is_complete(load) -> None:
+    """All networks of this library and of torch, at the sizes of the reference runs."""
+    module = load("classification_peers")
+    stored = json.loads(module.RESULT.read_text(encoding="utf-8"))
+    assert tuple(stored["widths"]) == module.WIDTHS
+    assert stored["steps"] == module.SIZES.steps
+    own = [name for name in module.contenders() if "torchlip" not in name]
+    assert [name for name in stored["rows"] if name in own] == own
+    for row in stored["rows"].values():
+        assert len(row["runs"]) == module.SEEDS
+        for run in row["runs"]:
+            shares = [run["accuracy"], *run["certified"]]
+            assert shares == sorted(shares, reverse=True)
+            assert run["upper"] <= 1 + 1e-5 or row["package"] != "lipsplines"

@@ -21,6 +21,7 @@ PAGES = sorted((FOLDER.parent / "book" / "api").glob("*.md"))
 
 # Modules whose every function and class has an example; so have the names of the package itself.
 EXAMPLES = (
+    "certify.attacks",
     "certify.bounds",
     "certify.chains",
     "certify.freezing",
@@ -51,6 +52,7 @@ EXAMPLES = (
     "splines.functions",
     "splines.plain",
     "splines.projections",
+    "training.classification",
     "training.regression",
     "training.streams",
 )

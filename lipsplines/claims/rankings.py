@@ -15,6 +15,7 @@ from lipsplines.claims.rules import UNITS
 from lipsplines.evidence.rankings import Ranking, rank_methods
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Numbers
+from lipsplines.experiments.classification.comparisons import uncertified
 from lipsplines.experiments.denoising.comparisons import of_study, runs_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
 from lipsplines.experiments.reconstruction.comparisons import by_image, decisive, squared_errors
@@ -99,6 +100,11 @@ def _reconstruction(records: Sequence[Record]) -> Cells:
     }
 
 
+def _classification(records: Sequence[Record]) -> Cells:
+    errors = uncertified(records)
+    return {name: {("all",): own} for name, own in errors.items() if name != "spline-identity"}
+
+
 #: Experiment -> what a block is.
 BLOCKS = UNITS
 CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
@@ -107,4 +113,5 @@ CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "wgan": _wgan,
     "denoising": _denoising,
     "reconstruction": _reconstruction,
+    "classification": _classification,
 }

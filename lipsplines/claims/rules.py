@@ -15,6 +15,7 @@ from lipsplines.claims.claim import Claim
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison, compare
+from lipsplines.experiments.classification import comparisons as classification
 from lipsplines.experiments.denoising import comparisons as denoising
 from lipsplines.experiments.fitting1d import comparisons as fitting1d
 from lipsplines.experiments.reconstruction import comparisons as reconstruction
@@ -35,6 +36,7 @@ UNITS = {
     "denoising": "runs",
     "reconstruction": "test images",
     "regularizers": "runs",
+    "classification": "trainings",
 }
 #: Experiment -> its tables, which have its comparisons and the runs that they need.
 TABLES: dict[str, ModuleType] = {
@@ -44,6 +46,7 @@ TABLES: dict[str, ModuleType] = {
     "denoising": denoising,
     "reconstruction": reconstruction,
     "regularizers": regularizers,
+    "classification": classification,
 }
 Settings = dict[str, Any]
 Answer = tuple[str, list[Record], str]

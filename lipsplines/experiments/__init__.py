@@ -1,6 +1,7 @@
-"""The experiments, by name: one folder for each table of the paper, its checks, what differs."""
+"""The experiments, by name: each table of the paper, its checks, what differs, what goes beyond."""
 
 from lipsplines.experiments import (
+    classification,
     denoising,
     differences,
     fitting1d,
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         denoising,
         regularizers,
         reconstruction,
+        classification,
         differences,
     )
 }

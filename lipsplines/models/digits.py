@@ -1,6 +1,6 @@
-"""Networks for images of digits: critics, a generator, a classifier.
+"""Networks for images of digits: critics, a generator, classifiers.
 
-The critics are 1-Lipschitz; the generator and the classifier are plain networks.
+The critics and `ConvClassifier` are 1-Lipschitz; the generator and `Classifier` are plain networks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lipsplines.models.mlp import make_activation
 from lipsplines.nn.convolution import OrthogonalConv2d
 from lipsplines.nn.linear import OrthogonalLinear
 
-__all__ = ["SIDE", "Classifier", "ConvCritic", "Generator", "initialize"]
+__all__ = ["SIDE", "Classifier", "ConvClassifier", "ConvCritic", "Generator", "initialize"]
 
 #: Pixels of an image, each way.
 SIDE = 28
@@ -124,6 +124,40 @@ class ConvCritic(nn.Sequential):
         )
 
     folded_class = nn.Sequential
+
+
+class ConvClassifier(nn.Sequential):
+    """1-Lipschitz classifier of images: two strided convolutions and one linear layer.
+
+    The layers are those of `ConvCritic`, without its hidden layer. Outputs are ``(N, 10)``.
+
+    Parameters
+    ----------
+    activation, activation_options
+        For `mlp.make_activation`.
+    channels
+        Channels of the 14 x 14 and of the 7 x 7 images.
+    """
+
+    folded_class = nn.Sequential
+
+    def __init__(
+        self,
+        activation: str,
+        activation_options: dict | None = None,
+        channels: tuple[int, int] = (16, 64),
+    ) -> None:
+        first, second = channels
+        options = activation_options or {}
+        strided: dict[str, Any] = {"stride": 2, "padding": 1, "padding_mode": "circular"}
+        super().__init__(
+            OrthogonalConv2d(1, first, 4, **strided),
+            make_activation(activation, first, **options),
+            OrthogonalConv2d(first, second, 4, **strided),
+            make_activation(activation, second, **options),
+            nn.Flatten(),
+            OrthogonalLinear(second * (SIDE // 4) ** 2, 10),
+        )
 
 
 class Classifier(nn.Sequential):

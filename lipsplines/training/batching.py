@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +29,33 @@ __all__ = ["BatchedLoss"]
 KNOWN = (*METHODS.values(), SpectralNormalization)  # they take batches of matrices
 
 
+def mean_square(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of one model on a batch."""
+    if output.shape != target.shape:  # subtracting would broadcast
+        raise ValueError(
+            f"The model gives outputs of shape {tuple(output.shape)}, "
+            f"but the targets of a batch have shape {tuple(target.shape)}."
+        )
+    return (output - target).square().mean()
+
+
 class BatchedLoss:
     """The losses of all models and their gradients, as a function of tensors alone.
 
     Constrained weights of one kind and shape, which a model has in several layers, are computed for
     all layers and models in one call, before the models run; so are the coefficients, scales and
-    TV2 of splines.
+    TV2 of splines. The loss of one model is a function of its outputs and its targets, of which the
+    latter may be a tuple of tensors.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        loss: Callable[[Tensor, Any], Tensor] = mean_square,
     ) -> None:
+        self.loss = loss
         self.names = (*parameters, *buffers)
         self.trained = [name for name, tensor in parameters.items() if tensor.requires_grad]
         model = copy.deepcopy(model)
@@ -48,7 +65,7 @@ class BatchedLoss:
         self.penalised = any(isinstance(module, LinearSpline) for module in model.modules())
         self.losses_of_all = vmap(self._loss_of_one, randomness="different")
 
-    def __call__(self, x: Tensor, y: Tensor, weights: Tensor, *state: Tensor) -> list[Tensor]:
+    def __call__(self, x: Tensor, y: Any, weights: Tensor, *state: Tensor) -> list[Tensor]:
         """The losses ``(M,)``, and the gradient of their sum in each parameter that is trained."""
         named = dict(zip(self.names, state, strict=True))
         trained = [named[name] for name in self.trained]
@@ -65,16 +82,9 @@ class BatchedLoss:
         # The fused optimizer reads memory in order.
         return [losses.detach(), *(None if g is None else g.contiguous() for g in gradients)]
 
-    def _loss_of_one(
-        self, state: dict[str, Tensor], weight: Tensor, x: Tensor, y: Tensor
-    ) -> Tensor:
+    def _loss_of_one(self, state: dict[str, Tensor], weight: Tensor, x: Tensor, y: Any) -> Tensor:
         output, penalty = functional_call(self.template, state, (x, self.penalised))
-        if output.shape != y.shape:  # subtracting would broadcast
-            raise ValueError(
-                f"The model maps {tuple(x.shape)} to {tuple(output.shape)}, "
-                f"but the targets of a batch have shape {tuple(y.shape)}."
-            )
-        return (output - y).square().mean() + weight * penalty
+        return self.loss(output, y) + weight * penalty
 
 
 class _WithTV2(nn.Module):

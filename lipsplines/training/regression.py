@@ -20,6 +20,7 @@ __all__ = [
     "build_models",
     "fit_regression",
     "parameter_groups",
+    "write_back",
 ]
 
 COEFFICIENT_RATE, SCALE_RATE = 1 / 40, 1 / 4
@@ -210,7 +211,7 @@ def fit_regression(
             )
         if on_epoch is not None:
             on_epoch(epoch, history[-1])
-    _write_back(models, parameters)
+    write_back(models, parameters)
     return torch.stack(history, 1)
 
 
@@ -225,7 +226,25 @@ def _take(data: Tensor, order: Tensor) -> Tensor:
     return data[index, order.transpose(0, 1).contiguous()]
 
 
-def _write_back(models: Sequence[nn.Module], parameters: Mapping[str, Tensor]) -> None:
+def write_back(models: Sequence[nn.Module], parameters: Mapping[str, Tensor]) -> None:
+    """Copy stacked parameters into the models that they belong to.
+
+    Parameters
+    ----------
+    models
+        ``M`` modules of one architecture.
+    parameters
+        Name -> tensor whose first dimension has ``M`` entries.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.training.regression import write_back
+    >>> models = [torch.nn.Linear(1, 1) for _ in range(2)]
+    >>> write_back(models, {"weight": torch.ones(2, 1, 1), "bias": torch.zeros(2, 1)})
+    >>> models[1].weight.item()
+    1.0
+    """
     with torch.no_grad():
         for index, model in enumerate(models):
             for name, own in model.named_parameters():

@@ -17,7 +17,14 @@ from lipsplines.evidence.statistics import compare
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.pages.figures import ratio_dots
 
-CHAPTERS = ("fitting1d", "wasserstein", "wgan", "denoising", "reconstruction")
+CHAPTERS = (
+    "fitting1d",
+    "wasserstein",
+    "wgan",
+    "denoising",
+    "reconstruction",
+    "classification",
+)
 
 
 def finding(name: str, ratios: list[float], margin: float = 1.0) -> Finding:

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from lipsplines.certify.bounds import lipschitz_bounds
-from lipsplines.models.digits import SIDE, Classifier, ConvCritic, Generator, initialize
+from lipsplines.models.digits import (
+    SIDE,
+    Classifier,
+    ConvClassifier,
+    ConvCritic,
+    Generator,
+    initialize,
+)
 from lipsplines.models.mlp import ACTIVATIONS
 from lipsplines.training.streams import random_stream
 
@@ -142,3 +149,12 @@ def test_initialize_draws_weights_and_clears_biases() -> None:
     # A kernel that is a function of other parameters keeps its own start.
     assert kernels
     assert all(torch.equal(v, kernels[k]) for k, v in critic[0].named_parameters() if k in kernels)
+
+
+@pytest.mark.parametrize("activation", ["absolute", "spline-identity"])
+def test_a_convolutional_classifier_is_certified(activation: str) -> None:
+    model = ConvClassifier(activation, channels=(4, 8))
+    logits = model(torch.rand(3, 1, SIDE, SIDE))
+    assert logits.shape == (3, 10)
+    bounds = lipschitz_bounds(model.eval(), (1, SIDE, SIDE), probes=2)
+    assert 0 < bounds.lower <= bounds.upper < 1 + 1e-5

