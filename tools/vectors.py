@@ -182,10 +182,13 @@ def _averaged(case: dict[str, Any]) -> dict[str, Any]:
     denoiser, step, averaging = DENOISERS[case["denoiser"]], case["step"], case["averaging"]
     start, data = (torch.full((1, 1, 1, 1), case[name]).double() for name in ("start", "data"))
     path = [start]
+
+    def keep(_: int, x: torch.Tensor) -> None:
+        path.append(x.clone())
+
     if step:
         settings = {"step": step, "averaging": averaging, "tolerance": 0.0, "start": start}
-        callback = lambda _, x: path.append(x.clone())  # noqa: E731
-        for count, told in ((case["count"], callback), (2000, None)):
+        for count, told in ((case["count"], keep), (2000, None)):
             run = plug_and_play(
                 Identity((1, 1)), data, denoiser, max_iterations=count, callback=told, **settings
             )

@@ -15,9 +15,10 @@
   const [strip, graph] = [
     "The strip in the plane before and after each fold, the last one in colour",
     "The N, and the output of the network of absolute values",
-  ].map((label) =>
-    svg("svg", { class: "folding-picture", role: "img", "aria-label": label, viewBox }, made.pictures),
-  );
+  ].map((label) => {
+    const attributes = { class: "folding-picture", role: "img", "aria-label": label, viewBox };
+    return svg("svg", attributes, made.pictures);
+  });
 
   const line = (points) => `M${points.map((p) => p.map((c) => c.toFixed(4)).join(" ")).join("L")}`;
 

@@ -1,7 +1,8 @@
 /* Arithmetic of the figures that readers move in chapters, the same as in the library:
  * critics on the line, Björck's iteration on 2 x 2 matrices, averaged maps of one coordinate.
  *
- * All functions are pure. In a page this script defines the global `Live`; in Node.js it is a module.
+ * All functions are pure. In a page this script defines the global `Live`; in Node.js it is a
+ * module.
  */
 "use strict";
 
@@ -10,7 +11,7 @@ const Live = (() => {
   const mean = (values) => sum(values) / values.length;
   const ascending = (values) => [...values].sort((a, b) => a - b);
 
-  /* Critics: f has the knots t_k, the values v_k and the slopes left of, between and right of them. */
+  /* Critics: f has knots, values at them, and slopes left of, between and right of them. */
 
   function critic(knots, slopes) {
     const values = [0];
@@ -25,7 +26,8 @@ const Live = (() => {
   }
 
   /** What a critic makes of two samples: the difference of its means. */
-  const value = (f, x, y) => mean(x.map((t) => evaluate(f, t))) - mean(y.map((t) => evaluate(f, t)));
+  const value = (f, x, y) =>
+    mean(x.map((t) => evaluate(f, t))) - mean(y.map((t) => evaluate(f, t)));
 
   /**
    * Distance of two samples on the line; a best critic; and a best one-neuron critic
@@ -82,7 +84,7 @@ const Live = (() => {
     return [(turn + flip) / 2, Math.abs(turn - flip) / 2];
   }
 
-  /** The nearest orthonormal matrix: a rotation if the determinant is positive, else a reflection. */
+  /** The nearest orthonormal matrix: a rotation for a positive determinant, else a reflection. */
   function polarFactor(matrix) {
     const [[a, b], [c, d]] = matrix;
     const [turn, flip] = lengths(matrix);

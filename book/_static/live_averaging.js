@@ -41,7 +41,8 @@
     names: ["k", "residual"],
   });
 
-  const short = (size) => (size < 0.001 && size > 0 ? size.toExponential(1).replace("-", "−") : number(size));
+  const short = (size) =>
+    size < 0.001 && size > 0 ? size.toExponential(1).replace("-", "−") : number(size);
 
   function draw() {
     const { preset, averaging, step } = state;
