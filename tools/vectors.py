@@ -1,7 +1,7 @@
-"""Write ``tests/vectors/*.json``: what the library computes for chosen splines and folded strips.
+"""Write ``tests/vectors/*.json``: what the library computes for figures that readers move.
 
 ``python -m tools.vectors`` writes the files anew. The tests compare with them both the library and
-``book/_static/splines.js`` and ``strips.js``, the arithmetic of the figures that readers move.
+``splines.js``, ``strips.js`` and ``live.js`` in ``book/_static``, the arithmetic of the figures.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from typing import Any
 import torch
 
 from lipsplines import splines
+from lipsplines.inverse import Identity, averaged, averaging_constant, plug_and_play, residual_bound
+from lipsplines.linear import matrices
+from lipsplines.linear.polar import polar_factor
+from lipsplines.measures.transport import wasserstein_1d
 from lipsplines.theory import strips
 from lipsplines.theory.checks.projections import least_squares_projection
 
 PATH = Path("tests") / "vectors" / "splines.json"
 STRIPS = PATH.with_name("strips.json")
+LIVE = PATH.with_name("live.json")
 BOUNDS = [(-1.0, 1.0), (0.0, 1.0), (-0.25, 2.0)]
 
 
@@ -104,12 +109,115 @@ def strip_results(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+DENOISERS = {
+    "mirror": torch.neg,
+    "shift": lambda x: x + 0.125,
+    "soft threshold": lambda x: torch.nn.functional.softshrink(x, 0.25),
+}
+
+
+def live_inputs() -> list[dict[str, Any]]:
+    """Return samples on the line, matrices, and iterations on one coordinate, each with a kind."""
+    samples = [
+        ([-1.0, 1.0], [0.0, 0.0]),  # the example of the book
+        ([-1.5, -0.5, 0.25, 2.0], [-1.0, 0.0, 0.75, 1.0]),
+        ([0.5, 0.5, -0.25], [0.5, 1.5]),  # ties, and sizes that differ
+        ([-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]),  # no distance
+    ]
+    entries = [
+        [[1.0, 0.5], [-0.25, 0.75]],
+        [[0.25, 1.0], [1.5, -0.5]],  # a reflection
+        [[1.0, 1.5], [-1.5, 1.25]],  # singular values around 2: diverges unless it is scaled
+        [[2.5, 0.0], [0.0, 0.125]],
+    ]
+    iterations = [
+        (denoiser, step, averaging)
+        for denoiser in DENOISERS
+        for step, averaging in [(0.0, 0.75), (0.5, 0.5), (1.0, 1.0), (1.75, 0.75)]
+    ]
+    return [
+        *({"kind": "critics", "x": x, "y": y} for x, y in samples),
+        *({"kind": "bjorck", "matrix": matrix} for matrix in entries),
+        *(
+            {"kind": "averaged", "denoiser": name, "step": step, "averaging": averaging}
+            | {"data": 0.5, "start": 1.25, "count": 12}
+            for name, step, averaging in iterations
+        ),
+    ]
+
+
+def live_results(case: dict[str, Any]) -> dict[str, Any]:
+    """Return what the library computes for one of the `live_inputs`."""
+    return {"critics": _critics, "bjorck": _bjorck, "averaged": _averaged}[case["kind"]](case)
+
+
+def _critics(case: dict[str, Any]) -> dict[str, Any]:
+    """Distance, which is what the best critic reaches, and what the best neuron reaches."""
+    x, y = (torch.tensor(case[name], dtype=torch.float64) for name in "xy")
+    kinks = torch.cat((x, y)).unsqueeze(1)
+    values = [
+        (side * (x - kinks)).relu().mean(1) - (side * (y - kinks)).relu().mean(1)
+        for side in (1, -1)
+    ]
+    distance = wasserstein_1d(case["x"], case["y"])
+    neuron = torch.stack(values).abs().max().item()
+    return {"distance": distance, "best": distance, "neuron": neuron}
+
+
+def _bjorck(case: dict[str, Any]) -> dict[str, Any]:
+    """Steps of the layer's iteration, steps without its scaling, and the limit."""
+    matrix = torch.tensor(case["matrix"], dtype=torch.float64)
+    polar = polar_factor(matrix)
+    return {
+        "scaled": [matrices.bjorck(matrix, k).tolist() for k in (1, 2, 5, 15)],
+        "plain": matrices.BjorckIterations.apply(matrix, (1.0,) * 4)[0].tolist(),
+        "singular": torch.linalg.svdvals(matrix).tolist(),
+        "polar": polar.tolist(),
+        "apart": torch.linalg.matrix_norm(matrix - polar, 2).item(),
+    }
+
+
+def _averaged(case: dict[str, Any]) -> dict[str, Any]:
+    """Iterates, residuals, averaging constant, fixed point and bound, None where there is none."""
+    denoiser, step, averaging = DENOISERS[case["denoiser"]], case["step"], case["averaging"]
+    start, data = (torch.full((1, 1, 1, 1), case[name]).double() for name in ("start", "data"))
+    path = [start]
+
+    def keep(_: int, x: torch.Tensor) -> None:
+        path.append(x.clone())
+
+    if step:
+        settings = {"step": step, "averaging": averaging, "tolerance": 0.0, "start": start}
+        for count, told in ((case["count"], keep), (2000, None)):
+            run = plug_and_play(
+                Identity((1, 1)), data, denoiser, max_iterations=count, callback=told, **settings
+            )
+        theta, limit = averaging_constant(step, 1.0, averaging), run.images.item()
+    else:  # the data have no say
+        for _ in range(case["count"]):
+            path.append(averaged(denoiser, averaging)(path[-1]))
+        theta, limit = averaging, None if case["denoiser"] == "shift" else 0.0
+    iterates = torch.cat(path).flatten()
+    bounds = None
+    if theta < 1 and limit is not None:
+        distance = abs(case["start"] - limit)
+        bounds = [residual_bound(theta, distance, k) ** 0.5 for k in range(case["count"])]
+    return {
+        "iterates": iterates.tolist(),
+        "residuals": iterates.diff().abs().tolist(),
+        "theta": theta,
+        "limit": limit,
+        "bounds": bounds,
+    }
+
+
 def main() -> int:
     """Write the files; return the exit status."""
     PATH.parent.mkdir(exist_ok=True)
     for path, given, compute in (
         (PATH, inputs, results),
         (STRIPS, strip_inputs, strip_results),
+        (LIVE, live_inputs, live_results),
     ):
         cases = [{"input": case, "expected": compute(case)} for case in given()]
         lines = ",\n".join(json.dumps(case) for case in cases)

@@ -5,10 +5,10 @@
   const root = document.getElementById("playground");
   if (!root) return;
 
+  const { draggable, fill, html, number, svg } = Drawing;
   const START = { preset: "sawtooth", size: 9, range: 1, scale: 1 };
   const WINDOWS = [1.25, 2.5]; // half widths of the plot
   const SLOPE_LIMITS = [1.5, 3, 6, 12, 24, 48, 96];
-  const STEPS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
   const MARGIN = { left: 40, right: 8, top: 8, bottom: 24 };
   const MARKERS = {
     raw: (x, y) => `M${x - 4} ${y}a4 4 0 1 0 8 0a4 4 0 1 0-8 0Z`, // in the table; else a handle
@@ -48,25 +48,6 @@
   const state = {};
 
   /* Elements ------------------------------------------------------------------------------- */
-
-  const SVG = "http://www.w3.org/2000/svg";
-
-  function fill(element, attributes, parent) {
-    for (const [name, value] of Object.entries(attributes)) {
-      if (name === "text") element.textContent = value;
-      else element.setAttribute(name, value);
-    }
-    if (parent) parent.append(element);
-    return element;
-  }
-  const html = (tag, attributes, parent) => fill(document.createElement(tag), attributes, parent);
-  const svg = (tag, attributes, parent) =>
-    fill(document.createElementNS(SVG, tag), attributes, parent);
-
-  function number(value, digits = 3) {
-    const text = Math.abs(value).toFixed(digits);
-    return value < 0 && Number(text) !== 0 ? `−${text}` : text;
-  }
 
   const short = (value) => number(value, Math.abs(value) < 10 ? 3 : Math.abs(value) < 100 ? 2 : 1);
 
@@ -117,15 +98,10 @@
   const cells = table();
 
   function slider(label, limits, change) {
-    const row = html("label", {}, sliders);
-    html("span", { text: label }, row);
-    const input = html("input", { type: "range", ...limits }, row);
-    const output = html("output", {}, row);
-    input.oninput = () => {
-      Object.assign(state, change(Number(input.value)));
+    return Drawing.slider(sliders, label, limits, (value) => {
+      Object.assign(state, change(value));
       resample();
-    };
-    return { input, output };
+    });
   }
 
   function table() {
@@ -342,9 +318,7 @@
       scale: [Math.log2(state.scale), number(state.scale, 2)],
     };
     for (const [name, [value, text]] of Object.entries(settings)) {
-      inputs[name].input.value = value;
-      inputs[name].output.textContent = text;
-      inputs[name].input.setAttribute("aria-valuetext", text);
+      inputs[name].set(value, text);
     }
     const { clientWidth, clientHeight } = slopes.picture;
     if (clientWidth < 100 || clientHeight < 100) return; // not laid out yet
@@ -367,37 +341,18 @@
     svg("circle", { class: "ring", r: 11 }, handle);
     svg("circle", { class: "dot", r: 5.5 }, handle);
     handle.onfocus = () => tell(k);
-    handle.onkeydown = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const target = { Home: -limit(), End: limit() }[event.key];
-      const steps = STEPS[event.key];
-      if (target === undefined && steps === undefined) return;
-      event.preventDefault();
-      move(k, target ?? state.c[k] + steps * (event.shiftKey ? 0.005 : 0.05));
-    };
-    let grip = null; // coefficient minus what the pointer points at
-    const pointed = (event) => {
-      const { top, height } = values.picture.getBoundingClientRect();
-      const plotted = height - MARGIN.top - MARGIN.bottom;
-      const part = (event.clientY - top - MARGIN.top) / plotted;
-      return state.scale * halfWidth() * (1 - 2 * part);
-    };
-    handle.onpointerdown = (event) => {
-      if (event.button !== 0) return;
-      event.preventDefault(); // no selection of text
-      handle.setPointerCapture(event.pointerId);
-      handle.focus({ preventScroll: true });
-      grip = state.c[k] - pointed(event);
-    };
-    // A touch that begins on a handle does not scroll the page; all others do. (Browsers do not
-    // obey the property touch-action on shapes inside a picture.)
-    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
-    handle.onpointermove = (event) => {
-      if (grip !== null) move(k, pointed(event) + grip);
-    };
-    handle.onpointerup = handle.onpointercancel = () => {
-      grip = null;
-    };
+    draggable(handle, {
+      value: () => state.c[k],
+      at: (event) => {
+        const { top, height } = values.picture.getBoundingClientRect();
+        const plotted = height - MARGIN.top - MARGIN.bottom;
+        const part = (event.clientY - top - MARGIN.top) / plotted;
+        return state.scale * halfWidth() * (1 - 2 * part);
+      },
+      move: (value) => move(k, value),
+      limits: () => [-limit(), limit()],
+      steps: [0.05, 0.005],
+    });
   }
 
   reset();

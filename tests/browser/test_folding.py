@@ -14,7 +14,7 @@ def test_the_sliders_fold_the_strip(visit, size: str) -> None:
     made = visit(PAGE, size)
     assert made.overflow() <= 0
     folds, radius = (made.page.locator("#folding input").nth(k) for k in range(2))
-    readout = made.page.locator(".folding-readout")
+    readout = made.page.locator("#folding .live-readout")
     for count, width in ((3, 10.0), (7, 30.0)):
         folds.fill(str(count))
         radius.fill(str(width))

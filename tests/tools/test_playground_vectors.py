@@ -1,4 +1,4 @@
-"""The library, and the arithmetic of the playground, against one list of computed splines."""
+"""The library, and the arithmetic of figures that readers move, against stored numbers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,40 @@ from tools import vectors
 ROOT = Path(__file__).parents[2]
 CASES = json.loads((ROOT / vectors.PATH).read_text(encoding="utf-8"))
 STRIPS = json.loads((ROOT / vectors.STRIPS).read_text(encoding="utf-8"))
+LIVE = json.loads((ROOT / vectors.LIVE).read_text(encoding="utf-8"))
+RUN_LIVE = """
+const L = require(process.argv[1]);
+const KINDS = {
+  critics: ({ x, y }) => {
+    const { distance, best, neuron } = L.critics(x, y);
+    const steepest = Math.max(...[best, neuron].flatMap((f) => f.slopes.map(Math.abs)));
+    if (steepest > 1) throw new Error(`a critic has the slope ${steepest}`);
+    return { distance, best: L.value(best, x, y), neuron: L.value(neuron, x, y) };
+  },
+  bjorck: ({ matrix }) => {
+    const scaled = L.iterates(L.bjorckStep, L.safeStart(matrix), 15);
+    const polar = L.polarFactor(matrix);
+    return {
+      scaled: [1, 2, 5, 15].map((k) => scaled[k]),
+      plain: L.iterates(L.bjorckStep, matrix, 4)[4],
+      singular: L.singularValues(matrix),
+      polar,
+      apart: L.apart(matrix, polar),
+    };
+  },
+  averaged: ({ denoiser, step, averaging, data, start, count }) => {
+    const map = L.averaged(denoiser, step, averaging, data);
+    const [iterates, limit] = [L.iterates(map, start, count), L.fixedPoint(map)];
+    const residuals = iterates.slice(1).map((x, k) => Math.abs(x - iterates[k]));
+    const theta = L.theta(step, averaging);
+    const bound = (_, k) => L.residualBound(theta, Math.abs(start - limit), k);
+    const bounds = theta < 1 && limit !== null ? residuals.map(bound) : null;
+    return { iterates, residuals, theta, limit, bounds };
+  },
+};
+const given = JSON.parse(require("fs").readFileSync(0, "utf8"));
+console.log(JSON.stringify(given.map(({ input }) => KINDS[input.kind](input))));
+"""
 RUN_STRIPS = """
 const S = require(process.argv[1]);
 const results = JSON.parse(require("fs").readFileSync(0, "utf8")).map((given) => {
@@ -126,6 +160,29 @@ def test_the_library_agrees_with_the_strips() -> None:
 def test_the_strip_that_readers_fold_agrees_with_the_vectors(node: str) -> None:
     for found, case in zip(run_script(node, RUN_STRIPS, "strips.js", STRIPS), STRIPS, strict=True):
         assert_strips_agree(found, case)
+
+
+def assert_live_agree(found: dict[str, Any], case: dict[str, Any]) -> None:
+    """All numbers, to 1e-11 of the largest of their kind, or of 1."""
+    assert found.keys() == case["expected"].keys()
+    for name, expected in case["expected"].items():
+        message = f"{name}: {case['input']}"
+        if expected is None or found[name] is None:
+            assert found[name] == expected, message
+            continue
+        tolerance = 1e-11 * max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance, err_msg=message)
+
+
+def test_the_library_agrees_with_the_figures_of_chapters() -> None:
+    assert [case["input"] for case in LIVE] == vectors.live_inputs()
+    for case in LIVE:
+        assert_live_agree(vectors.live_results(case["input"]), case)
+
+
+def test_the_figures_of_chapters_agree_with_the_vectors(node: str) -> None:
+    for found, case in zip(run_script(node, RUN_LIVE, "live.js", LIVE), LIVE, strict=True):
+        assert_live_agree(found, case)
 
 
 def test_the_vectors_cover_what_is_hard() -> None:
