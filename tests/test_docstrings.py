@@ -48,6 +48,7 @@ EXAMPLES = (
     "nn.convolution",
     "nn.linear",
     "nn.transposed",
+    "sklearn",
     "splines.functions",
     "splines.plain",
     "splines.projections",
