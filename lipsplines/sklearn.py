@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
             self.max_iter,
         )
         # The numbers that predictions use, in the units of the data.
-        self._chain: Any = fold(network.core)
+        self._chain = cast(Any, fold(network.core))
         first, last = self._chain[0], self._chain[-1]
         factor = deviation * network.amplitude().item()
         first.weight.div_(spread)
