@@ -17,6 +17,7 @@ from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison, compare
 from lipsplines.experiments.denoising import comparisons as denoising
 from lipsplines.experiments.fitting1d import comparisons as fitting1d
+from lipsplines.experiments.flow import comparisons as flow
 from lipsplines.experiments.reconstruction import comparisons as reconstruction
 from lipsplines.experiments.theory.tables import held
 from lipsplines.experiments.wasserstein import comparisons as wasserstein
@@ -33,6 +34,7 @@ UNITS = {
     "wgan": "runs",
     "denoising": "runs",
     "reconstruction": "test images",
+    "flow": "models",
 }
 #: Experiment -> its tables, which have its comparisons and the runs that they need.
 TABLES: dict[str, ModuleType] = {
@@ -41,6 +43,7 @@ TABLES: dict[str, ModuleType] = {
     "wgan": wgan,
     "denoising": denoising,
     "reconstruction": reconstruction,
+    "flow": flow,
 }
 Settings = dict[str, Any]
 Answer = tuple[str, list[Record], str]

@@ -29,6 +29,7 @@ SIZES = {
     "wgan": ("profile", "channels", "hidden", "batch_size", "steps"),
     "denoising": ("profile", "images", "channels", "depth", "side", "batch_size", "steps"),
     "reconstruction": ("profile", "images", "tolerance", "max_iterations"),
+    "flow": ("profile", "models", "epochs", "train_points"),
 }
 
 

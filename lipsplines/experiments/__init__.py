@@ -4,6 +4,7 @@ from lipsplines.experiments import (
     denoising,
     differences,
     fitting1d,
+    flow,
     reconstruction,
     theory,
     wasserstein,
@@ -41,6 +42,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         wgan,
         denoising,
         reconstruction,
+        flow,
         differences,
     )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,14 @@ from lipsplines.nn.linear_spline import (
     tv2,
 )
 
-__all__ = ["BatchedLoss"]
+__all__ = ["BatchedLoss", "squared_error"]
 
 KNOWN = (*METHODS.values(), SpectralNormalization)  # they take batches of matrices
+
+
+def squared_error(output: Tensor, y: Tensor) -> Tensor:
+    """The mean of the squared errors."""
+    return (output - y).square().mean()
 
 
 class BatchedLoss:
@@ -37,8 +42,13 @@ class BatchedLoss:
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        loss: Callable[[Tensor, Tensor], Tensor] = squared_error,
     ) -> None:
+        self.loss = loss
         self.names = (*parameters, *buffers)
         self.trained = [name for name, tensor in parameters.items() if tensor.requires_grad]
         model = copy.deepcopy(model)
@@ -74,7 +84,7 @@ class BatchedLoss:
                 f"The model maps {tuple(x.shape)} to {tuple(output.shape)}, "
                 f"but the targets of a batch have shape {tuple(y.shape)}."
             )
-        return (output - y).square().mean() + weight * penalty
+        return self.loss(output, y) + weight * penalty
 
 
 class _WithTV2(nn.Module):
