@@ -17,6 +17,7 @@ from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Numbers
 from lipsplines.experiments.denoising.comparisons import of_study, runs_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
+from lipsplines.experiments.flow.comparisons import OURS as FLOW
 from lipsplines.experiments.reconstruction.comparisons import by_image, decisive, squared_errors
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
 from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
@@ -99,6 +100,16 @@ def _reconstruction(records: Sequence[Record]) -> Cells:
     }
 
 
+def _flow(records: Sequence[Record]) -> Cells:
+    found: Cells = {}
+    for record in records:
+        s = record.settings
+        if s["activation"] == FLOW or not s["activation"].startswith("spline"):
+            own = found.setdefault(s["activation"], {})
+            own[(s["law"],)] = np.exp(record.metrics["test_nll"])
+    return found
+
+
 #: Experiment -> what a block is.
 BLOCKS = UNITS
 CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
@@ -107,4 +118,5 @@ CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "wgan": _wgan,
     "denoising": _denoising,
     "reconstruction": _reconstruction,
+    "flow": _flow,
 }

@@ -17,7 +17,7 @@ from lipsplines.evidence.statistics import compare
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.pages.figures import ratio_dots
 
-CHAPTERS = ("fitting1d", "wasserstein", "wgan", "denoising", "reconstruction")
+CHAPTERS = ("fitting1d", "wasserstein", "wgan", "denoising", "reconstruction", "flow")
 
 
 def finding(name: str, ratios: list[float], margin: float = 1.0) -> Finding:
@@ -32,7 +32,7 @@ def test_every_experiment_has_statistical_claims_and_an_empty_store_decides_none
     page: str, tmp_path
 ) -> None:
     found = overview.reference_findings(page, Store(tmp_path), EXPERIMENTS)
-    assert len(found) >= 2
+    assert found
     assert {f.verdict for f in found} == {"undecided"}
     assert all(not f.claim.checks and f.claim.page == page for f in found)
     assert overview.panels(found) == {}

@@ -193,6 +193,7 @@ def made(claim: Claim, ours: float, spread: float = 0.01, images: int = 8) -> li
             "wasserstein": {"estimate": estimate},
             "wgan": {"frechet": {"value": errors[0]}, "inception": estimate},
             "denoising": {"direct": {"psnr": psnr}},
+            "flow": {"test_nll": np.log(errors).tolist()},
             "reconstruction": {
                 "images": {f"{k}": {"psnr": v, "converged": True} for k, v in enumerate(psnr)}
             },
