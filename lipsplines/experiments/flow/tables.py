@@ -97,7 +97,7 @@ def likelihood_table(records: Sequence[Record]) -> str:
 
 
 def certificate_table(records: Sequence[Record]) -> str:
-    """Largest certified constant of the branches ``L g``, and what it proves of each block."""
+    """Steepest quotient and largest certified constant of the branches ``L g``."""
     from lipsplines.pages.figures import activation_label
 
     rows = []
@@ -110,10 +110,9 @@ def certificate_table(records: Sequence[Record]) -> str:
                 LAWS[law],
                 f"{factor * record.lipschitz['lower']:.3f}",
                 rounded_up(bound, 6),
-                f"{1 - bound:.3f} to {1 + bound:.3f}",
             ]
         )
-    header = ["activation", "law", "attained", "bound of $Lg$", "slopes of a block"]
+    header = ["activation", "law", "attained", "bound of $Lg$"]
     return markdown_table(header, rows, names=2)
 
 
