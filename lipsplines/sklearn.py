@@ -34,6 +34,7 @@ __all__ = ["LipschitzRegressor"]
 
 SPLINE = {"num_coefficients": 21, "range_": 2.0}
 TV2_WEIGHT = 1e-6
+KICK, KICKS = 3e-3, 5  # rate and number of the steps that lead away from a kink
 START = 3.0  # of the factor in front of the network, in deviations of the targets
 ABOVE = 1 + 1e-12  # more than the rounding of a norm of a column in float64
 
@@ -66,6 +67,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         A key of `mlp.ACTIVATIONS`; by default splines that start as absolute values.
     max_iter
         Iterations of L-BFGS, which sees all samples at once: made for small and medium data sets.
+        Where kinks end it early, steps of Adam lead on and count as well.
     random_state
         A seed, an instance of ``numpy.random.RandomState``, or None.
 
@@ -224,26 +226,41 @@ class _JointNorm(nn.Module):
 
 
 def _train(network: _Network, inputs: Tensor, targets: Tensor, iterations: int) -> int:
-    """Least squares by L-BFGS; the number of iterations."""
-    optimizer = torch.optim.LBFGS(
-        network.parameters(),
-        max_iter=int(iterations),
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
+    """Least squares by L-BFGS; the number of iterations.
+
+    Where a kink ends it early, a few steps of Adam lead away from there, and it starts again.
+    """
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
+        network.zero_grad()
         with constrain_once():
             errors = network(inputs).squeeze(1) - targets
             value = errors.square().mean() + TV2_WEIGHT * tv2(network)
         value.backward()
         return value
 
-    optimizer.step(loss)
-    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+    made, best, kept = 0, math.inf, network.state_dict()
+    while made < iterations:
+        optimizer = torch.optim.LBFGS(
+            network.parameters(),
+            max_iter=int(iterations) - made,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+        )
+        optimizer.step(loss)
+        made += max(1, next(iter(optimizer.state.values()))["n_iter"])
+        value = loss().item()
+        if value < best:
+            best = value
+            kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        adam = torch.optim.Adam(network.parameters(), lr=KICK)
+        for _ in range(min(KICKS, int(iterations) - made)):
+            adam.step(loss)
+            made += 1
+    if not math.isfinite(best):
         raise TrainingError("The training diverged; scale the inputs, or lower max_iter.")
-    return next(iter(optimizer.state.values()))["n_iter"]
+    network.load_state_dict(kept)
+    return made
 
 
 def _certified(chain: nn.Sequential, signs: np.ndarray) -> tuple[np.ndarray, float]:
