@@ -49,6 +49,7 @@ EXAMPLES = (
     "nn.convolution",
     "nn.linear",
     "nn.transposed",
+    "sklearn",
     "splines.functions",
     "splines.plain",
     "splines.projections",

@@ -25,6 +25,7 @@ OPTIONAL = (
     "ot",
     "pandas",
     "scipy",
+    "sklearn",
     "tqdm",
 )
 

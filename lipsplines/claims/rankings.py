@@ -18,6 +18,7 @@ from lipsplines.evidence.statistics import Numbers
 from lipsplines.experiments.classification.comparisons import uncertified
 from lipsplines.experiments.denoising.comparisons import of_study, runs_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
+from lipsplines.experiments.flow.comparisons import OURS as FLOW
 from lipsplines.experiments.reconstruction.comparisons import by_image, decisive, squared_errors
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
 from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
@@ -105,6 +106,16 @@ def _classification(records: Sequence[Record]) -> Cells:
     return {name: {("all",): own} for name, own in errors.items() if name != "spline-identity"}
 
 
+def _flow(records: Sequence[Record]) -> Cells:
+    found: Cells = {}
+    for record in records:
+        s = record.settings
+        if s["activation"] == FLOW or not s["activation"].startswith("spline"):
+            own = found.setdefault(s["activation"], {})
+            own[(s["law"],)] = np.exp(record.metrics["test_nll"])
+    return found
+
+
 #: Experiment -> what a block is.
 BLOCKS = UNITS
 CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
@@ -114,4 +125,5 @@ CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "denoising": _denoising,
     "reconstruction": _reconstruction,
     "classification": _classification,
+    "flow": _flow,
 }

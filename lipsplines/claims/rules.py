@@ -18,6 +18,7 @@ from lipsplines.evidence.statistics import Comparison, compare
 from lipsplines.experiments.classification import comparisons as classification
 from lipsplines.experiments.denoising import comparisons as denoising
 from lipsplines.experiments.fitting1d import comparisons as fitting1d
+from lipsplines.experiments.flow import comparisons as flow
 from lipsplines.experiments.reconstruction import comparisons as reconstruction
 from lipsplines.experiments.regularizers import comparisons as regularizers
 from lipsplines.experiments.theory.tables import held
@@ -37,6 +38,7 @@ UNITS = {
     "reconstruction": "test images",
     "regularizers": "runs",
     "classification": "trainings",
+    "flow": "models",
 }
 #: Experiment -> its tables, which have its comparisons and the runs that they need.
 TABLES: dict[str, ModuleType] = {
@@ -47,6 +49,7 @@ TABLES: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
     "regularizers": regularizers,
     "classification": classification,
+    "flow": flow,
 }
 Settings = dict[str, Any]
 Answer = tuple[str, list[Record], str]

@@ -30,6 +30,7 @@ SIZES = {
     "denoising": ("profile", "images", "channels", "depth", "side", "batch_size", "steps"),
     "reconstruction": ("profile", "images", "tolerance", "max_iterations"),
     "classification": ("profile", "hidden", "models", "batch_size", "steps"),
+    "flow": ("profile", "models", "epochs", "train_points"),
 }
 
 

@@ -5,6 +5,7 @@ from lipsplines.experiments import (
     denoising,
     differences,
     fitting1d,
+    flow,
     reconstruction,
     regularizers,
     theory,
@@ -45,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         regularizers,
         reconstruction,
         classification,
+        flow,
         differences,
     )
 }

@@ -24,7 +24,7 @@ from lipsplines.nn.linear_spline import (
     tv2,
 )
 
-__all__ = ["BatchedLoss"]
+__all__ = ["BatchedLoss", "mean_square"]
 
 KNOWN = (*METHODS.values(), SpectralNormalization)  # they take batches of matrices
 

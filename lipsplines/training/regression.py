@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 
 from lipsplines.nn.linear_spline import LinearSpline
-from lipsplines.training.batching import BatchedLoss
+from lipsplines.training.batching import BatchedLoss, mean_square
 from lipsplines.training.streams import epoch_order
 from lipsplines.training.tracing import trace
 
@@ -124,8 +124,9 @@ def fit_regression(
     tv2_weights: float | Sequence[float] = 0.0,
     seeds: Sequence[int],
     on_epoch: Callable[[int, Tensor], None] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] = mean_square,
 ) -> Tensor:
-    """Fit independent models by least squares, all in one batched program.
+    """Fit independent models, by least squares or another loss, all in one batched program.
 
     Model ``m`` minimises ``mean |f_m(x) - y|^2 + tv2_weights[m] TV2(f_m)`` with Adam over
     minibatches of its own data. The models share their architecture and nothing else: the result
@@ -147,6 +148,8 @@ def fit_regression(
         ``M`` seeds, one for the order in which each model sees its points (`epoch_order`).
     on_epoch
         Called after each epoch with its number, from 1, and the mean loss ``(M,)`` over it.
+    loss
+        In place of the mean squared error: from outputs and targets of a batch to a scalar.
 
     Returns
     -------
@@ -187,7 +190,7 @@ def fit_regression(
     state = weights.expand(len(models)), *parameters.values(), *buffers.values()
     points = inputs.shape[1]
     steps = points // batch_size
-    program: Callable[..., Sequence[Any]] = BatchedLoss(models[0], parameters, buffers)
+    program: Callable[..., Sequence[Any]] = BatchedLoss(models[0], parameters, buffers, loss)
     if epochs * steps >= LONG:
         program = trace(program, *(_first(data, batch_size) for data in (inputs, targets)), *state)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]

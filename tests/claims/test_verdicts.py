@@ -194,6 +194,7 @@ def made(claim: Claim, ours: float, spread: float = 0.01, images: int = 8) -> li
             "wgan": {"frechet": {"value": errors[0]}, "inception": estimate},
             "denoising": {"direct": {"psnr": psnr}},
             "classification": {"certified": [[1.0, 1.0, 1 - error / 4] for error in errors]},
+            "flow": {"test_nll": np.log(errors).tolist()},
             "reconstruction": {
                 "images": {f"{k}": {"psnr": v, "converged": True} for k, v in enumerate(psnr)}
             },

@@ -127,7 +127,7 @@ def test_every_check_is_reported_on_its_page(check: str) -> None:
 
 CHAPTERS = {check.page for check in CHECKS.values()}
 CHAPTERS |= {"fitting1d", "wasserstein", "wgan", "denoising", "reconstruction"}
-CHAPTERS |= {"claims", "layers", "classification"}
+CHAPTERS |= {"claims", "layers", "classification", "flow", "regression"}
 
 
 EXERCISE = re.compile(
