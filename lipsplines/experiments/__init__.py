@@ -1,6 +1,7 @@
 """The experiments, by name: one folder for each table of the paper, its checks, what differs."""
 
 from lipsplines.experiments import (
+    atlas,
     denoising,
     differences,
     fitting1d,
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         denoising,
         regularizers,
         reconstruction,
+        atlas,
         differences,
     )
 }
