@@ -34,7 +34,7 @@ class Sizes:
     shapes: tuple[str, ...] = SHAPES
     batch_size: int = 8
     side: int = 40  # of a patch
-    lr: float = 3e-3  # at the start; it falls to zero as a cosine
+    lr: float = 1e-3  # at the start; it falls to zero as a cosine
     border: int | None = None  # images are cut to squares of this side around their middle
 
 

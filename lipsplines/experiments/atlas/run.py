@@ -52,7 +52,10 @@ def trained_on(
     validation: dict[str, torch.Tensor],
     state: Path | None = None,
 ) -> DenoiserTraining:
-    """Further training of the convolutions; the activations stay. The model is the best one."""
+    """Further training of the convolutions; the activations stay.
+
+    The model is the best one on the validation images, which may be that at the start.
+    """
     for module in model.modules():
         if isinstance(module, LinearSpline):
             module.requires_grad_(False)
@@ -68,6 +71,8 @@ def trained_on(
     }
     patches = Patches(list(pictures.values()), settings["side"])
     training = DenoiserTraining(model.train(), patches, validation, own, Checkpoint(state, own))
+    if training.step == 0:
+        training.compare()  # what it begins with may stay the best
     training.run(log=settings["profile"] in LONG_PROFILES)
     model.load_state_dict(training.best)
     model.eval()
