@@ -1,6 +1,7 @@
 """The experiments, by name: each table of the paper, its checks, what differs, what goes beyond."""
 
 from lipsplines.experiments import (
+    atlas,
     classification,
     denoising,
     differences,
@@ -47,6 +48,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         reconstruction,
         classification,
         flow,
+        atlas,
         differences,
     )
 }

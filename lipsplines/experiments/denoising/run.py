@@ -136,9 +136,9 @@ class DenoiserTraining(Training):
         self.total += loss.item()
         self.step += 1
         if self.step % self.interval == 0 or self.step == self.steps:
-            self._compare()
+            self.compare()
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
         """Note a point of the curves, and keep the network if it is the best so far."""
         self.model.eval()
         found: list[Any] = [
@@ -148,7 +148,7 @@ class DenoiserTraining(Training):
         self.model.train()
         value = float(np.mean(found))
         passed = self.step - (self.curves["step"][-1] if self.curves else 0)
-        self.note(step=self.step, loss=self.total / passed, validation=value)
+        self.note(step=self.step, loss=self.total / max(1, passed), validation=value)
         self.total = 0.0
         if value > self.highest:
             self.highest, self.best = value, self._parameters()
