@@ -128,6 +128,7 @@ def test_every_check_is_reported_on_its_page(check: str) -> None:
 CHAPTERS = {check.page for check in CHECKS.values()}
 CHAPTERS |= {"fitting1d", "wasserstein", "wgan", "denoising", "reconstruction"}
 CHAPTERS |= {"claims", "layers", "classification", "flow", "regression"}
+CHAPTERS |= {"atlas", "convex_regularizers"}
 
 
 EXERCISE = re.compile(
