@@ -116,8 +116,6 @@ def _flow(records: Sequence[Record]) -> Cells:
     return found
 
 
-#: Experiment -> what a block is.
-BLOCKS = UNITS
 CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "fitting1d": _fitting1d,
     "wasserstein": _wasserstein,
@@ -127,3 +125,5 @@ CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "classification": _classification,
     "flow": _flow,
 }
+#: Experiment -> what a block is.
+BLOCKS = {name: UNITS[name] for name in CELLS}

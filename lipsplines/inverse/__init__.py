@@ -7,19 +7,20 @@ from lipsplines.inverse.convergence import (
     stability_bound,
 )
 from lipsplines.inverse.forward_backward import averaged, bounds_of, plug_and_play
+from lipsplines.inverse.identity import Identity
 from lipsplines.inverse.iterations import Reconstruction
 from lipsplines.inverse.masks import cartesian_mask, radial_mask, random_mask
 from lipsplines.inverse.operators import (
     CoilSampling,
     FourierSampling,
-    Identity,
     LinearOperator,
     check_data,
 )
+from lipsplines.inverse.proximal import proximal
 from lipsplines.inverse.simulation import add_noise, coil_sensitivities
 from lipsplines.inverse.tomography import ParallelBeam, filtered_back_projection
 from lipsplines.inverse.total_variation import total_variation_reconstruction
-from lipsplines.inverse.variational import proximal, variational
+from lipsplines.inverse.variational import variational
 
 __all__ = [
     "CoilSampling",

@@ -47,24 +47,24 @@ class _SortedPairs(torch.autograd.Function):
         return kinked.forward("sort", _as_channels(pairs, dim)).view(pairs.shape)
 
     @staticmethod
-    def _exchange(ctx: Any, vectors: Tensor) -> Tensor:
-        one, two = ctx.saved_tensors[0].unbind(ctx.dim)
+    def _exchange(pairs: Tensor, vectors: Tensor, dim: int) -> Tensor:
+        one, two = pairs.unbind(dim)
         exchanged = one > two
-        first, second = vectors.unbind(ctx.dim)
+        first, second = vectors.unbind(dim)
         ordered = (torch.where(exchanged, second, first), torch.where(exchanged, first, second))
-        return torch.stack(ordered, ctx.dim)
+        return torch.stack(ordered, dim)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (pairs,) = ctx.saved_tensors
         if torch.is_grad_enabled() or not kinked.is_available(pairs, gradient):
-            return _SortedPairs._exchange(ctx, gradient), None
+            return _SortedPairs._exchange(pairs, gradient, ctx.dim), None
         given, x = (_as_channels(t, ctx.dim) for t in (gradient, pairs))
         return kinked.backward("sort", given, x)[0].view(pairs.shape), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:
-        return _SortedPairs._exchange(ctx, tangent)
+        return _SortedPairs._exchange(ctx.saved_tensors[0], tangent, ctx.dim)
 
 
 def _as_channels(pairs: Tensor, dim: int) -> Tensor:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lipsplines.inverse import FourierSampling, Identity, proximal, variational
-from lipsplines.inverse.variational import hessian_inverse, mirrored, objective_bound
+from lipsplines.inverse.proximal import hessian_inverse, mirrored
+from lipsplines.inverse.variational import objective_bound
 from lipsplines.models.regularizers import ConvexRegularizer
 
 SIDE = 12

@@ -111,5 +111,5 @@ def test_the_times_in_the_stored_records_are_known_by_name() -> None:
         for path in ROOT.glob("results/*/*/*.json")
         for name in names(json.loads(path.read_text())["metrics"])
     }
-    assert {name for name in found if is_time(name)} == {"seconds_per_iteration"}
+    assert {name for name in found if is_time(name)} == {"seconds_per_iteration", "seconds_of_test"}
     assert not any("time" in name or "duration" in name for name in found)

@@ -17,7 +17,7 @@ from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
 from lipsplines.experiments.pictures.patches import Patches, load_images
 from lipsplines.experiments.regularizers.protocol import WEIGHTS
 from lipsplines.inverse import Identity, proximal, total_variation_reconstruction
-from lipsplines.inverse.variational import hessian_inverse, mirrored
+from lipsplines.inverse.proximal import hessian_inverse, mirrored
 from lipsplines.measures.image_quality import psnr
 from lipsplines.models.regularizers import ConvexRegularizer
 from lipsplines.nn.linear_spline import tv2

@@ -50,7 +50,10 @@ def test_the_long_profiles_have_all_problems_and_denoisers() -> None:
         assert {c["pattern"] for c in cells} == {None, *MASKS}
         assert {c["acceleration"] for c in cells} == {None, *CENTRES}
         assert {c["deviation"] for c in cells if c["problem"] == "ct"} == {0.5, 1.0, 2.0}
-        assert {c["method"] for c in cells} == {"linear", "tv", *reconstruction.DENOISERS}
+        assert {c["method"] for c in cells} == {
+            *reconstruction.BASELINES,
+            *reconstruction.DENOISERS,
+        }
     paper = settings("paper", "ct")
     assert (paper["side"], paper["angles"], paper["detectors"]) == (512, 200, 400)
     assert (paper["tolerance"], paper["max_iterations"]) == (1e-6, 1000)

@@ -9,7 +9,14 @@ import torch
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.reconstruction.problems import load_problem
-from lipsplines.experiments.reconstruction.protocol import AVERAGING, SIGMAS, WEIGHTS
+from lipsplines.experiments.reconstruction.protocol import (
+    AVERAGING,
+    BASELINES,
+    CONVEX_SIGMAS,
+    CONVEX_WEIGHTS,
+    SIGMAS,
+    WEIGHTS,
+)
 from lipsplines.experiments.reconstruction.run import climb, reconstruct
 from lipsplines.measures.image_quality import psnr
 
@@ -33,14 +40,18 @@ def test_records_are_complete(records: list[Record], store: Store) -> None:
                 most = s["max_iterations"] * (10 if s["method"] == "tv" else 1)
                 assert 1 <= image["iterations"] <= most
                 assert len(image["residuals"]) == image["iterations"]
-        if s["method"] in ("linear", "tv"):
-            assert record.lipschitz == {}
-        else:
-            assert record.lipschitz["lower"] <= record.lipschitz["upper"] <= 1 + 1e-4
-            assert len(record.provenance["data"]["denoiser"]) == 64
-            assert record.metrics["tuned"][0] in SIGMAS
-            assert record.metrics["tuned"][1] in AVERAGING
         assert store.tensors(record)["image"].dtype == torch.uint8
+        if s["method"] in BASELINES:
+            assert record.lipschitz == {}
+        if s["method"] == "convex":
+            assert record.metrics["tuned"][0] in CONVEX_SIGMAS
+            assert record.metrics["tuned"][1] in CONVEX_WEIGHTS
+        if s["method"] in BASELINES:
+            continue
+        assert record.lipschitz["lower"] <= record.lipschitz["upper"] <= 1 + 1e-4
+        assert len(record.provenance["data"]["denoiser"]) == 64
+        assert record.metrics["tuned"][0] in SIGMAS
+        assert record.metrics["tuned"][1] in AVERAGING
 
 
 def test_the_chosen_settings_are_the_best_of_those_tried(records: list[Record]) -> None:

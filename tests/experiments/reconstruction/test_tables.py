@@ -11,7 +11,12 @@ from lipsplines.experiments.reconstruction import comparisons, tables
 from lipsplines.experiments.reconstruction import protocol as reconstruction
 from tests.handmade import ORIGIN
 
-LEVELS = {"linear": 20.0, "tv": 25.0, **dict.fromkeys(reconstruction.DENOISERS, 29.0)}
+LEVELS = {
+    "linear": 20.0,
+    "tv": 25.0,
+    "convex": 26.0,
+    **dict.fromkeys(reconstruction.DENOISERS, 29.0),
+}
 
 
 def record(settings: dict, psnr: float) -> Record:

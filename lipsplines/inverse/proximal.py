@@ -1,0 +1,179 @@
+"""Proximal maps of convex regularizers, and derivatives of what they give."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["hessian_inverse", "mirrored", "proximal"]
+
+
+class Regularizer(Protocol):
+    """A convex function of images with a Lipschitz gradient, such as `ConvexRegularizer`."""
+
+    def fixed(self) -> Fixed: ...
+
+
+class Fixed(Protocol):
+    """The function, ready to be evaluated many times; see `FixedRegularizer`."""
+
+    def responses(self, images: Tensor, /) -> Tensor: ...
+
+    def potential(self, responses: Tensor, /) -> Tensor: ...
+
+    def pulled_back(self, responses: Tensor, /) -> Tensor: ...
+
+    def slopes(self, responses: Tensor, /) -> Tensor: ...
+
+    def curvature(self, slopes: Tensor, images: Tensor, /) -> Tensor: ...
+
+    def gradient_lipschitz(self, image_shape: tuple[int, int], /) -> float: ...
+
+
+def proximal(
+    noisy: Tensor,
+    regularizer: Regularizer,
+    *,
+    weight: float = 1.0,
+    scale: float = 1.0,
+    tolerance: float = 1e-4,
+    max_iterations: int = 500,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Denoise images: the proximal map of ``weight R(scale x) / scale^2``.
+
+    The minimiser of ``F(x) = |x - y|^2 / 2 + weight R(scale x) / scale^2``. A proximal map of a
+    convex function is firmly nonexpansive (Moreau 1965), and so 1-Lipschitz: no constraint on the
+    weights is needed for that. ``F`` is strongly convex with constant 1, its gradient Lipschitz
+    with ``L = 1 + weight L_R``, and the accelerated gradient method with momentum
+    ``(sqrt(L) - 1) / (sqrt(L) + 1)`` has ``F(x_k) - min F <= (1 - 1 / sqrt(L))^k c``,
+    ``c = F(x_0) - min F + |x_0 - x*|^2 / 2`` (Nesterov 2004, Section 2.2; Beck 2017, Theorem
+    10.42).
+
+    Parameters
+    ----------
+    noisy
+        ``y``, shape ``(N, 1, n1, n2)``.
+    regularizer, weight, scale
+        As for `variational`.
+    tolerance
+        It stops once ``|grad F(x)| <= tolerance |x|`` for all images together. Then the minimiser
+        is no farther than that, since ``|x - x*| <= |grad F(x)|``.
+    max_iterations
+        The most steps.
+    start
+        Where to begin, of the shape of ``y``; by default there.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of ``y``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.inverse import proximal
+    >>> from lipsplines.models.regularizers import ConvexRegularizer
+    >>> proximal(torch.rand(1, 1, 20, 24), ConvexRegularizer()).shape
+    torch.Size([1, 1, 20, 24])
+    """
+    check_positive(weight=weight, scale=scale)
+    height, width = noisy.shape[-2:]
+    with torch.no_grad():
+        fixed = regularizer.fixed()
+        lipschitz = 1 + weight * fixed.gradient_lipschitz((height, width))
+        momentum = (math.sqrt(lipschitz) - 1) / (math.sqrt(lipschitz) + 1)
+        v = x = noisy if start is None else start
+        for _ in range(max_iterations):
+            slope = fixed.pulled_back(fixed.responses(scale * v))
+            gradient = v - noisy + weight / scale * slope
+            if gradient.norm() <= tolerance * v.norm():
+                return v
+            moved = v - gradient / lipschitz
+            v, x = moved + momentum * (moved - x), moved
+    return v
+
+
+def mirrored(noisy: Tensor, margin: int) -> Tensor:
+    """Images with a margin that mirrors them, so that filters see no zeros beside them.
+
+    Parameters
+    ----------
+    noisy
+        Shape ``(N, 1, n1, n2)``.
+    margin
+        In pixels; less where an image is too small to be mirrored.
+    """
+    rows, columns = (min(margin, size - 1) for size in noisy.shape[-2:])
+    return functional.pad(noisy, (columns, columns, rows, rows), mode="reflect")
+
+
+def hessian_inverse(
+    images: Tensor,
+    right: Tensor,
+    regularizer: Regularizer,
+    *,
+    start: Tensor | None = None,
+    tolerance: float = 0.03,
+    max_iterations: int = 30,
+) -> Tensor:
+    """Solve ``(I + D^2 R(x)) v = g`` by conjugate gradients, for training through `proximal`.
+
+    If a loss has the gradient ``g`` in the minimiser ``x`` of ``|x - y|^2 / 2 + R(x)``, its
+    gradient in the parameters of ``R`` is that of ``-<v, grad R(x)>`` with ``v`` and ``x`` held
+    (the implicit function theorem; Kunisch and Pock 2013, Section 3).
+
+    Parameters
+    ----------
+    images, right
+        ``x`` and ``g``, shape ``(N, 1, n1, n2)``.
+    regularizer
+        ``R``.
+    start
+        A guess of ``v``.
+    tolerance
+        Of the residual, relative to ``|g|``.
+    max_iterations
+        The most products with the matrix.
+    """
+    with torch.no_grad():
+        return _conjugate_gradients(images, right, regularizer, start, tolerance, max_iterations)
+
+
+def _conjugate_gradients(
+    images: Tensor,
+    right: Tensor,
+    regularizer: Regularizer,
+    start: Tensor | None,
+    tolerance: float,
+    max_iterations: int,
+) -> Tensor:
+    fixed = regularizer.fixed()
+    slopes = fixed.slopes(fixed.responses(images))
+
+    def product(v: Tensor) -> Tensor:
+        return v + fixed.curvature(slopes, v)
+
+    v = torch.zeros_like(right) if start is None else start
+    left = right - product(v)
+    direction, square = left, left.square().sum()
+    limit = (tolerance * right.norm()) ** 2
+    for _ in range(max_iterations):
+        if square <= limit:
+            break
+        image = product(direction)
+        length = square / (direction * image).sum()
+        v, left = v + length * direction, left - length * image
+        before, square = square, left.square().sum()
+        direction = left + square / before * direction
+    return v
+
+
+def check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be a positive finite number, got {number!r}.")
