@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from lipsplines.models.regularizers import ConvexRegularizer
+
 __all__ = ["hessian_inverse", "mirrored", "proximal"]
-
-
-class Regularizer(Protocol):
-    """A convex function of images with a Lipschitz gradient, such as `ConvexRegularizer`."""
-
-    def fixed(self) -> Fixed: ...
-
-
-class Fixed(Protocol):
-    """The function, ready to be evaluated many times; see `FixedRegularizer`."""
-
-    def responses(self, images: Tensor, /) -> Tensor: ...
-
-    def potential(self, responses: Tensor, /) -> Tensor: ...
-
-    def pulled_back(self, responses: Tensor, /) -> Tensor: ...
-
-    def slopes(self, responses: Tensor, /) -> Tensor: ...
-
-    def curvature(self, slopes: Tensor, images: Tensor, /) -> Tensor: ...
-
-    def gradient_lipschitz(self, image_shape: tuple[int, int], /) -> float: ...
 
 
 def proximal(
     noisy: Tensor,
-    regularizer: Regularizer,
+    regularizer: ConvexRegularizer,
     *,
     weight: float = 1.0,
     scale: float = 1.0,
@@ -115,7 +96,7 @@ def mirrored(noisy: Tensor, margin: int) -> Tensor:
 def hessian_inverse(
     images: Tensor,
     right: Tensor,
-    regularizer: Regularizer,
+    regularizer: ConvexRegularizer,
     *,
     start: Tensor | None = None,
     tolerance: float = 0.03,
@@ -147,7 +128,7 @@ def hessian_inverse(
 def _conjugate_gradients(
     images: Tensor,
     right: Tensor,
-    regularizer: Regularizer,
+    regularizer: ConvexRegularizer,
     start: Tensor | None,
     tolerance: float,
     max_iterations: int,

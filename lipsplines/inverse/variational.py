@@ -15,10 +15,11 @@ from lipsplines.inverse.iterations import (
     checked_start,
     iterate,
 )
-from lipsplines.inverse.proximal import Regularizer, check_positive
+from lipsplines.inverse.proximal import check_positive
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
+    from lipsplines.models.regularizers import ConvexRegularizer
 
 __all__ = ["objective_bound", "variational"]
 
@@ -26,7 +27,7 @@ __all__ = ["objective_bound", "variational"]
 def variational(
     operator: LinearOperator,
     data: Tensor,
-    regularizer: Regularizer,
+    regularizer: ConvexRegularizer,
     *,
     weight: float = 1.0,
     scale: float = 1.0,
