@@ -53,7 +53,7 @@ def kinds_table(records: Sequence[Record]) -> str:
         errors = np.concatenate(list(map(np.asarray, record.metrics["errors"].values())))
         chosen = ", ".join(f"{LABELS[kind]} {n}" for kind, n in kinds.most_common())
         first, median, third = np.quantile(errors, [0.25, 0.5, 0.75])
-        distance = f"{median:.2f} [{first:.2f}, {third:.2f}]"
+        distance = f"{median:.2g} [{first:.2g}, {third:.2g}]"
         rows.append([s["sigma"], LABELS[s["shape"]], chosen, distance])
     header = ["σ", "replaced by", "splines", "relative distance: median [quartiles]"]
     return markdown_table(header, rows, names=3)
