@@ -40,7 +40,7 @@ def test_every_experiment_has_statistical_claims_and_an_empty_store_decides_none
     page: str, tmp_path
 ) -> None:
     found = overview.reference_findings(page, Store(tmp_path), EXPERIMENTS)
-    assert found
+    assert len(found) >= (1 if page == "flow" else 2)
     assert {f.verdict for f in found} == {"undecided"}
     assert all(not f.claim.checks and f.claim.page == page for f in found)
     assert overview.panels(found) == {}

@@ -185,7 +185,7 @@ def test_compiles_without_graph_breaks(name: str) -> None:
         gradients.append([value, x.grad, *(p.grad for p in module.parameters())])
         module.zero_grad()
     for eager, graph in zip(*gradients, strict=True):
-        torch.testing.assert_close(graph, eager, atol=5e-6, rtol=1e-5)
+        torch.testing.assert_close(graph, eager, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
