@@ -27,7 +27,8 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
-        "lipsplines.sklearn needs scikit-learn 1.6 or newer: pip install 'lipsplines[sklearn]'."
+        "lipsplines.sklearn needs scikit-learn 1.6 or newer; install the extra: "
+        "pip install '.[sklearn]' in the folder of the sources."
     ) from error
 
 __all__ = ["LipschitzRegressor"]

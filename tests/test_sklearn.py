@@ -132,7 +132,8 @@ def test_the_library_does_without_scikit_learn() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == (
-        "lipsplines.sklearn needs scikit-learn 1.6 or newer: pip install 'lipsplines[sklearn]'.\n"
+        "lipsplines.sklearn needs scikit-learn 1.6 or newer; install the extra: "
+        "pip install '.[sklearn]' in the folder of the sources.\n"
     )
 
 

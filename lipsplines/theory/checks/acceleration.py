@@ -24,7 +24,7 @@ def accelerated_iterations(profile: str, seed: int) -> list[Measurement]:
     """Contractions with networks, a slow rotation, and a map for which extrapolation is nonsense.
 
     Five contractions ``D_b(x - H^T (H x - y))`` of dimension 8 with networks 8-8-8 as ``D``, of 20
-    starts each: the accelerated iteration must end at the fixed point, the only one,, and its
+    starts each: the accelerated iteration must end at the fixed point, the only one, and its
     last residual be no more than 1e-12. The mean of the identity and a rotation by 0.05: after 40
     steps the accelerated iterates must be smaller than the plain ones by a factor of 1e-6. The map
     ``x + sign(sin(10^4 x))``, not averaged, has residuals that never fall, so that only finitely
