@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lipsplines.inverse.operators import check_finite
+
 if TYPE_CHECKING:
     from lipsplines.models.regularizers import ConvexRegularizer
 
@@ -54,6 +56,11 @@ def proximal(
     Tensor
         Of the shape of ``y``.
 
+    Raises
+    ------
+    ValueError
+        For images of another shape or that are not finite, and numbers that are not positive.
+
     Examples
     --------
     >>> import torch
@@ -63,6 +70,7 @@ def proximal(
     torch.Size([1, 1, 20, 24])
     """
     check_positive(weight=weight, scale=scale)
+    check_finite(noisy)
     height, width = noisy.shape[-2:]
     with torch.no_grad():
         fixed = regularizer.fixed()

@@ -159,6 +159,13 @@ def test_numbers_that_are_not_positive_are_refused(regularizer, name: str, value
         proximal(torch.zeros(1, 1, 5, 5).double(), regularizer, **{name: value})
 
 
+def test_images_that_are_not_finite_are_refused(regularizer) -> None:
+    noisy = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    noisy[..., 3, 3] = math.nan
+    with pytest.raises(ValueError, match="1 of 64 measurements are NaN"):
+        proximal(noisy, regularizer)
+
+
 def test_other_wrong_arguments_are_refused(regularizer) -> None:
     operator, data = problem(1)
     with pytest.raises(ValueError, match="the smaller one first"):

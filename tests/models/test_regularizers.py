@@ -108,7 +108,7 @@ def test_it_is_stored_and_read_again(tmp_path: Path) -> None:
     assert not torch.equal(again(x), model(x))
 
 
-def test_half_the_range_of_responses_is_beyond_the_splines_and_stays_bounded() -> None:
+def test_beyond_the_range_of_the_splines_forces_stay_constant() -> None:
     """The forces are constant there, so that the gradient of a steep image is bounded."""
     model = regularizer()
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)

@@ -10,9 +10,10 @@ from torch import nn
 
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.experiments.atlas.shapes import histograms, replace
-from lipsplines.experiments.denoising.run import TEST, VALIDATION, DenoiserTraining, denoise
+from lipsplines.experiments.denoising.run import DenoiserTraining, denoise
 from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
 from lipsplines.experiments.pictures.patches import Patches, load_images
+from lipsplines.experiments.pictures.training import TEST, VALIDATION
 from lipsplines.export.denoisers import load_denoiser
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings

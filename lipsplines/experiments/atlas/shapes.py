@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ INSIDE = {**{kind: (kind,) for kind in KINDS}, "simple": KINDS[:3]}
 Array = NDArray[np.float64]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Fit:
     """The nearest shapes to the splines of one module.
 
@@ -34,8 +37,9 @@ class Fit:
         Of the shapes on the grid of the module, shape ``(C, K)``.
     """
 
-    def __init__(self, kinds: list[str], errors: Array, coefficients: Array) -> None:
-        self.kinds, self.errors, self.coefficients = kinds, errors, coefficients
+    kinds: list[str]
+    errors: Array
+    coefficients: Array
 
 
 def points(module: LinearSpline) -> Array:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +16,7 @@ from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.experiments.denoising.protocol import MODES, study_of
 from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
 from lipsplines.experiments.pictures.patches import DenoisingImages, Patches, load_images
-from lipsplines.measures.image_quality import psnr
+from lipsplines.experiments.pictures.training import NOISE, PLACES, TEST, ImageTraining, seed_of
 from lipsplines.models.denoisers import build_denoiser
 from lipsplines.nn.applying import applied
 from lipsplines.nn.block_orthogonal import constrain_together
@@ -27,7 +26,7 @@ from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings, device_of
 from lipsplines.splines import effective_regions
 from lipsplines.training.precision import channels_last, chosen_precision, computes_in
 from lipsplines.training.regression import build_models, parameter_groups
-from lipsplines.training.stepwise import Batches, Training
+from lipsplines.training.stepwise import Batches
 from lipsplines.training.streams import random_stream
 
 __all__ = [
@@ -38,11 +37,9 @@ __all__ = [
     "regions",
     "train",
 ]
-# What random numbers are for; 0 is the order of the patches.
-POSITIONS, NOISE, VALIDATION, TEST = 1, 2, 3, 4
 
 
-class DenoiserTraining(Training):
+class DenoiserTraining(ImageTraining):
     """Adam on the mean squared error plus the TV2 of all splines; the best network is kept.
 
     Every step has patches, positions and noise of its own. The network that has the least error
@@ -64,12 +61,10 @@ class DenoiserTraining(Training):
 
     Attributes
     ----------
-    best
-        Parameters of the best network so far.
     precision
         What the training computes in, ``"float32"`` or ``"bfloat16"``.
-    curves
-        ``step``, ``loss`` (mean since the last point) and ``validation``, the mean PSNR in dB.
+    best, highest, curves
+        See `ImageTraining`.
     """
 
     def __init__(
@@ -81,11 +76,9 @@ class DenoiserTraining(Training):
         checkpoint: Checkpoint | None = None,
     ) -> None:
         label = f"{settings['activation']}, {settings['constraint']}, {settings['sigma']}"
-        super().__init__(settings["steps"], seed_of(settings), checkpoint, label)
-        self.model, self.patches, self.validation = model, patches, validation
-        self.deviation = settings["sigma"] / 255
+        super().__init__(model, validation, settings, checkpoint, label)
+        self.patches = patches
         self.weight = (settings["spline"] or {}).get("tv2_weight", 0.0)
-        self.interval = max(1, self.steps // settings["points"])
         numbers = torch.arange(len(patches), dtype=torch.float64)
         self.batch = Batches(numbers, settings["batch_size"], self.seed)
         self.device = next(model.parameters()).device
@@ -93,31 +86,24 @@ class DenoiserTraining(Training):
         groups = parameter_groups(model, settings["lr"])
         self.optimizer = torch.optim.Adam(groups, fused=self.precision == "bfloat16" or None)
         rates = torch.optim.lr_scheduler
-        self.schedule: torch.optim.lr_scheduler.LRScheduler
         if settings["schedule"] == "cosine":
             self.schedule = rates.CosineAnnealingLR(self.optimizer, self.steps)
         else:
             self.schedule = rates.ConstantLR(self.optimizer, 1.0)
-        self.best = self._parameters()
-        self.total, self.highest = 0.0, float("-inf")
 
-    def parts(self) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+    def denoised(self, noisy: Tensor) -> Tensor:
+        return denoise(self.model, noisy)
 
     def values(self) -> dict[str, Any]:
-        highest = None if self.highest == float("-inf") else self.highest
-        own = {"total": self.total, "best": self.best, "highest": highest}
-        return {**super().values(), **own, "precision": self.precision}
+        return {**super().values(), "precision": self.precision}
 
     def take(self, values: dict[str, Any]) -> None:
         super().take(values)
-        self.total, self.best = values["total"], values["best"]
         # What was begun in one precision ends in it, on another machine too.
         self.precision = values.get("precision", "float32")
-        self.highest = float("-inf") if values["highest"] is None else values["highest"]
 
     def advance(self) -> None:
-        turns, noise = (random_stream(self.seed, use, self.step) for use in (POSITIONS, NOISE))
+        turns, noise = (random_stream(self.seed, use, self.step) for use in (PLACES, NOISE))
         clean = self.patches.cut(self.batch(self.step).long(), turns)
         noisy = clean + self.deviation * torch.randn(clean.shape, generator=noise)
         clean, noisy = clean.to(self.device), noisy.to(self.device)
@@ -133,29 +119,7 @@ class DenoiserTraining(Training):
             objective.backward()
         self.optimizer.step()
         self.schedule.step()
-        self.total += loss.item()
-        self.step += 1
-        if self.step % self.interval == 0 or self.step == self.steps:
-            self.compare()
-
-    def compare(self) -> None:
-        """Note a point of the curves, and keep the network if it is the best so far."""
-        self.model.eval()
-        found: list[Any] = [
-            psnr(denoise(self.model, noisy), clean)
-            for clean, noisy in noisy_pairs(self.validation, self.deviation, VALIDATION)
-        ]
-        self.model.train()
-        value = float(np.mean(found))
-        passed = self.step - (self.curves["step"][-1] if self.curves else 0)
-        self.note(step=self.step, loss=self.total / max(1, passed), validation=value)
-        self.total = 0.0
-        if value > self.highest:
-            self.highest, self.best = value, self._parameters()
-
-    def _parameters(self) -> dict[str, Tensor]:
-        state = self.model.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        self.count(loss.item())
 
 
 def denoise(model: nn.Module, noisy: Tensor, weight: float = 1.0) -> Tensor:
@@ -237,8 +201,3 @@ def regions(model: nn.Module) -> dict[str, list[int]]:
         for name, module in model.named_modules()
         if isinstance(module, LinearSpline)
     }
-
-
-def seed_of(settings: Settings) -> int:
-    """Seed of a run: the same start and patches for all activations and noise levels."""
-    return 1_000 * settings["seed"] + settings["run"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,14 @@ from torch.nn import functional
 from lipsplines.evidence.checkpoints import Checkpoint
 from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
 from lipsplines.experiments.pictures.patches import Patches, load_images
+from lipsplines.experiments.pictures.training import (
+    NOISE,
+    PLACES,
+    TEST,
+    VALIDATION,
+    ImageTraining,
+    seed_of,
+)
 from lipsplines.experiments.regularizers.protocol import WEIGHTS
 from lipsplines.inverse import Identity, proximal, total_variation_reconstruction
 from lipsplines.inverse.proximal import hessian_inverse, mirrored
@@ -22,21 +29,19 @@ from lipsplines.measures.image_quality import psnr
 from lipsplines.models.regularizers import ConvexRegularizer
 from lipsplines.nn.linear_spline import tv2
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings
-from lipsplines.training.stepwise import Batches, Training
+from lipsplines.training.stepwise import Batches
 from lipsplines.training.streams import random_stream
 
 __all__ = ["RegularizerTraining", "build", "compute", "denoise", "total_variation_weight"]
 
-# What random numbers are for; 0 is the order of the patches.
-PLACES, NOISE, VALIDATION, TEST = 1, 2, 3, 4
-TRAINED_TO = 5e-3  # relative gradient at which a minimiser is near enough for a step
+# Relative gradients at which a minimiser is near enough for a step, and for a comparison.
+TRAINED_TO, COMPARED_TO = 5e-3, 1e-3
 LARGEST = (512, 512)  # images for which the bound of the gradient is told
 CAUTION = 0.1  # rate of the coefficients over that of all else, in units of the range
 SQUARE = 160  # pixels of each validation image that are enough to choose with
-Denoiser = Callable[[Tensor], Tensor]
 
 
-class RegularizerTraining(Training):
+class RegularizerTraining(ImageTraining):
     """Adam on the mean squared error of the *minimiser* ``argmin |x - y|^2 / 2 + R(x)``.
 
     The second-order total variation of learned splines is added, with the weight of the settings.
@@ -62,11 +67,8 @@ class RegularizerTraining(Training):
 
     Attributes
     ----------
-    best
-        Parameters of the best regularizer so far.
-    curves
-        ``step``, ``loss`` (mean since the last point), ``validation``, the mean PSNR in dB, and
-        ``strength``.
+    best, highest, curves
+        See `ImageTraining`; the curves hold ``strength`` too.
     """
 
     def __init__(
@@ -78,13 +80,11 @@ class RegularizerTraining(Training):
         checkpoint: Checkpoint | None = None,
     ) -> None:
         label = f"{settings['method']}, {settings['sigma']}, {settings['run']}"
-        super().__init__(settings["steps"], seed_of(settings), checkpoint, label)
-        self.model, self.clean, self.validation = model, clean, validation
-        self.settings, self.deviation = settings, settings["sigma"] / 255
+        super().__init__(model, validation, settings, checkpoint, label)
+        self.clean, self.settings = clean, settings
         noise = torch.randn(clean.shape, generator=random_stream(self.seed, NOISE))
         self.noisy = clean + self.deviation * noise
         self.minimisers, self.adjoints = self.noisy.clone(), torch.zeros_like(clean)
-        self.interval = max(1, self.steps // settings["points"])
         numbers = torch.arange(len(clean), dtype=torch.float64)
         self.batch = Batches(numbers, settings["batch_size"], self.seed)
         rate = settings["lr"]
@@ -96,23 +96,20 @@ class RegularizerTraining(Training):
             groups.append({"params": [coefficients], "lr": rate * settings["range_"] * CAUTION})
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps)
-        self.best = self._parameters()
-        self.total, self.highest = 0.0, float("-inf")
 
-    def parts(self) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+    def denoised(self, noisy: Tensor) -> Tensor:
+        return denoise(self.model, noisy, COMPARED_TO)
+
+    def numbers(self) -> dict[str, float]:
+        return {"strength": self.model.log_strength.exp().item()}
 
     def values(self) -> dict[str, Any]:
-        highest = None if self.highest == float("-inf") else self.highest
-        own = {"total": self.total, "best": self.best, "highest": highest}
         starts = {"minimisers": self.minimisers, "adjoints": self.adjoints}
-        return {**super().values(), **own, **starts}
+        return {**super().values(), **starts}
 
     def take(self, values: dict[str, Any]) -> None:
         super().take(values)
-        self.total, self.best = values["total"], values["best"]
         self.minimisers, self.adjoints = values["minimisers"], values["adjoints"]
-        self.highest = float("-inf") if values["highest"] is None else values["highest"]
 
     def advance(self) -> None:
         numbers = self.batch(self.step).long()
@@ -134,30 +131,7 @@ class RegularizerTraining(Training):
         if splines.coefficients.requires_grad:
             splines.coefficients.data.copy_(splines.projected_coefficients)
         self.minimisers[numbers], self.adjoints[numbers] = found, adjoint
-        self.total += error.square().sum().item() / counted
-        self.step += 1
-        if self.step % self.interval == 0 or self.step == self.steps:
-            self._compare()
-
-    def _compare(self) -> None:
-        """Note a point of the curves, and keep the regularizer if it is the best so far."""
-        value = float(
-            np.mean(
-                [
-                    float(psnr(denoise(self.model, noisy, 1e-3)[0, 0], clean[0, 0]))
-                    for clean, noisy in noisy_pairs(self.validation, self.deviation, VALIDATION)
-                ]
-            )
-        )
-        passed = self.step - (self.curves["step"][-1] if self.curves else 0)
-        strength = self.model.log_strength.exp().item()
-        self.note(step=self.step, loss=self.total / passed, validation=value, strength=strength)
-        self.total = 0.0
-        if value > self.highest:
-            self.highest, self.best = value, self._parameters()
-
-    def _parameters(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.model.state_dict().items()}
+        self.count(error.square().sum().item() / counted)
 
 
 def build(settings: Settings) -> ConvexRegularizer:
@@ -169,11 +143,6 @@ def build(settings: Settings) -> ConvexRegularizer:
     )
     model.activation.coefficients.requires_grad_(settings["method"] == "spline")
     return model
-
-
-def seed_of(settings: Settings) -> int:
-    """Seed of a run: the same start and patches for all methods and noise levels."""
-    return 1_000 * settings["seed"] + settings["run"]
 
 
 def denoise(model: ConvexRegularizer, noisy: Tensor, tolerance: float = 1e-4) -> Tensor:
@@ -210,12 +179,10 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
 
     tested = middles(pictures.test, settings["border"])
     pairs = noisy_pairs(tested, deviation, TEST)
-    started = time.perf_counter()
     metrics |= {
         "images": list(tested),
         "noisy": quality(pairs),
         "denoised": quality([(clean, method(noisy)) for clean, noisy in pairs]),
-        "seconds_of_test": time.perf_counter() - started,
     }
     return [Outcome(metrics, {}, tensors, pictures.checksums)]
 

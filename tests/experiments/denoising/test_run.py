@@ -14,14 +14,13 @@ from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.run import (
-    TEST,
-    VALIDATION,
     DenoiserTraining,
     build,
     denoise,
 )
 from lipsplines.experiments.pictures.pairs import middles, noisy_pairs
 from lipsplines.experiments.pictures.patches import Patches
+from lipsplines.experiments.pictures.training import TEST, VALIDATION
 from lipsplines.measures.image_quality import psnr
 from lipsplines.training.regression import TrainingError, build_models
 from lipsplines.training.streams import random_stream
