@@ -20,6 +20,7 @@ __all__ = [
     "check_parameters",
     "current_record",
     "device_of",
+    "flat",
     "groups_of",
     "is_long_training",
     "select_cells",
@@ -155,7 +156,8 @@ def select_cells(
     experiment, profile, seed
         Which runs.
     only
-        Setting to value. A value may be text, as on a command line: ``"10.0"`` is the number 10.
+        Setting to value; a setting within another has its name too, as in ``"spline.scaling"``.
+        A value may be text, as on a command line: ``"10.0"`` is the number 10.
 
     Raises
     ------
@@ -164,21 +166,39 @@ def select_cells(
     """
     check_parameters(profile, seed, tuple(experiment.minutes))
     cells = experiment.cells(profile, seed)
-    known = sorted({name for cell in cells for name in cell})
+    named = [(cell, flat(cell)) for cell in cells]
+    known = sorted({name for _, settings in named for name in settings})
     before: list[str] = []
     for key, wanted in (only or {}).items():
         if key not in known:
             raise ValueError(f"No run has a setting {key!r}; there are {', '.join(known)}.")
-        values = sorted({str(cell.get(key, "nothing")) for cell in cells})
-        cells = [cell for cell in cells if key in cell and _is(cell[key], wanted)]
-        if not cells:
+        values = sorted({str(settings.get(key, "nothing")) for _, settings in named})
+        named = [pair for pair in named if key in pair[1] and _is(pair[1][key], wanted)]
+        if not named:
             others = f" beside {', '.join(before)}" if before else ""
             raise ValueError(
                 f"No run of {experiment.name} at profile {profile} has {key}={wanted}{others}; "
                 f"choose one of {', '.join(values)}."
             )
         before.append(f"{key}={wanted}")
-    return cells
+    return [cell for cell, _ in named]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    """The settings with those within others beside them: ``{"spline.scaling": True}``.
+
+    Parameters
+    ----------
+    settings
+        Of a run; values may be mappings themselves.
+    prefix
+        Of all names.
+    """
+    found: Settings = {}
+    for key, value in settings.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        found.update({f"{prefix}{key}": value} if inner is None else inner)
+    return found
 
 
 def _is(value: Any, wanted: Any) -> bool:

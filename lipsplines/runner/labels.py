@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lipsplines.runner.base import Settings
+from lipsplines.runner.base import Settings, flat
 
 __all__ = ["labels"]
 
@@ -43,13 +42,5 @@ def labels(groups: Sequence[Sequence[Settings]]) -> list[str]:
 
 def _shared(group: Sequence[Settings]) -> Settings:
     """The settings, with those inside others as ``outer.inner``, that all runs of a group have."""
-    first, *others = (_flat(cell) for cell in group)
+    first, *others = (flat(cell) for cell in group)
     return {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
-    flat: Settings = {}
-    for key, value in settings.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat.update({f"{prefix}{key}": value} if inner is None else inner)
-    return flat

@@ -175,6 +175,15 @@ def test_values_are_compared_as_numbers_where_they_are_numbers() -> None:
             selected(value)
 
 
+def test_settings_within_others_are_selected_by_the_names_of_the_labels() -> None:
+    only = {"spline.constraint": "normalize", "spline.tv2_weight": "1e-7"}
+    selected = select_cells(EXPERIMENT, "paper", only=only)
+    assert {cell["spline"]["constraint"] for cell in selected} == {"normalize"}
+    assert len(selected) == 3
+    with pytest.raises(ValueError, match=r"spline.scaling=3; choose one of False, True, nothing"):
+        select_cells(EXPERIMENT, "paper", only={"spline.scaling": "3"})
+
+
 def test_truth_is_no_number() -> None:
     settings = [{"experiment": "t", "profile": "smoke", "on": value} for value in (True, False)]
     switch = dataclasses.replace(EXPERIMENT, cells=lambda profile, seed: settings)
