@@ -21,6 +21,7 @@ from lipsplines.runner.running import running_identities
 __all__ = ["CORES", "Progress", "duration", "missing_text", "progress", "status_table"]
 
 CORES = 2  # `Experiment.minutes` are for as many
+LATEST = 24  # runs that tell how long others take: older ones were of slower code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def progress(
     """State of the runs of a profile; see `base.select_cells` for the parameters and errors.
 
     The time of a group is its `Experiment.cost`, times the seconds for each unit of cost that the
-    stored runs of the profile took, wherever they were computed.
+    latest stored runs of the profile took, wherever they were computed.
     """
     found, lacking = status(experiment, profile, store, seed, only)
     marked = running_identities(store, experiment.name, profile)
@@ -81,10 +82,11 @@ def progress(
 
 
 def _measured_rate(experiment: Experiment, records: Sequence[Record]) -> float | None:
-    """Seconds for each unit of cost, from the records that say how long they took."""
+    """Seconds for each unit of cost, from the latest records that say how long they took."""
     timed = [
         record for record in records if isinstance(record.provenance.get("seconds"), int | float)
     ]
+    timed = sorted(timed, key=lambda record: str(record.provenance.get("started")))[-LATEST:]
     seconds = sum(record.provenance["seconds"] for record in timed)
     cost = _cost(experiment, [record.settings for record in timed])
     return seconds / cost if seconds > 0 and cost > 0 else None

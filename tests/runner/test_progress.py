@@ -24,8 +24,8 @@ COSTLY = dataclasses.replace(
 WHOLE = TOGETHER * sum(range(1, GROUPS + 1))
 
 
-def put(store: Store, settings: dict, seconds: object = 10.0) -> None:
-    origin = {**ORIGIN, "code": code_fingerprint(), "seconds": seconds}
+def put(store: Store, settings: dict, seconds: object = 10.0, **more: str) -> None:
+    origin = {**ORIGIN, "code": code_fingerprint(), "seconds": seconds, **more}
     store.put(Record(settings, {"value": 1.0}, {}, origin))
 
 
@@ -51,6 +51,17 @@ def test_counts_and_the_time_left(tmp_path: Path) -> None:
     state = progress(COSTLY, "smoke", store, only=only)
     assert state.seconds == [pytest.approx(10 * 6 * TOGETHER)]  # measured by the others
     assert len(state.missing) == TOGETHER
+
+
+def test_the_latest_runs_tell_how_long_others_take(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lipsplines.runner.progress.LATEST", TOGETHER)
+    store = Store(tmp_path)
+    for settings in CELLS[TOGETHER : 2 * TOGETHER]:  # slow, of last year
+        put(store, settings, 1_000.0, started="2025-01-31T12:00:00+00:00")
+    for settings in CELLS[:TOGETHER]:
+        put(store, settings, 10.0, started="2026-01-01T12:00:00+00:00")
+    state = progress(COSTLY, "smoke", store)
+    assert state.seconds == [10 * COSTLY.cost(group) for group in state.groups]
 
 
 @pytest.mark.parametrize("seconds", ["soon", None, 0.0, -1.0])
