@@ -176,8 +176,10 @@ def execute_all(root: Path, profile: str, force: bool = False, jobs: int = 1) ->
         advice = "restore it (git checkout, if it was committed) or delete it"
         return [f"damaged record {text}\n    {advice}" for text in damaged]
     if jobs > 1 and len(outdated) > 1:
+        cores = max(1, (os.cpu_count() or 1) // jobs)
         with ThreadPoolExecutor(jobs) as pool:
-            return list(filter(None, pool.map(lambda name: _apart(root, profile, name), outdated)))
+            found = pool.map(lambda name: _apart(root, profile, name, cores), outdated)
+            return list(filter(None, found))
     for name in outdated:
         try:
             execute(root, profile, name)
@@ -186,12 +188,15 @@ def execute_all(root: Path, profile: str, force: bool = False, jobs: int = 1) ->
     return failures
 
 
-def _apart(root: Path, profile: str, name: str) -> str:
-    """Execute a notebook in a process of its own; return the message of its failure, or nothing."""
+def _apart(root: Path, profile: str, name: str, cores: int) -> str:
+    """Execute a notebook in a process of its own; return the message of its failure, or nothing.
+
+    Its experiments use so many processes: workers of several notebooks would wait for each other.
+    """
     command = [sys.executable, "-m", "tools.execute", "--profile", profile, "--only", name]
     here = str(Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": paths}
+    environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ, "PYTHONPATH": paths}
     message: list[str] = []
     with subprocess.Popen(
         command,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd as _Conv
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 __all__ = ["Diagram", "iteration", "network"]
@@ -93,7 +94,7 @@ def _box(layer: nn.Module) -> tuple[str, str, str]:
     name = type_before_parametrizations(layer).__name__
     if hasattr(layer, "in_features"):
         return "linear", name, f"{layer.in_features} → {layer.out_features}"
-    if hasattr(layer, "in_channels"):
+    if isinstance(layer, _Conv):
         size = "×".join(map(str, layer.kernel_size))
         return "linear", name, f"{layer.in_channels} → {layer.out_channels}, {size}"
     return "activation", name, ""

@@ -99,10 +99,16 @@ def processes(profile: str, groups: int, jobs: int | None = None) -> int:
     groups
         How many groups there are.
     jobs
-        What the caller wishes; by default one for each processor core, and one at ``smoke``.
+        What the caller wishes; by default one at ``smoke``, else one for each processor core that
+        this process may use, and at most ``LOKY_MAX_CPU_COUNT`` of the environment.
     """
-    jobs = jobs or (1 if profile == "smoke" else os.cpu_count() or 1)
-    return max(1, min(jobs, groups))
+    if jobs is None and profile != "smoke" and groups > 1:
+        try:
+            from joblib import cpu_count
+        except ImportError:  # only the number is asked: nothing can be computed without joblib
+            from os import cpu_count
+        jobs = cpu_count()
+    return max(1, min(jobs or 1, groups))
 
 
 def compute_groups(

@@ -200,7 +200,7 @@ def test_a_run_that_is_killed_while_its_workers_start_leaves_none(
 
 
 def test_processes_of_a_run(monkeypatch) -> None:
-    monkeypatch.setattr(grid.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     assert grid.processes("smoke", 20) == 1
     assert grid.processes("quick", 20) == 8
     assert grid.processes("quick", 3) == 3

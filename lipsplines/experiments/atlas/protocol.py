@@ -40,7 +40,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(2, shapes=("learned", "n"), batch_size=2, side=16, border=32),
-    "quick": Sizes(20, shapes=("learned", "simple", "n"), batch_size=4, border=96),
+    "quick": Sizes(10, shapes=("learned", "simple", "n"), batch_size=4, border=64),
     "reduced": Sizes(500, (5, 10, 15)),
 }
 

@@ -121,7 +121,7 @@ class Study:
 #: Sizes of the study ``seeds`` of each profile.
 PROFILE_SIZES = {
     "smoke": Sizes(1, 4, (10,), 8, 3, 2, 16, points=2, border=32),
-    "quick": Sizes(2, 250, (10,), 16, 4, 4, 32, free_lr=3e-3, points=2, border=192),
+    "quick": Sizes(2, 150, (10,), 16, 4, 4, 32, free_lr=3e-3, points=2, border=128),
     "reduced": Sizes(8, 4_000, precision="auto"),
     # 238,400 patches are 1,862 batches of 128.
     "paper": Sizes(

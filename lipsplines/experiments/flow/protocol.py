@@ -60,7 +60,7 @@ class Sizes:
 # The paper has no such experiment: its profile is the long form of ours.
 PROFILE_SIZES = {
     "smoke": Sizes(models=2, epochs=1, train_points=200, test_points=200),
-    "quick": Sizes(models=2, epochs=4, train_points=1_000, test_points=2_000),
+    "quick": Sizes(models=2, epochs=3, train_points=1_000, test_points=2_000),
     "reduced": Sizes(models=8, epochs=75, train_points=2_000, test_points=10_000),
     "paper": Sizes(models=25, epochs=250, train_points=4_000, test_points=10_000),
 }

@@ -82,7 +82,7 @@ PROFILE_SIZES = {
     ),
     "quick": Sizes(
         (MRI[0], COILS[0], CT[0]), (*BASELINES, "spline", "relu", "groupsort"), "packaged",
-        80, 80, 80, 40, 60, 2, 1, 1e-4, 60, 60,
+        64, 64, 64, 32, 48, 2, 1, 1e-4, 50, 50,
     ),
     "reduced": Sizes(
         (MRI[0], *CT, *COILS, *MRI[1:]), ct_side=256, angles=100, detectors=200,

@@ -37,7 +37,7 @@ class Sizes(GanSizes):
 # other five were planned.
 PROFILE_SIZES = {
     "smoke": Sizes(10, (8, 16), 32, (16, 8), 64, scored=200, points=2, runs=1),
-    "quick": Sizes(400, (8, 16), 64, (64, 32), 512, scored=400, points=10, batch_size=16, runs=1),
+    "quick": Sizes(250, (8, 16), 64, (64, 32), 512, scored=400, points=10, batch_size=16, runs=1),
     "reduced": Sizes(4 * 1687, (16, 32), 128, (64, 32), 1024, batch_size=32, runs=8),
     "paper": Sizes(50 * 843, (64, 128), 1024, (128, 64), 1024, scored=6_000, points=50, runs=8),
 }

@@ -92,7 +92,7 @@ def samples_overestimate(profile: str, seed: int) -> list[Measurement]:
     return [*reversed(measured), close(what, sum(critic) / total, 1, 5 * error)]
 
 
-@check("C5.c", "A critic stays below its certificate", page="wasserstein_critics", cost=8)
+@check("C5.c", "A critic stays below its certificate", page="wasserstein_critics", cost=4)
 def critics(profile: str, seed: int) -> list[Measurement]:
     """Critics 2-16-16-1 with orthogonal layers tell a Gaussian blob from a ring around it.
 
@@ -101,7 +101,7 @@ def critics(profile: str, seed: int) -> list[Measurement]:
     the distance of the same points (POT), must not exceed 1: on the points of the training and on
     as many new ones.
     """
-    steps, size = (60 if profile == "smoke" else 600), 128
+    steps, size = (60 if profile == "smoke" else 300), 128
     generator = torch.Generator().manual_seed(seed)
     samples = {where: _blob_and_ring(size, generator) for where in ("training", "new")}
     distance = {where: wasserstein(*map(np.asarray, pair)) for where, pair in samples.items()}
@@ -127,7 +127,7 @@ def critics(profile: str, seed: int) -> list[Measurement]:
     ]
 
 
-@check("C5.t", "ReLU critics reach half of a distance", page="wasserstein_critics", cost=6)
+@check("C5.t", "ReLU critics reach half of a distance", page="wasserstein_critics", cost=5)
 def two_points(profile: str, seed: int) -> list[Measurement]:
     """Critics of 0 against the two points ±1, at distance 1.
 
@@ -136,7 +136,7 @@ def two_points(profile: str, seed: int) -> list[Measurement]:
     hidden layers in the 2-norm allow more to ReLU. The absolute value and the spline must exceed
     one half.
     """
-    steps = 150 if profile == "smoke" else 600
+    steps = 150 if profile == "smoke" else 400
     ends = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     middle = torch.zeros(1, 1, dtype=torch.float64)
     deep = (1, 8, 8, 8, 1)
