@@ -40,12 +40,16 @@ def effects(record: Record) -> list[Effect]:
 
 
 def difference_text(record: Record) -> str:
-    """The figures of one difference, those of the public code, what it changes, and the code."""
+    """The figures of one difference, those of the public code, what it changes, and the code.
+
+    One that changes no conclusion of the paper is folded.
+    """
     found = _difference(record)
     summary, _, rest = plain_text(inspect.getdoc(found.measure) or "").partition("\n")
     rows = [[_phrase(e.what), figure(e.there), figure(e.here)] for e in effects(record)]
+    folded = found.changes == "no"
     parts = [
-        f"**{found.title}.** {summary}",
+        summary if folded else f"**{found.title}.** {summary}",
         markdown_table(["measured", HEADINGS[found.origin], "here"], rows),
     ]
     if carried := CARRIED.get(found.name):
@@ -57,7 +61,8 @@ def difference_text(record: Record) -> str:
         f"````{{dropdown}} What exactly is computed: {module}.py\n"
         f"{rest.strip()}\n\n```python\n{source_code(found.measure)}\n```\n````",
     ]
-    return "\n\n".join(parts)
+    text = "\n\n".join(parts)
+    return f"`````{{dropdown}} {found.title}\n{text}\n`````" if folded else text
 
 
 def summary_table(records: list[Record]) -> str:
