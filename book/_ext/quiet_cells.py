@@ -22,7 +22,7 @@ def kind(cell: nodes.Element) -> str:
         if any(output.findall(nodes.figure)) or any(output.findall(nodes.image)):
             return FIGURE
         raw = "".join(node.astext() for node in output.findall(nodes.raw))
-        if 'class="film"' in raw or 'class="wipe"' in raw:
+        if any(f'class="{drawing}"' in raw for drawing in ("film", "wipe", "diagram")):
             return FIGURE
         if any(output.findall(nodes.table)):
             return TABLE

@@ -22,7 +22,7 @@ REVISION = 1
 #: three that follow it.
 SHAPES = ("learned", "simple", "identity", "relu", "absolute", "n")
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.2, "quick": 0.7, "reduced": 15.0}
+MINUTES = {"smoke": 0.2, "quick": 0.4, "reduced": 15.0}
 
 
 @dataclasses.dataclass(frozen=True)

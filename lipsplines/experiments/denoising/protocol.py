@@ -70,7 +70,7 @@ LEARNING_RATES = {
 }
 TRIAL = 100  # number of the run of a trial: its start and patches are those of no other run
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.2, "quick": 1.6, "reduced": 1_200.0, "paper": 320_000.0}
+MINUTES = {"smoke": 0.2, "quick": 0.7, "reduced": 1_000.0, "paper": 320_000.0}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "normalized": {"constraint": "normalize"},
 }
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.5, "quick": 4.0, "paper": 700.0}
+MINUTES = {"smoke": 0.5, "quick": 1.0, "paper": 700.0}
 
 
 @dataclasses.dataclass(frozen=True)

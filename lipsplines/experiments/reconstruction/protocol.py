@@ -49,7 +49,7 @@ CONVEX_WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, 5))
 # Where tuning starts, as indices into these.
 START = {"tv": (10,), "convex": (1, 12), "mri": (1, 5), "coils": (2, 5), "ct": (1, 2)}
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.2, "quick": 1.0, "reduced": 120.0, "paper": 1_500.0}
+MINUTES = {"smoke": 0.2, "quick": 0.6, "reduced": 120.0, "paper": 1_500.0}
 
 
 @dataclasses.dataclass(frozen=True)

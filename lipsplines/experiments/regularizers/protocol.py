@@ -40,7 +40,7 @@ LEARNED = ("spline", "huber")
 #: Weights of the total variation, over the standard deviation of the noise, to choose from.
 WEIGHTS = tuple(0.1 * k for k in range(3, 16))
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.2, "quick": 0.7, "reduced": 90.0, "paper": 2_400.0}
+MINUTES = {"smoke": 0.2, "quick": 0.3, "reduced": 90.0, "paper": 2_400.0}
 
 
 @dataclasses.dataclass(frozen=True)

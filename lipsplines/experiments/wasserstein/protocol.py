@@ -43,7 +43,7 @@ DIMENSION, CONES = 10, 5  # of the pairs with a known distance
 SPLINE = {"num_coefficients": 21, "range_": 0.15, "tv2_weight": 1e-10}
 NEURONS = 6  # of each layer, whose splines are kept
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.2, "quick": 1.7, "reduced": 37.0, "paper": 26_000.0}
+MINUTES = {"smoke": 0.2, "quick": 0.8, "reduced": 37.0, "paper": 26_000.0}
 
 
 @dataclasses.dataclass(frozen=True)
