@@ -191,12 +191,14 @@ def execute_all(root: Path, profile: str, force: bool = False, jobs: int = 1) ->
 def _apart(root: Path, profile: str, name: str, cores: int) -> str:
     """Execute a notebook in a process of its own; return the message of its failure, or nothing.
 
-    Its experiments use so many processes: workers of several notebooks would wait for each other.
+    It uses so many cores, as processes of experiments or as threads of PyTorch, unless the
+    environment says otherwise: those of several notebooks would wait for each other.
     """
     command = [sys.executable, "-m", "tools.execute", "--profile", profile, "--only", name]
     here = str(Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ, "PYTHONPATH": paths}
+    limits = dict.fromkeys(("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS"), str(cores))
+    environment = {**limits, **os.environ, "PYTHONPATH": paths}
     message: list[str] = []
     with subprocess.Popen(
         command,

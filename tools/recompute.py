@@ -35,7 +35,8 @@ def recompute(root: Path, profile: str) -> int:
     command += ["--numprocesses", "auto", "--maxprocesses", "2", "--dist", "loadfile"]
     with tempfile.TemporaryDirectory(prefix="lipsplines-") as folder:
         fresh_results(root, Path(folder))
-        environment = {**os.environ, "LIPSPLINES_RESULTS": folder}
+        threads = str(max(1, (os.cpu_count() or 1) // 2))
+        environment = {"OMP_NUM_THREADS": threads, **os.environ, "LIPSPLINES_RESULTS": folder}
         return subprocess.run(
             [*command, *map(str, notebooks)], cwd=root, env=environment, check=False
         ).returncode
