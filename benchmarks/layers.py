@@ -90,7 +90,6 @@ CASES = [
     _linear(64, 64),
     _linear(1024, 784),
     _linear(784, 1024),
-    _linear(1024, 1024),
     _convolution(64, 64, 3, 1, "circular", 8, 40),
     _convolution(64, 64, 3, 1, "zeros", 8, 40),
     _convolution(1, 64, 3, 1, "circular", 8, 40),

@@ -82,7 +82,7 @@ class Sizes:
 
 PROFILE_SIZES = {
     "smoke": Sizes(models=3, epochs=2, train_points=100, test_points=1_000, widths=(10,)),
-    "quick": Sizes(models=4, epochs=10, train_points=1_000, test_points=10_000, widths=(10,)),
+    "quick": Sizes(models=3, epochs=6, train_points=1_000, test_points=10_000, widths=(10,)),
     "paper": Sizes(
         models=25, epochs=1_000, train_points=1_000, test_points=10_000, widths=(10, 20, 50)
     ),

@@ -24,17 +24,13 @@ PLACES = {
 }
 
 
-def synthetic(factor: float, runs: int = 5, rival: float = 2.0, more: int = 0) -> list[Record]:
-    """Records of which ours have `factor` times the estimates of all others.
-
-    The profile has 5 runs; `more` are added to them.
-    """
+def synthetic(factor: float, runs: int = 5, rival: float = 2.0) -> list[Record]:
+    """Records of so many runs, of which ours have `factor` times the estimates of all others."""
     generator = np.random.default_rng(0)
     records = []
     cells = [c for c in EXPERIMENT.cells("quick", 0) if "check" not in c and c["pair"] == "digits"]
-    cells = [c for c in cells if c["run"] < runs]
-    cells += [{**c, "run": c["run"] + runs} for c in cells if c["run"] < more]
-    for cell in cells:
+    first = [c for c in cells if c["run"] == 0]
+    for cell in ({**c, "run": run} for run in range(runs) for c in first):
         value = rival * generator.uniform(0.999, 1.001)
         value *= factor if cell["activation"] == tables.OURS else 1.0
         estimate = {"value": value, "standard_error": 0.1, "low": value - 0.2, "high": value + 0.2}
@@ -53,7 +49,7 @@ def synthetic(factor: float, runs: int = 5, rival: float = 2.0, more: int = 0) -
     ],
 )
 def test_verdicts(factor: float, words: list[str]) -> None:
-    records = synthetic(factor, more=3)
+    records = synthetic(factor, 8)
     lines = tables.verdicts(tables.claims(records)).splitlines()
     assert [line.split("**")[1] for line in lines] == words
 
