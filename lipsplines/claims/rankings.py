@@ -95,7 +95,12 @@ def _denoising(records: Sequence[Record]) -> Cells:
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    errors = squared_errors(decisive(records) or records)
+    chosen = decisive(records)
+    if not set(DENOISERS) <= {record.settings["method"] for record in chosen}:
+        # Converged runs rank nobody before every network has them.
+        converged = set(map(id, chosen))
+        chosen = [record for record in records if id(record) not in converged] or list(records)
+    errors = squared_errors(chosen)
     return {
         NAMES[name][0]: {("all",): by_image(errors[name])} for name in DENOISERS if name in errors
     }
