@@ -17,6 +17,7 @@ from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Numbers
 from lipsplines.experiments.classification.comparisons import uncertified
 from lipsplines.experiments.denoising.comparisons import of_study, runs_of
+from lipsplines.experiments.denoising.protocol import ACTIVATIONS as TRAINED
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
 from lipsplines.experiments.flow.comparisons import OURS as FLOW
 from lipsplines.experiments.reconstruction.comparisons import by_image, decisive, squared_errors
@@ -84,7 +85,9 @@ def _wgan(records: Sequence[Record]) -> Cells:
 
 
 def _denoising(records: Sequence[Record]) -> Cells:
-    own = of_study(records, "seeds") or of_study(records, "first")
+    own = of_study(records, "seeds")
+    if not set(TRAINED) <= {record.settings["activation"] for record in own}:
+        own = of_study(records, "first") or own  # until every activation has been trained anew
     found: Cells = {}
     for sigma, kinds in runs_of(own).items():
         for (activation, constraint), runs in kinds.items():

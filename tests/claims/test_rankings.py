@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,16 @@ def test_ranks_of_reconstruction_recomputed() -> None:
     assert found.means["spline-identity"] == pytest.approx(expected[0])
     assert found.means["relu"] == pytest.approx(expected[1])
     assert found.blocks == means.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "study"), [("denoising", "seeds"), ("reconstruction", "fixed points")]
+)
+def test_a_new_study_ranks_nobody_before_every_method_has_it(name: str, study: str) -> None:
+    records = reference_records(EXPERIMENTS[name], STORE)
+    old = [r for r in records if r.settings.get("study", "first") == "first"]
+    lone = dataclasses.replace(old[0], settings={**old[0].settings, "study": study})
+    assert ranking(name, [*old, lone]) == ranking(name, old)
 
 
 def test_a_method_whose_runs_are_not_all_there_is_left_out() -> None:
