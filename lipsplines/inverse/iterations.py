@@ -16,6 +16,7 @@ from lipsplines.inverse.operators import LinearOperator, check_finite
 
 __all__ = ["Reconstruction"]
 
+OTHER = 10.0  # times the tolerance, for what is not the images
 DIVERGENCE = 1e6  # times the larger of the norms of the start and of the white image
 
 
@@ -23,13 +24,15 @@ class Step(NamedTuple):
     """The next state, and what the map of which a fixed point is wanted adds to the images.
 
     Where the iteration is of another map, `last` are the images if it stops here; `objective` is
-    what it minimises, at the next images.
+    what it minimises, at the next images; `other` the relative change of what else it moves, which
+    must be below ten times the tolerance.
     """
 
     state: tuple[Tensor, ...]
     residual: Tensor
     last: Tensor | None = None
     objective: Tensor | None = None
+    other: Tensor | None = None
 
 
 # From the data and the state of the images that go on to their next state; images come first.
@@ -96,8 +99,8 @@ def iterate(
     """Repeat ``state = advance(data, *state)``; images that have stopped are computed no more.
 
     ``state[0]`` are the images. An image stops where the relative change of each part of its state
-    is below the tolerance, or where it diverges. Of a `Step` it is the residual that counts, and an
-    image that stops there makes a plain step.
+    is below the tolerance, or where it diverges. Of a `Step` it is the residual that counts, with
+    `other`, and an image that stops there makes a plain step.
     """
     _check_stopping(tolerance, max_iterations)
     batch = _Batch(data, state, max_iterations)
@@ -155,6 +158,8 @@ class _Batch:
         if isinstance(step, Step):
             plain = self.state[0] + change if step.last is None else step.last
             state = (plain.where(still[:, None, None, None], state[0]), *state[1:])
+            if step.other is not None:
+                still &= step.other < OTHER * tolerance
         else:
             for before, after in zip(self.state[1:], state[1:], strict=True):
                 relative_change = (_norms(after - before) / _norms(before)).nan_to_num(0.0)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lipsplines.inverse.iterations import Callback, Reconstruction, checked_start, iterate
+from lipsplines.inverse.iterations import (
+    Callback,
+    Reconstruction,
+    Step,
+    checked_start,
+    iterate,
+)
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
 
 __all__ = ["total_variation", "total_variation_reconstruction"]
 
-SQUARED_NORM = 8  # of the forward differences in two directions (Chambolle 2004)
-# Chosen by the number of steps that a masked Fourier transform of a photograph took; the iteration
-# converges for all positive dual rates and for primal rates below 2.
-DUAL_RATE, LARGEST_DUAL_RATE, PRIMAL_RATE = 30.0, 10.0, 1.8
+# Chosen by the number of products with H that coils and tomography took; the iteration converges for
+# all positive penalties, and for relaxations below 2.
+PENALTY_RATE, PENALTY_RANGE, LIMITS_PENALTY = 30.0, (1e-4, 10.0), 3e-3
+RELAXATION = 1.8
+LOOSEST, DECAY = 0.1, 1.1  # of the inner solutions
+MOST_PRODUCTS = 1000  # of one inner solution, in exact arithmetic far fewer
 TINY = 1e-30  # for a weight of zero
 
 
@@ -55,13 +64,19 @@ def total_variation_reconstruction(
 ) -> Reconstruction:
     """Minimise ``|H x - y|^2 / 2 + weight TV(x)`` over images with values in [0, 1].
 
-    The primal-dual iteration of Condat (2013, Algorithm 3.1), with ``u`` the dual variable of the
-    differences and steps ``t``, ``s`` with ``1 / t - 8 s > norm_bound^2 / 2``::
+    Douglas-Rachford splitting, or the alternating direction method of multipliers, with
+    ``K x = (c x, D x)``, a penalty ``r`` of the differences and ``r c^2`` of the limits (Eckstein
+    and Bertsekas 1992, Theorem 8; Boyd et al. 2011, Section 3)::
 
-        x <- clip(x - t (H^T (H x - y) + D^T u), 0, 1)
-        u <- project(u + s D (2 x - x_before)),  each pixel to the disc of radius weight
+        z = (clip(w_1, 0, c), shrink(w_2, weight / r)),  the vector of each pixel made shorter
+        x = solution of (H^T H + r K^T K) x = H^T y + r K^T (2 z - w)
+        w <- w + 1.8 (K x - z)
 
-    The iterates converge to a minimiser. The objective need not fall at every step.
+    The images are ``z_1 / c``. The linear system is solved by conjugate gradients from the last
+    ``x`` on, with an error of at most ``min(|w - w_before| / |w|, 0.1 (k + 1)^-1.1)`` of the image
+    at step ``k``: the errors are summable, so the iterates converge to a minimiser. The objective
+    need not fall at every step. Against the primal-dual iteration of Condat (2013), whose step is
+    that of the largest singular value, a fifth to a tenth of the products with ``H`` were needed.
 
     Parameters
     ----------
@@ -72,16 +87,15 @@ def total_variation_reconstruction(
     weight
         Of the total variation, not negative. A huge one leaves constant images.
     tolerance
-        An image stops once the relative changes of ``x`` and of ``u`` are both below it: ``x`` may
-        rest while ``u`` moves. At 1e-4 the objective was within 3e-5 of its minimum, relatively, on
-        a photograph with weights that suit its noise.
+        An image stops once its relative change is below it and that of ``w`` below ten times it:
+        the image may rest while ``w`` moves.
     max_iterations, start, callback, progress
         As in `plug_and_play`.
 
     Returns
     -------
     Reconstruction
-        With the constants ``weight``, ``step``, ``dual_step`` and ``norm_bound``.
+        With the constants ``weight``, ``penalty`` (``r``) and ``norm_bound``.
 
     Raises
     ------
@@ -101,33 +115,83 @@ def total_variation_reconstruction(
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
     squared = operator.norm_bound**2
-    dual_step = min(DUAL_RATE * weight, LARGEST_DUAL_RATE * squared)
-    step = 1 / (squared / PRIMAL_RATE + SQUARED_NORM * dual_step)
+    smallest, largest = (rate * squared for rate in PENALTY_RANGE)
+    penalty = min(max(PENALTY_RATE * weight, smallest), largest)
+    factor = math.sqrt(LIMITS_PENALTY * squared / penalty)  # c
 
-    def advance(measured: Tensor, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        gradient = operator.gradient(x, measured) + _adjoint_differences(u)
-        moved = (x - step * gradient).clamp(0, 1)
-        u = u + dual_step * _differences(2 * moved - x)
-        shrink = weight / _lengths(u).clamp(min=max(weight, TINY))
-        return moved, u * shrink.unsqueeze(-3)
+    def stacked(x: Tensor) -> Tensor:
+        return torch.cat([factor * x.unsqueeze(-3), _differences(x)], -3)
+
+    def adjoint(w: Tensor) -> Tensor:
+        return factor * w[..., 0, :, :] + _adjoint_differences(w[..., 1:, :, :])
+
+    def system(x: Tensor) -> Tensor:
+        return operator.adjoint(operator(x)) + penalty * adjoint(stacked(x))
+
+    def shrunk(w: Tensor) -> Tensor:
+        lengths = _lengths(w[..., 1:, :, :]).unsqueeze(-3)
+        kept = (1 - weight / penalty / lengths.clamp(min=TINY)).clamp(min=0)
+        return torch.cat([w[..., :1, :, :].clamp(0, factor), kept * w[..., 1:, :, :]], -3)
+
+    def advance(measured: Tensor, *state: Tensor) -> Step:
+        images, w, x, change, count = state
+        z = shrunk(w)
+        right = operator.adjoint(measured) + penalty * adjoint(2 * z - w)
+        found = z[..., 0, :, :] / factor
+        allowed = change.clamp(max=LOOSEST).minimum(LOOSEST * (count + 1) ** -DECAY)
+        # The system is at least penalty * factor^2 times the identity.
+        x = _solution(system, right, x, penalty * factor**2 * allowed * _norms(found))
+        move = RELAXATION * (stacked(x) - z)
+        change = (_norms(move) / _norms(w)).nan_to_num(0.0)
+        return Step((found, w + move, x, change, count + 1), found - images, found, other=change)
 
     with torch.no_grad():
         first = checked_start(operator, data, start)
+        zero = torch.zeros(len(first), dtype=torch.float64, device=first.device)
         return iterate(
             advance,
             data,
-            (first, torch.zeros_like(_differences(first))),
+            (first, stacked(first.clamp(0, 1)), first, zero + 1, zero),
             tolerance=tolerance,
             max_iterations=max_iterations,
             callback=callback,
             progress=progress,
             constants={
                 "weight": float(weight),
-                "step": step,
-                "dual_step": dual_step,
+                "penalty": penalty,
                 "norm_bound": operator.norm_bound,
             },
         )
+
+
+def _solution(
+    system: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, allowed: Tensor
+) -> Tensor:
+    """Conjugate gradients from ``x`` on until each residual is at most `allowed`, shape ``(N,)``."""
+    left = right - system(x)
+    direction, square = left, _norms(left).square()
+    for _ in range(MOST_PRODUCTS):
+        goes_on = square > allowed.square()  # false of NaN
+        if not bool(goes_on.any()):
+            break
+        image = system(direction)
+        curvature = (direction * image).flatten(1).sum(1, dtype=torch.float64)
+        length = _wide(torch.where(goes_on, square / curvature, 0.0), x)
+        x, left = x + length * direction, left - length * image
+        fresh = torch.where(goes_on, _norms(left).square(), square)
+        direction = left + _wide(fresh / square, x).nan_to_num(0.0) * direction
+        square = fresh
+    return x
+
+
+def _norms(images: Tensor) -> Tensor:
+    """The 2-norm for each image, in float64."""
+    return torch.linalg.vector_norm(images, dim=tuple(range(1, images.dim())), dtype=torch.float64)
+
+
+def _wide(numbers: Tensor, images: Tensor) -> Tensor:
+    """One number for each image, in the precision of the images."""
+    return numbers.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
 
 
 def _lengths(fields: Tensor) -> Tensor:

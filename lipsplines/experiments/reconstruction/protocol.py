@@ -27,6 +27,7 @@ __all__ = [
     "SIGMAS",
     "START",
     "STUDIES",
+    "TV_START",
     "WEIGHTS",
     "Sizes",
     "cells",
@@ -47,7 +48,8 @@ WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, -3))
 CONVEX_SIGMAS = (5, 15, 25)
 CONVEX_WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, 5))
 # Where tuning starts, as indices into these.
-START = {"tv": (10,), "convex": (1, 12), "mri": (1, 5), "coils": (2, 5), "ct": (1, 2)}
+START = {"mri": (1, 5), "coils": (2, 5), "ct": (1, 2), "convex": (1, 12)}
+TV_START = {"mri": (10,), "coils": (2,), "ct": (10,)}
 # Expected wall time of each profile in minutes, on two processor cores.
 MINUTES = {"smoke": 0.2, "quick": 0.6, "reduced": 120.0, "paper": 1_500.0}
 

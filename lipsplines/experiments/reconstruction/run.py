@@ -18,6 +18,7 @@ from lipsplines.experiments.reconstruction.protocol import (
     CONVEX_WEIGHTS,
     SIGMAS,
     START,
+    TV_START,
     WEIGHTS,
 )
 from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
@@ -71,7 +72,7 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
     tuple
         The settings, and all that were tried, each with its mean PSNR last.
     """
-    method = settings["method"]
+    method, kind = settings["method"], settings["problem"]
     if method == "linear":
         return [], []
     grids = {"tv": (WEIGHTS,), "convex": (CONVEX_SIGMAS, CONVEX_WEIGHTS)}
@@ -86,7 +87,8 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
         trials.append([*values, float(np.mean(found))])
         return trials[-1][-1]
 
-    best = climb(score, grid, START[method if method in grids else settings["problem"]])
+    start = TV_START[kind] if method == "tv" else START.get(method, START[kind])
+    best = climb(score, grid, start)
     return list(best), trials
 
 
