@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["total_variation", "total_variation_reconstruction"]
 
-# Chosen by the number of products with H that coils and tomography took; the iteration converges for
-# all positive penalties, and for relaxations below 2.
+# Chosen by the number of products with H that coils and tomography took; the iteration converges
+# for all positive penalties, and for relaxations below 2.
 PENALTY_RATE, PENALTY_RANGE, LIMITS_PENALTY = 30.0, (1e-4, 10.0), 3e-3
 RELAXATION = 1.8
 LOOSEST, DECAY = 0.1, 1.1  # of the inner solutions
@@ -167,7 +167,7 @@ def total_variation_reconstruction(
 def _solution(
     system: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, allowed: Tensor
 ) -> Tensor:
-    """Conjugate gradients from ``x`` on until each residual is at most `allowed`, shape ``(N,)``."""
+    """Conjugate gradients from ``x`` on until residuals are at most `allowed`, shape ``(N,)``."""
     left = right - system(x)
     direction, square = left, _norms(left).square()
     for _ in range(MOST_PRODUCTS):
