@@ -1,4 +1,4 @@
-"""Check a built book: every page is there, nothing is loaded from elsewhere, no cell failed."""
+"""Check a built book: pages are there, load nothing from elsewhere, no cell failed or stays raw."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tools.notebooks import notebook_names, toc_files
+from tools.plain import left_raw
 
 LOADING = {
     "audio": ("src",),
@@ -124,6 +125,9 @@ def check(root: Path, html: Path) -> list[str]:
         download = html / "_sources" / "notebooks" / f"{name}.ipynb"
         if not download.exists():
             problems.append(f"{name} cannot be downloaded as a notebook")
-        elif not any(c.get("outputs") for c in json.loads(download.read_text())["cells"]):
+            continue
+        notebook = json.loads(download.read_text(encoding="utf-8"))
+        if not any(cell.get("outputs") for cell in notebook["cells"]):
             problems.append(f"the notebook {name} to download holds no outputs")
+        problems += [f"the notebook {name} to download shows {raw}" for raw in left_raw(notebook)]
     return problems

@@ -23,6 +23,7 @@ from tools.chapters import prepared
 from tools.check import check
 from tools.launch import launch_buttons, repository_address
 from tools.notebooks import PROFILES, executed_path, notebook_names, provenance
+from tools.plain import rewrite
 
 
 class BuildError(Exception):
@@ -169,6 +170,7 @@ def main() -> int:
     try:
         with alone(root / "_build"):
             html = build(root, stage(root, profile, os.environ.get("GITHUB_REPOSITORY")))
+            rewrite(root, html)
             problems = check(root, html)
     except (BuildError, FolderError) as error:
         print(f"error: {error}", file=sys.stderr)

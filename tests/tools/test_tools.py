@@ -363,6 +363,15 @@ def test_check_finds_more(built: Path) -> None:
     ]
 
 
+def test_check_finds_raw_text_in_a_download(built: Path) -> None:
+    html = built / "_build" / "html"
+    download = html / "_sources" / "notebooks" / "good.ipynb"
+    notebook = nbformat.read(download, as_version=4)
+    notebook.cells.append(v4.new_markdown_cell("see {eq}`a` and `{eq}`"))
+    nbformat.write(notebook, download)
+    assert check(built, html) == ["the notebook good to download shows {eq}`a`"]
+
+
 def test_recomputation_sees_reference_records_alone(tmp_path: Path) -> None:
     for profile in ("paper", "smoke"):
         folder = tmp_path / "results" / "fitting1d" / profile
