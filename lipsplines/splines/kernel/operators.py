@@ -40,16 +40,12 @@ _library.define(
 )
 
 
-# PyTorch 2.6 cannot tell export from compilation: there, compiled models use the plain formula.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
-
 def is_available(x: Tensor) -> bool:
     """Whether there is a kernel for this tensor: on a CPU with Numba, on a CUDA device with Triton.
 
     Not while a model is exported: what is exported must run without this library.
     """
-    if _is_exporting() or torch.jit.is_tracing():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return False
     if x.device.type == "cuda" and "cuda" in _DEVICES:
         if not _checked and not torch.compiler.is_compiling():
