@@ -25,6 +25,8 @@ from lipsplines import (
 from lipsplines.export.fold import fold
 from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
 
+from ..markers import needs_working_onnx
+
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")
 
 # In float64 as well: the exporter of torch writes constants, such as a spacing, in float32.
@@ -127,6 +129,7 @@ def test_export_of_torch(activation: str) -> None:
                 assert "spline" in activation or torch.equal(found, expected)
 
 
+@needs_working_onnx
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_onnx(activation: str) -> None:
     """``onnxruntime`` gives the outputs of the constrained networks, at any batch size."""
@@ -139,6 +142,7 @@ def test_onnx(activation: str) -> None:
                 assert_close(found, expected)
 
 
+@needs_working_onnx
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("num_coefficients", "range_"), [(51, 1.0), (8, 2.0), (101, 0.1)])
 def test_onnx_of_splines(num_coefficients: int, range_: float, dtype: torch.dtype) -> None:
@@ -163,6 +167,7 @@ def test_onnx_of_splines(num_coefficients: int, range_: float, dtype: torch.dtyp
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=0, equal_nan=True)
 
 
+@needs_working_onnx
 def test_onnx_of_a_chain_in_training_mode() -> None:
     """A model that was folded in the midst of training exports what it computes."""
     model = moved(nn.Sequential(OrthogonalLinear(3, 6), LinearSpline(6), OrthogonalLinear(6, 1)))

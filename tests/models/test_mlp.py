@@ -13,6 +13,8 @@ from lipsplines import LinearSpline, OrthogonalLinear, SpectralLinear, tv2
 from lipsplines.models.mlp import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation, spline_tensors
 from lipsplines.splines import evaluate
 
+from ..markers import needs_right_compiler
+
 CONSTRAINTS = {"orthogonal": OrthogonalLinear, "spectral": SpectralLinear}
 
 
@@ -94,6 +96,7 @@ def test_names_are_in_both_tables() -> None:
     assert len(ACTIVATIONS) == 13
 
 
+@needs_right_compiler
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 @pytest.mark.parametrize("activation", ["relu", "spline-relu", "householder"])
 def test_mlp_compiles_without_graph_breaks(activation: str, constraint: str) -> None:

@@ -36,6 +36,8 @@ from lipsplines.models.denoisers import build_denoiser
 from lipsplines.models.mlp import ACTIVATIONS, make_activation
 from lipsplines.nn.caching import constrain_once
 
+from ..markers import needs_right_compiler
+
 EXACT = 1e-12
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 DTYPES = [torch.float32, torch.float64]
@@ -171,6 +173,7 @@ def test_state_dict_copies_and_conversion(name: str) -> None:
     torch.testing.assert_close(single.double(), expected, atol=1e-4, rtol=1e-4)
 
 
+@needs_right_compiler
 @pytest.mark.parametrize("name", MODULES)
 def test_compiles_without_graph_breaks(name: str) -> None:
     """One graph, forward and backward, with the values of the eager module."""

@@ -31,6 +31,8 @@ from lipsplines.linear.gram_schmidt import gram_schmidt
 from lipsplines.linear.matrices import bjorck, cayley, spectral_normalize
 from lipsplines.linear.polar import polar_factor
 
+from ..markers import needs_right_compiler
+
 EXCESS = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the norm above 1, by rounding
 LAYERS = [OrthogonalLinear, SpectralLinear]
 METHODS = {"cholesky": gram_schmidt, "polar": polar_factor, "cayley": cayley, "bjorck": bjorck}
@@ -226,6 +228,7 @@ def test_gradient_reaches_weight_and_bias(layer_type) -> None:
     assert all(p.grad is not None for p in layer.parameters())
 
 
+@needs_right_compiler
 @both
 def test_compiles_without_graph_breaks(layer_type) -> None:
     """One graph, forward and backward, with the values of the eager module."""

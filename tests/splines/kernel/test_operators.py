@@ -22,6 +22,8 @@ from lipsplines.splines.plain import evaluate_plainly
 pytest.importorskip("numba", reason="the kernel of the processor needs Numba")
 from lipsplines.splines.kernel import cpu
 
+from ...markers import needs_right_compiler
+
 RANGE = 0.7
 
 
@@ -387,7 +389,7 @@ def test_operators_are_sound(
     torch.library.opcheck(torch.ops.lipsplines.spline_backward, arguments)
 
 
-@pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch.compile is right from 2.12 on")
+@needs_right_compiler
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", ["channels last", "batch last"])
 def test_trained_in_a_compiled_program(layout: str, dtype: torch.dtype) -> None:
