@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations
 import lipsplines
 
 PACKAGES = ("lipsplines", "torch", "deel-torchlip", "orthogonium")
+OTHER_METHODS = ("polar", "cayley", "bjorck")  # than the default of `OrthogonalLinear`
 ORTHOGONAL_MAPS = ("matrix_exp", "cayley", "householder")
 
 
@@ -47,11 +48,15 @@ def linear_layers() -> list[Contender]:
     """All linear layers, the unconstrained one first."""
     layers = [
         Contender("nn.Linear", "torch", nn.Linear, "none"),
-        Contender(
-            "OrthogonalLinear",
-            "lipsplines",
-            partial(lipsplines.OrthogonalLinear, method="polar"),
-            "orthogonal",
+        Contender("OrthogonalLinear", "lipsplines", lipsplines.OrthogonalLinear, "orthogonal"),
+        *(
+            Contender(
+                f"OrthogonalLinear, {method}",
+                "lipsplines",
+                partial(lipsplines.OrthogonalLinear, method=method),
+                "orthogonal",
+            )
+            for method in OTHER_METHODS
         ),
         Contender("SpectralLinear", "lipsplines", lipsplines.SpectralLinear, "norm"),
         *_torch_parametrizations(nn.Linear, "norm", "orthogonal"),

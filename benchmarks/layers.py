@@ -30,7 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from lipsplines.linear.convolutions import convolution_singular_values
 
-LR, TRAINING_STEPS, ZEROS_SIDE = 1e-3, 50, 6
+LR, TRAINING_STEPS, ZEROS_SIDE = 1e-3, 20, 6
 RESULT = Path(__file__).parent / "results" / "layers.json"
 
 
@@ -90,6 +90,7 @@ CASES = [
     _linear(64, 64),
     _linear(1024, 784),
     _linear(784, 1024),
+    _linear(1024, 1024),
     _convolution(64, 64, 3, 1, "circular", 8, 40),
     _convolution(64, 64, 3, 1, "zeros", 8, 40),
     _convolution(1, 64, 3, 1, "circular", 8, 40),
@@ -223,28 +224,35 @@ def speed(case: Case, contenders: list[Contender], repeats: int, seconds: float)
     return times_in_turn(runs, repeats, seconds)
 
 
-def measure_case(case: Case, threads: list[int], repeats: int, seconds: float) -> dict[str, Any]:
-    """All rows of one case."""
-    contenders = case.contenders()
-    rows = {}
-    for contender in contenders:
-        rows[contender.name] = {
+def described(case: Case) -> dict[str, Any]:
+    """A case with norms and memory of all contenders, which need no quiet machine."""
+    rows = {
+        contender.name: {
             "package": contender.package,
             "promise": contender.promise,
             "norm": norms(case, contender),
             "memory": memory(case, contender),
         }
-    for number in threads:
-        torch.set_num_threads(number)
-        for name, entry in speed(case, contenders, repeats, seconds).items():
-            rows[name][f"threads_{number}"] = entry
-    torch.set_num_threads(1)
+        for contender in case.contenders()
+    }
     return {
         "name": case.name,
         "convolution": case.is_convolution,
         "input_shape": list(case.input_shape),
         "rows": rows,
     }
+
+
+def add_times(
+    entry: dict[str, Any], case: Case, threads: list[int], repeats: int, seconds: float
+) -> None:
+    """Time the contenders of a case."""
+    contenders = case.contenders()
+    for number in threads:
+        torch.set_num_threads(number)
+        for name, times in speed(case, contenders, repeats, seconds).items():
+            entry["rows"][name][f"threads_{number}"] = times
+    torch.set_num_threads(1)
 
 
 def _show(case: dict[str, Any], threads: int) -> None:
@@ -269,6 +277,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="limit for a layer and a case")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--cases", default="", help="only cases whose name contains this")
+    parser.add_argument("--wait", action="store_true", help="ask before the times are measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {
@@ -283,11 +292,15 @@ def main() -> None:
         "abilities": abilities(),
         "cases": [],
     }
-    for case in CASES:
-        if options.cases in case.name:
-            measured = measure_case(case, options.threads, options.repeats, options.seconds)
-            _show(measured, options.threads[0])
-            result["cases"].append(measured)
+    cases = [case for case in CASES if options.cases in case.name]
+    for case in cases:
+        result["cases"].append(described(case))
+        print(f"{case.name}: norms", flush=True)
+    if options.wait:
+        input("Times are next; press Enter once the machine is quiet. ")
+    for case, entry in zip(cases, result["cases"], strict=True):
+        add_times(entry, case, options.threads, options.repeats, options.seconds)
+        _show(entry, options.threads[0])
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

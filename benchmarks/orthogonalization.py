@@ -32,6 +32,8 @@ from lipsplines.linear.polar import polar_factor, polar_factor_by_products
 
 SHAPES = [(25, 10, 10), (64, 576), (784, 1024), (1024, 1024), (1024, 6272)]
 WIDTHS, BATCH, ITERATIONS = (784, 1024, 1024, 1), 4096, 25
+# Of constraining a critic; "cholesky" is the default of `OrthogonalLinear`.
+WAYS = ("plain", "bjorck", "polar", "cholesky", "free")
 RESULT = Path(__file__).parent / "results" / "orthogonalization.json"
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "absolute value": lambda channels: Absolute(),
@@ -163,14 +165,7 @@ def critic(activation: str, way: str) -> nn.Sequential:
             parametrize.register_parametrization(layers[-1], "weight", Plain())
         else:
             iterations = ITERATIONS if way == "bjorck" else None
-            layers.append(
-                OrthogonalLinear(
-                    fan_in,
-                    fan_out,
-                    iterations=iterations,
-                    method="polar" if iterations is None else "bjorck",
-                )
-            )
+            layers.append(OrthogonalLinear(fan_in, fan_out, iterations=iterations, method=way))
     return nn.Sequential(*layers)
 
 
@@ -205,7 +200,7 @@ def measure_steps(repeats: int, seconds: float) -> list[dict[str, Any]]:
     """Whole training steps; ``free`` is the critic without any constraint."""
     found = []
     for activation in ACTIVATIONS:
-        runs = {way: step_of(activation, way) for way in ("plain", "bjorck", "polar", "free")}
+        runs = {way: step_of(activation, way) for way in WAYS}
         rows = times_in_turn(runs, repeats, seconds, warm_up=1)
         for way, row in rows.items():
             ratios = {
