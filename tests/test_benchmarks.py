@@ -392,7 +392,7 @@ def test_stored_orthogonalization_is_complete_and_safe(load) -> None:
                 assert found[shape, name]["largest"] <= 1e-6
                 assert found[shape, name]["smallest"] >= -1e-3
         ways = [(row["activation"], row["way"]) for row in run["steps"]]
-        kinds = ("plain", "bjorck", "polar", "free")
+        kinds = benchmark.WAYS
         assert ways == [(name, way) for name in benchmark.ACTIVATIONS for way in kinds]
 
 
