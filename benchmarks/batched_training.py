@@ -149,23 +149,9 @@ def slice_of(cells: list[dict], repeats: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows, slices = [], []
-    for (activation, constraint), cells in groups(PAPER.widths[0]).items():
-        row = compare(cells, options.repeats)
-        rows.append({"activation": activation, "constraint": constraint, **row})
-        print(
-            f"{activation:16} {constraint:10} one by one {row['one_by_one_median_ms']:6.1f} ms   "
-            f"batched {row['batched_median_ms']:5.2f} ms   ratio {row['ratio_median']:5.1f} "
-            f"(of minima {row['ratio_min']:.1f})",
-            flush=True,
-        )
+def whole_table() -> dict[str, Any]:
+    """Hours of the whole table, from a slice of each of its groups."""
+    slices = []
     for width in PAPER.widths:
         for (activation, constraint), cells in groups(width).items():
             row = slice_of(cells, 3 if width == PAPER.widths[0] else 1)
@@ -181,6 +167,41 @@ def main() -> None:
         for width in PAPER.widths
     }
     print(f"whole table on {CORES} cores, hours by width: {hours}")
+    processor = machine()["processor"]
+    return {
+        "slices": slices,
+        "slices_processor": processor,
+        "steps": STEPS,
+        "cores": CORES,
+        "hours": hours,
+    }
+
+
+def stored_whole_table() -> dict[str, Any]:
+    """What `whole_table` found when it was measured last."""
+    stored = json.loads(RESULT.read_text(encoding="utf-8"))
+    return {key: stored[key] for key in ("slices", "slices_processor", "steps", "cores", "hours")}
+
+
+def main() -> None:
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slices", action="store_true", help="and how long the whole table takes")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for (activation, constraint), cells in groups(PAPER.widths[0]).items():
+        row = compare(cells, options.repeats)
+        rows.append({"activation": activation, "constraint": constraint, **row})
+        print(
+            f"{activation:16} {constraint:10} one by one {row['one_by_one_median_ms']:6.1f} ms   "
+            f"batched {row['batched_median_ms']:5.2f} ms   ratio {row['ratio_median']:5.1f} "
+            f"(of minima {row['ratio_min']:.1f})",
+            flush=True,
+        )
+    whole = whole_table() if options.slices else stored_whole_table()
     result = {
         "models": MODELS,
         "repeats": options.repeats,
@@ -188,10 +209,7 @@ def main() -> None:
         **machine(),
         "versions": package_versions("torch", "numba", "lipsplines"),
         "rows": rows,
-        "slices": slices,
-        "steps": STEPS,
-        "cores": CORES,
-        "hours": hours,
+        **whole,
     }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
