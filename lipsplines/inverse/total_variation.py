@@ -27,7 +27,8 @@ __all__ = ["total_variation", "total_variation_reconstruction"]
 PENALTY_RATE, PENALTY_RANGE, LIMITS_PENALTY = 30.0, (1e-4, 10.0), 3e-3
 RELAXATION = 1.8
 LOOSEST, DECAY = 0.1, 1.1  # of the inner solutions
-MOST_PRODUCTS = 1000  # of one inner solution, in exact arithmetic far fewer
+MOST_PRODUCTS = 200  # of one inner solution, far more than were needed
+ROUNDING = 8.0  # units of it that a residual may keep
 TINY = 1e-30  # for a weight of zero
 
 
@@ -112,7 +113,8 @@ def total_variation_reconstruction(
     >>> torch.allclose(flat, image.mean().expand_as(flat), atol=0.01)
     True
     """
-    if not 0 <= weight < math.inf:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not (number and 0 <= weight < math.inf):
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
     squared = operator.norm_bound**2
     smallest, largest = (rate * squared for rate in PENALTY_RANGE)
@@ -139,19 +141,24 @@ def total_variation_reconstruction(
         right = operator.adjoint(measured) + penalty * adjoint(2 * z - w)
         found = z[..., 0, :, :] / factor
         allowed = change.clamp(max=LOOSEST).minimum(LOOSEST * (count + 1) ** -DECAY)
+        size = torch.maximum(_norms(found), _norms(x))
         # The system is at least penalty * factor^2 times the identity.
-        x = _solution(system, right, x, penalty * factor**2 * allowed * _norms(found))
+        x = _solution(system, right, x, penalty * factor**2 * allowed * size)
         move = RELAXATION * (stacked(x) - z)
-        change = (_norms(move) / _norms(w)).nan_to_num(0.0)
-        return Step((found, w + move, x, change, count + 1), found - images, found, other=change)
+        change = _relative(_norms(move), _norms(w))
+        # At a bound the image rests long before the solution of the system is there too.
+        apart = _relative(_norms(x - found), torch.maximum(_norms(found), _norms(x)))
+        other = torch.maximum(change, apart)
+        return Step((found, w + move, x, change, count + 1), found - images, found, other=other)
 
     with torch.no_grad():
         first = checked_start(operator, data, start)
+        inside = first.clamp(0, 1)
         zero = torch.zeros(len(first), dtype=torch.float64, device=first.device)
         return iterate(
             advance,
             data,
-            (first, stacked(first.clamp(0, 1)), first, zero + 1, zero),
+            (first, stacked(inside), inside, zero + 1, zero),
             tolerance=tolerance,
             max_iterations=max_iterations,
             callback=callback,
@@ -167,7 +174,11 @@ def total_variation_reconstruction(
 def _solution(
     system: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, allowed: Tensor
 ) -> Tensor:
-    """Conjugate gradients from ``x`` on until residuals are at most `allowed`, shape ``(N,)``."""
+    """Conjugate gradients from ``x`` on until residuals are at most `allowed`, shape ``(N,)``.
+
+    Or as small as rounding leaves them.
+    """
+    allowed = allowed.maximum(ROUNDING * torch.finfo(right.dtype).eps * _norms(right))
     left = right - system(x)
     direction, square = left, _norms(left).square()
     for _ in range(MOST_PRODUCTS):
@@ -176,12 +187,18 @@ def _solution(
             break
         image = system(direction)
         curvature = (direction * image).flatten(1).sum(1, dtype=torch.float64)
+        goes_on &= curvature > 0  # what is not is rounding
         length = _wide(torch.where(goes_on, square / curvature, 0.0), x)
         x, left = x + length * direction, left - length * image
         fresh = torch.where(goes_on, _norms(left).square(), square)
         direction = left + _wide(fresh / square, x).nan_to_num(0.0) * direction
         square = fresh
     return x
+
+
+def _relative(part: Tensor, whole: Tensor) -> Tensor:
+    """``part / whole``, and zero where there is no part; NaN stays."""
+    return torch.where(part == 0, 0.0, part / whole)
 
 
 def _norms(images: Tensor) -> Tensor:

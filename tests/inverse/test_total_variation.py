@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lipsplines.inverse import FourierSampling, ParallelBeam, random_mask
 from lipsplines.inverse import total_variation as module
 from lipsplines.inverse.total_variation import total_variation, total_variation_reconstruction
 
@@ -161,9 +162,38 @@ def test_a_given_start_reports_and_leads_to_the_same_objective() -> None:
     )
 
 
+@pytest.mark.parametrize("start", [None, 0.0, -5.0, 1.0])
+def test_single_precision_finds_the_minimum_from_anywhere(start: float | None) -> None:
+    """Of tomography too, where an inner solution must not be asked for more than there are bits."""
+    images = torch.zeros(2, 1, 16, 16)
+    images[0, 0, 4:8, 4:12], images[1, 0, 2:8, 3:13] = 0.8, 0.5
+    for operator in (ParallelBeam(16, 12, 24), FourierSampling(random_mask((16, 16), 0.5))):
+        data = operator(images)
+        weight = 0.01 * operator.norm_bound**2
+        first = None if start is None else torch.full_like(images, start)
+        found = total_variation_reconstruction(operator, data, weight, start=first)
+        assert found.converged.all()
+        exact = total_variation_reconstruction(operator, data, weight, tolerance=1e-5)
+        reached, least = (objective(operator, data, weight, r.images) for r in (found, exact))
+        torch.testing.assert_close(reached, least, rtol=5e-3, atol=0)
+
+
+def test_an_image_that_rests_at_its_bound_goes_on() -> None:
+    """Negative data: the images are zero for long, and then are not."""
+    operator = Fourier(torch.rand(SIDE, SIDE, dtype=torch.float64) < 0.5)
+    images = torch.rand(1, 1, SIDE, SIDE, dtype=torch.float64)
+    data = -operator(images)
+    found = total_variation_reconstruction(operator, data, 0.01)
+    longer = total_variation_reconstruction(
+        operator, data, 0.01, tolerance=1e-9, max_iterations=3000
+    )
+    values = [objective(operator, data, 0.01, r.images) for r in (found, longer)]
+    torch.testing.assert_close(*values, rtol=1e-3, atol=0)
+
+
 def test_what_is_refused() -> None:
     operator, data = problem()
-    for weight in (-1e-9, math.nan, math.inf):
+    for weight in (-1e-9, math.nan, math.inf, True, "0.1", None, torch.ones(2)):
         with pytest.raises(ValueError, match="weight must be a finite number from 0 on"):
             total_variation_reconstruction(operator, data, weight)
     with pytest.raises(ValueError, match=r"needs data of shape \(N, 1, 15\)"):
