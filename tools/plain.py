@@ -44,7 +44,7 @@ RAW = re.compile(  # what a front end shows raw, but for the groups, which it sh
     re.DOTALL | re.MULTILINE | re.VERBOSE,
 )
 OPTIONS = re.compile(r"\s*((?::[\w-]+:.*(?:\n|\Z))*)")
-LIVE = "*Here the page of this chapter has a figure that readers move.*"
+LIVE = "*The web page of this chapter has an interactive figure here.*"
 
 
 @dataclass(frozen=True)

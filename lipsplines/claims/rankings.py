@@ -17,10 +17,11 @@ from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Numbers
 from lipsplines.experiments.classification.comparisons import uncertified
 from lipsplines.experiments.denoising.comparisons import of_study, runs_of
-from lipsplines.experiments.denoising.protocol import ACTIVATIONS as TRAINED
+from lipsplines.experiments.denoising.protocol import cells as trainings
+from lipsplines.experiments.denoising.protocol import study_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
 from lipsplines.experiments.flow.comparisons import OURS as FLOW
-from lipsplines.experiments.reconstruction.comparisons import by_image, decisive, squared_errors
+from lipsplines.experiments.reconstruction.comparisons import by_image, shown, squared_errors
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
 from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
@@ -86,8 +87,10 @@ def _wgan(records: Sequence[Record]) -> Cells:
 
 def _denoising(records: Sequence[Record]) -> Cells:
     own = of_study(records, "seeds")
-    if not set(TRAINED) <= {record.settings["activation"] for record in own}:
-        own = of_study(records, "first") or own  # until every activation has been trained anew
+    profile = records[0].settings["profile"] if records else "smoke"
+    planned = sum(study_of(settings) == "seeds" for settings in trainings(profile))
+    if not own or len(own) < planned:
+        own = of_study(records, "first") or own  # until all have been trained anew
     found: Cells = {}
     for sigma, kinds in runs_of(own).items():
         for (activation, constraint), runs in kinds.items():
@@ -98,12 +101,7 @@ def _denoising(records: Sequence[Record]) -> Cells:
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    chosen = decisive(records)
-    if not set(DENOISERS) <= {record.settings["method"] for record in chosen}:
-        # Converged runs rank nobody before every network has them.
-        converged = set(map(id, chosen))
-        chosen = [record for record in records if id(record) not in converged] or list(records)
-    errors = squared_errors(chosen)
+    errors = squared_errors(shown(records))  # converged runs rank nobody before all are there
     return {
         NAMES[name][0]: {("all",): by_image(errors[name])} for name in DENOISERS if name in errors
     }
