@@ -161,9 +161,8 @@ def _directive(name: str, title: str, body: str, shown: Shown) -> str:
     if name in ("dropdown", "prf:proof"):
         summary = title if name == "dropdown" else f"Proof {title}".strip()
         state = " open" if "open" in options else ""
-        summary = re.sub(
-            r"\$([^$\\]+)\$", r"\1", summary
-        )  # not every front end sets formulas there
+        # Not every front end sets formulas there.
+        summary = re.sub(r"\$([^$\\]+)\$", r"\1", summary)
         summary = markup.escape(summary, quote=False)
         return f"<details{state}>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"
     kind = name.rpartition(":")[2].capitalize()

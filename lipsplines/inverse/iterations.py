@@ -139,7 +139,7 @@ class _Batch:
         self.curves = torch.full(
             (3, max_iterations, count), math.nan, dtype=torch.float64, device=device
         )
-        self.norms = _norms(self.start)
+        self.norms = image_norms(self.start)
         white = math.sqrt(math.prod(self.start.shape[1:]))
         self.limits = DIVERGENCE * self.norms.clamp(min=white)
         self.steps = 0
@@ -150,7 +150,7 @@ class _Batch:
             state, change = step.state, step.residual
         else:
             state, change = step, step[0] - self.state[0]
-        residuals, norms = _norms(change), _norms(state[0])
+        residuals, norms = image_norms(change), image_norms(state[0])
         relative = residuals / self.norms
         lost = ~(norms <= self.limits)  # true of NaN
         # What is zero and stays so has stopped, as NaN it would go on.
@@ -162,7 +162,9 @@ class _Batch:
                 still &= step.other < OTHER * tolerance
         else:
             for before, after in zip(self.state[1:], state[1:], strict=True):
-                relative_change = (_norms(after - before) / _norms(before)).nan_to_num(0.0)
+                relative_change = (image_norms(after - before) / image_norms(before)).nan_to_num(
+                    0.0
+                )
                 still &= relative_change < tolerance
         self.curves[:2, self.steps, self.active] = torch.stack([residuals, relative])
         if isinstance(step, Step) and step.objective is not None:
@@ -233,9 +235,14 @@ def _check_stopping(tolerance: float, max_iterations: int) -> None:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}.")
 
 
-def _norms(images: Tensor) -> Tensor:
+def image_norms(images: Tensor) -> Tensor:
     """The 2-norm for each image, in float64."""
     return torch.linalg.vector_norm(images, dim=tuple(range(1, images.dim())), dtype=torch.float64)
+
+
+def widened(numbers: Tensor, images: Tensor) -> Tensor:
+    """One number for each image, in its precision, to be combined with the images."""
+    return numbers.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,9 @@ from lipsplines.inverse.iterations import (
     Reconstruction,
     Step,
     checked_start,
+    image_norms,
     iterate,
+    widened,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ __all__ = ["total_variation", "total_variation_reconstruction"]
 PENALTY_RATE, PENALTY_RANGE, LIMITS_PENALTY = 30.0, (1e-4, 10.0), 3e-3
 RELAXATION = 1.8
 LOOSEST, DECAY = 0.1, 1.1  # of the inner solutions
-MOST_PRODUCTS = 200  # of one inner solution, far more than were needed
+MOST_PRODUCTS = 200  # of one inner solution
 ROUNDING = 8.0  # units of it that a residual may keep
 TINY = 1e-30  # for a weight of zero
 
@@ -75,9 +78,10 @@ def total_variation_reconstruction(
 
     The images are ``z_1 / c``. The linear system is solved by conjugate gradients from the last
     ``x`` on, with an error of at most ``min(|w - w_before| / |w|, 0.1 (k + 1)^-1.1)`` of the image
-    at step ``k``: the errors are summable, so the iterates converge to a minimiser. The objective
-    need not fall at every step. Against the primal-dual iteration of Condat (2013), whose step is
-    that of the largest singular value, a fifth to a tenth of the products with ``H`` were needed.
+    at step ``k``, or what rounding leaves: the errors are summable, so the iterates converge to a
+    minimiser, up to rounding. The objective need not fall at every step. Against the primal-dual
+    iteration of Condat (2013), whose step is that of the largest singular value, a fifth to a tenth
+    of the products with ``H`` were needed, for several coils.
 
     Parameters
     ----------
@@ -88,8 +92,8 @@ def total_variation_reconstruction(
     weight
         Of the total variation, not negative. A huge one leaves constant images.
     tolerance
-        An image stops once its relative change is below it and that of ``w`` below ten times it:
-        the image may rest while ``w`` moves.
+        An image stops once its relative change is below it, and that of ``w`` and the relative
+        distance to ``x`` are below ten times it: the image may rest, at a bound, while they move.
     max_iterations, start, callback, progress
         As in `plug_and_play`.
 
@@ -113,10 +117,10 @@ def total_variation_reconstruction(
     >>> torch.allclose(flat, image.mean().expand_as(flat), atol=0.01)
     True
     """
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    number = isinstance(weight, Real) and not isinstance(weight, bool)
     if not (number and 0 <= weight < math.inf):
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
-    squared = operator.norm_bound**2
+    weight, squared = float(weight), operator.norm_bound**2
     smallest, largest = (rate * squared for rate in PENALTY_RANGE)
     penalty = min(max(PENALTY_RATE * weight, smallest), largest)
     factor = math.sqrt(LIMITS_PENALTY * squared / penalty)  # c
@@ -141,13 +145,13 @@ def total_variation_reconstruction(
         right = operator.adjoint(measured) + penalty * adjoint(2 * z - w)
         found = z[..., 0, :, :] / factor
         allowed = change.clamp(max=LOOSEST).minimum(LOOSEST * (count + 1) ** -DECAY)
-        size = torch.maximum(_norms(found), _norms(x))
+        size = torch.maximum(image_norms(found), image_norms(x))
         # The system is at least penalty * factor^2 times the identity.
         x = _solution(system, right, x, penalty * factor**2 * allowed * size)
         move = RELAXATION * (stacked(x) - z)
-        change = _relative(_norms(move), _norms(w))
+        change = _relative(image_norms(move), image_norms(w))
         # At a bound the image rests long before the solution of the system is there too.
-        apart = _relative(_norms(x - found), torch.maximum(_norms(found), _norms(x)))
+        apart = _relative(image_norms(x - found), torch.maximum(image_norms(found), image_norms(x)))
         other = torch.maximum(change, apart)
         return Step((found, w + move, x, change, count + 1), found - images, found, other=other)
 
@@ -178,9 +182,9 @@ def _solution(
 
     Or as small as rounding leaves them.
     """
-    allowed = allowed.maximum(ROUNDING * torch.finfo(right.dtype).eps * _norms(right))
+    allowed = allowed.maximum(ROUNDING * torch.finfo(right.dtype).eps * image_norms(right))
     left = right - system(x)
-    direction, square = left, _norms(left).square()
+    direction, square = left, image_norms(left).square()
     for _ in range(MOST_PRODUCTS):
         goes_on = square > allowed.square()  # false of NaN
         if not bool(goes_on.any()):
@@ -188,10 +192,10 @@ def _solution(
         image = system(direction)
         curvature = (direction * image).flatten(1).sum(1, dtype=torch.float64)
         goes_on &= curvature > 0  # what is not is rounding
-        length = _wide(torch.where(goes_on, square / curvature, 0.0), x)
+        length = widened(torch.where(goes_on, square / curvature, 0.0), x)
         x, left = x + length * direction, left - length * image
-        fresh = torch.where(goes_on, _norms(left).square(), square)
-        direction = left + _wide(fresh / square, x).nan_to_num(0.0) * direction
+        fresh = torch.where(goes_on, image_norms(left).square(), square)
+        direction = left + widened(fresh / square, x).nan_to_num(0.0) * direction
         square = fresh
     return x
 
@@ -199,16 +203,6 @@ def _solution(
 def _relative(part: Tensor, whole: Tensor) -> Tensor:
     """``part / whole``, and zero where there is no part; NaN stays."""
     return torch.where(part == 0, 0.0, part / whole)
-
-
-def _norms(images: Tensor) -> Tensor:
-    """The 2-norm for each image, in float64."""
-    return torch.linalg.vector_norm(images, dim=tuple(range(1, images.dim())), dtype=torch.float64)
-
-
-def _wide(numbers: Tensor, images: Tensor) -> Tensor:
-    """One number for each image, in the precision of the images."""
-    return numbers.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
 
 
 def _lengths(fields: Tensor) -> Tensor:

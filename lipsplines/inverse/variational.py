@@ -14,6 +14,7 @@ from lipsplines.inverse.iterations import (
     Step,
     checked_start,
     iterate,
+    widened,
 )
 from lipsplines.inverse.proximal import check_positive
 
@@ -122,8 +123,8 @@ def variational(
 
         def chosen(new: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
             """The next one, and what the iteration goes on from."""
-            kept = new if bool(better.all()) else new.where(_wide(better, new), old)
-            return kept, kept + _wide(push, kept).to(kept) * (kept - old)
+            kept = new if bool(better.all()) else new.where(widened(better, new).bool(), old)
+            return kept, kept + widened(push, kept) * (kept - old)
 
         (kept, onward), *others = map(chosen, (z, *of_z), (x, *of_x))
         fallen = found.where(better, value)
@@ -182,8 +183,3 @@ def objective_bound(lipschitz: float, distance: float, iterations: int) -> float
             f"least 1; got {lipschitz!r}, {distance!r} and {iterations!r}."
         )
     return 2 * lipschitz * distance**2 / (iterations + 1) ** 2
-
-
-def _wide(numbers: Tensor, other: Tensor) -> Tensor:
-    """One number for each image, to be combined with another tensor."""
-    return numbers.view(-1, *[1] * (other.dim() - 1))

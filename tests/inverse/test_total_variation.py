@@ -79,7 +79,7 @@ def test_without_weight_the_data_are_fitted() -> None:
         operator, operator(images), 0.0, tolerance=1e-12, max_iterations=20_000
     )
     torch.testing.assert_close(found.images, images, atol=1e-6, rtol=0)
-    assert found.constants["weight"] == 0
+    assert found.constants["penalty"] > 0
 
 
 def test_a_huge_weight_leaves_the_best_constant_image() -> None:
@@ -189,6 +189,12 @@ def test_an_image_that_rests_at_its_bound_goes_on() -> None:
     )
     values = [objective(operator, data, 0.01, r.images) for r in (found, longer)]
     torch.testing.assert_close(*values, rtol=1e-3, atol=0)
+
+
+def test_a_number_of_numpy_is_a_weight() -> None:
+    operator, data = problem()
+    found = total_variation_reconstruction(operator, data, np.float32(0.25))
+    assert torch.equal(found.images, total_variation_reconstruction(operator, data, 0.25).images)
 
 
 def test_what_is_refused() -> None:
