@@ -1,16 +1,17 @@
 """Steps of many models as one batch, and one model after the other.
 
-``python benchmarks/batched_training.py`` measures both ways for 25 models in one process, in turn,
-on one thread. Both do the same work: the networks, data, order of points and optimizer of the
-one-dimensional fitting experiment. It then times a slice of every group of that experiment as the
-profile ``paper`` runs it, 75 models as one, and extrapolates to the whole table. The tables go to
-``benchmarks/results/batched_training.json``.
+``python benchmarks/batched_training.py`` measures both ways for 25 models in one process, all
+activations in turn, on one thread. Both do the same work: the networks, data, order of points and
+optimizer of the one-dimensional fitting experiment. With ``--slices`` it also times a slice of
+every group of that experiment as the profile ``paper`` runs it, 75 models as one, and extrapolates
+to the whole table. The tables go to ``benchmarks/results/batched_training.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import statistics
@@ -116,23 +117,30 @@ def batched(cells: list[dict], x: Tensor, y: Tensor, epochs: int) -> dict[str, f
     return {"first": marks[1] - marks[0], "": 1e3 * (marks[-1] - marks[1]) / steps}
 
 
-def compare(cells: list[dict], repeats: int) -> dict[str, Any]:
-    """Milliseconds for a step of 25 models of the first cell, both ways, in turn."""
-    (cell, *_), (x, y) = cells, data(cells[:1], POINTS)
-    ways = {
-        "one_by_one": lambda: one_by_one(cell, x, y),
-        "batched": lambda: {"": batched([cell], x, y, epochs=10)[""]},
-    }
+def step_of_batch(cell: dict, x: Tensor, y: Tensor) -> dict[str, float]:
+    """Milliseconds of a step of the models as one, after the first epoch."""
+    return {"": batched([cell], x, y, epochs=10)[""]}
+
+
+def compare(constraint: str, repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of a step of 25 models, both ways, for all activations in turn."""
+    ways: dict[str, Any] = {}
+    for activation in ACTIVATIONS:
+        cell, *_ = groups(PAPER.widths[0])[activation, constraint]
+        x, y = data([cell], POINTS)
+        ways[f"{activation} one_by_one"] = functools.partial(one_by_one, cell, x, y)
+        ways[f"{activation} batched"] = functools.partial(step_of_batch, cell, x, y)
     table = times_in_turn(ways, repeats, seconds=60, warm_up=1)
-    row = {
-        f"{name}{key}": value
-        for name, entry in table.items()
-        for key, value in entry.items()
-        if key != "repeats"
-    }
-    row["ratio_min"] = row["one_by_one_min_ms"] / row["batched_min_ms"]
-    row["ratio_median"] = row["one_by_one_median_ms"] / row["batched_median_ms"]
-    return row
+    rows = []
+    for activation in ACTIVATIONS:
+        row: dict[str, Any] = {"activation": activation, "constraint": constraint}
+        for name in ("one_by_one", "batched"):
+            entry = table[f"{activation} {name}"]
+            row |= {f"{name}{key}": value for key, value in entry.items() if key != "repeats"}
+        row["ratio_min"] = row["one_by_one_min_ms"] / row["batched_min_ms"]
+        row["ratio_median"] = row["one_by_one_median_ms"] / row["batched_median_ms"]
+        rows.append(row)
+    return rows
 
 
 def slice_of(cells: list[dict], repeats: int) -> dict[str, float]:
@@ -192,15 +200,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = []
-    for (activation, constraint), cells in groups(PAPER.widths[0]).items():
-        row = compare(cells, options.repeats)
-        rows.append({"activation": activation, "constraint": constraint, **row})
-        print(
-            f"{activation:16} {constraint:10} one by one {row['one_by_one_median_ms']:6.1f} ms   "
-            f"batched {row['batched_median_ms']:5.2f} ms   ratio {row['ratio_median']:5.1f} "
-            f"(of minima {row['ratio_min']:.1f})",
-            flush=True,
-        )
+    for constraint in fitting1d.CONSTRAINTS:
+        for row in compare(constraint, options.repeats):
+            rows.append(row)
+            print(
+                f"{row['activation']:16} {constraint:10} "
+                f"one by one {row['one_by_one_median_ms']:6.1f} ms   "
+                f"batched {row['batched_median_ms']:5.2f} ms   ratio {row['ratio_median']:5.1f} "
+                f"(of minima {row['ratio_min']:.1f})",
+                flush=True,
+            )
+    keys = list(groups(PAPER.widths[0]))
+    rows.sort(key=lambda row: keys.index((row["activation"], row["constraint"])))
     whole = whole_table() if options.slices else stored_whole_table()
     result = {
         "models": MODELS,

@@ -489,3 +489,35 @@ def test_stored_table_of_peers_is_complete(load) -> None:
             shares = [run["accuracy"], *run["certified"]]
             assert shares == sorted(shares, reverse=True)
             assert run["upper"] <= 1 + 1e-5 or row["package"] != "lipsplines"
+
+
+def test_the_plain_form_is_the_same_function(load) -> None:
+    """Splines by gathers, orthonormal weights by Björck's iteration, each with the parameters."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        lipsplines.OrthogonalLinear(6, 5, method="polar"),
+        lipsplines.LinearSpline(5, 9, init="absolute"),
+        lipsplines.OrthogonalLinear(5, 1, method="polar"),
+    )
+    found = load("end_to_end").plain_form(model)
+    assert type(found[1]) is load("plain_splines").GatherSpline
+    assert not isinstance(found[0], lipsplines.OrthogonalLinear)
+    x = torch.randn(7, 6)
+    torch.testing.assert_close(found(x), model(x), atol=1e-4, rtol=0)
+    assert type(model[1]) is lipsplines.LinearSpline
+
+
+def test_both_ways_reconstruct_the_same_image(load) -> None:
+    """Folded in the library and anew in every iteration: one iteration, one limit."""
+    ways = load("end_to_end").reconstruction(3)
+    images = [way() for way in ways.values()]
+    torch.testing.assert_close(*images, atol=1e-5, rtol=0)
+
+
+def test_stored_table_of_whole_pieces_is_complete(load) -> None:
+    """Each piece of work, both ways, and the same image where there is one."""
+    module = load("end_to_end")
+    rows = json.loads(module.RESULT.read_text(encoding="utf-8"))["rows"]
+    expected = [(name, unit, count) for name, (unit, count, _) in module.tasks().items()]
+    assert [(row["work"], row["unit"], row["count"]) for row in rows] == expected
+    assert rows[-1]["difference"] < 1e-5

@@ -202,11 +202,22 @@ def _texts(notebook: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
                 yield output["data"], "text/markdown"
 
 
+def _captioned(cell: dict[str, Any], shown: Shown) -> list[dict[str, Any]]:
+    """A cell, and the caption of its figure, which its page takes from what no front end shows."""
+    figure = cell["metadata"].get("mystnb", {}).get("figure", {})
+    if not figure.get("caption"):
+        return [cell]
+    number = shown.numbers.get(figure.get("name", ""), "Figure")
+    text = {"cell_type": "markdown", "id": f"{cell['id'][:55]}-caption", "metadata": {}}
+    return [cell, {**text, "source": f"**{number}.** {figure['caption']}"}]
+
+
 def rewrite(root: Path, html: Path) -> None:
     """Rewrite the downloads of the book in the folder `html`, and nothing else."""
     names = shown(root, html)
     for path in sorted((html / "_sources" / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook["cells"] = [own for cell in notebook["cells"] for own in _captioned(cell, names)]
         for holder, key in _texts(notebook):
             holder[key] = plain("".join(holder[key]), names).strip("\n")
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -181,3 +181,21 @@ def test_downloads_get_what_the_pages_show(tmp_path: Path) -> None:
     assert cell["source"] == code["outputs"][0]["data"]["text/markdown"] == told
     assert code["source"] == notebook["cells"][1]["source"]
     assert page.read_text() == before
+
+
+def test_captions_follow_their_figures(tmp_path: Path) -> None:
+    """A caption is in what no front end shows: downloads say it, with the number of its page."""
+    html = tmp_path / "html"
+    for folder in (html / "notebooks", html / "_sources" / "notebooks"):
+        folder.mkdir(parents=True)
+    page = '<figure id="fig-x"><span class="caption-number">Fig. 9 </span></figure>'
+    (html / "notebooks" / "a.html").write_text(page)
+    figure = {"caption": "Of $t$, by {eq}`eq-x`.", "name": "fig-x"}
+    drawn = {"cell_type": "code", "id": "drawn", "source": "1", "outputs": [], "metadata": {}}
+    cells = [{**drawn, "metadata": {"mystnb": {"figure": figure}}}, {**drawn, "id": "other"}]
+    download = html / "_sources" / "notebooks" / "a.ipynb"
+    download.write_text(json.dumps({"cells": cells}))
+    rewrite(tmp_path, html)
+    found = json.loads(download.read_text(encoding="utf-8"))["cells"]
+    assert [cell["id"] for cell in found] == ["drawn", "drawn-caption", "other"]
+    assert found[1]["source"] == "**Fig. 9.** Of $t$, by eq x."

@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, pair_up
-from lipsplines.experiments.denoising.protocol import (
-    STUDIES,
-    study_of,
-)
+from lipsplines.experiments.denoising.protocol import cells, study_of
 from lipsplines.runner.base import Settings
 
 __all__ = [
@@ -161,14 +158,21 @@ def of_study(records: Iterable[Record], study: str) -> list[Record]:
 
 
 def shown(records: Sequence[Record]) -> list[Record]:
-    """Records of the study that a page shows: the first of `SHOWN` with one run of every kind."""
+    """Records of the study that a page shows.
+
+    The first of `SHOWN` with a run of every kind of network at every noise level; else the largest.
+    """
     for study in SHOWN:
         own = of_study(records, study)
-        kinds = {record.settings["activation"] for record in own}
-        plan = STUDIES[own[0].settings["profile"]] if own else {}
-        if own and kinds >= set(plan[study].activations):
+        planned = cells(own[0].settings["profile"]) if own else []
+        kinds = {_kind_at(s) for s in planned if study_of(s) == study}
+        if own and {_kind_at(record.settings) for record in own} >= kinds:
             return own
     return max((of_study(records, study) for study in SHOWN), key=len)
+
+
+def _kind_at(settings: Settings) -> tuple[Kind, int]:
+    return (settings["activation"], settings["constraint"]), settings["sigma"]
 
 
 def _gaps(ours: Sequence[Record], theirs: Sequence[Record], mode: str) -> NDArray[np.float64]:

@@ -232,6 +232,9 @@ def test_the_study_with_the_largest_networks_is_shown() -> None:
     assert tables.shown([*first, *seeds, *network]) == network
     assert tables.shown([*first, *seeds]) == seeds
     assert tables.shown([*first, *seeds[:3]]) == first
+    one_level = [r for r in seeds if r.settings["sigma"] == 10]
+    bound = [r for r in seeds if r.settings["constraint"] != "none"]
+    assert tables.shown([*first, *one_level]) == tables.shown([*first, *bound]) == first
     assert tables.shown(seeds[:3]) == seeds[:3]
 
 
