@@ -124,10 +124,14 @@ class DenoiserTraining(ImageTraining):
 
 def denoise(model: nn.Module, noisy: Tensor, weight: float = 1.0) -> Tensor:
     """``(1 - w) x + w D(x)`` on the processor, without clipping."""
+    return noisy + weight * _correction(model, noisy)
+
+
+def _correction(model: nn.Module, noisy: Tensor) -> Tensor:
+    """``D(x) - x`` on the processor."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        clean = applied(model, noisy.to(device)).cpu()
-    return noisy + weight * (clean - noisy)
+        return applied(model, noisy.to(device)).cpu() - noisy
 
 
 def build(settings: Settings) -> nn.Sequential:
@@ -167,11 +171,12 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
     model, deviation = training.model, settings["sigma"] / 255
     tested = middles(pictures.test, settings["border"])
     pairs = noisy_pairs(tested, deviation, TEST)
+    triples = [(clean, noisy, _correction(model, noisy)) for clean, noisy in pairs]
     metrics: dict[str, Any] = {
         "images": list(tested),
         "noisy": quality(pairs),
         **{
-            mode: quality([(clean, denoise(model, noisy, weight)) for clean, noisy in pairs])
+            mode: quality([(clean, noisy + weight * step) for clean, noisy, step in triples])
             for mode, weight in zip(MODES, (1.0, 0.5), strict=True)
         },
         "regions": regions(model.cpu()),
