@@ -1,10 +1,12 @@
-"""Whole pieces of work, as their user waits for them: the library, and the plain PyTorch form.
+"""Whole pieces of work, as their user waits for them: the library, and PyTorch's own means.
 
 ``python benchmarks/end_to_end.py`` measures both in one process, in turn, and stores the table in
-``benchmarks/results/end_to_end.json``. The plain form has the same networks, starts, data and
-optimizer, written as one would without the library: splines by two gathers (`GatherSpline`), linear
-layers by Björck's iteration (`plain_shorter`), constraints in every pass, one model after another,
-float32, nothing folded. Kernels of orthogonal convolutions are built by the library in both.
+``benchmarks/results/end_to_end.json``. The plain form has layers of the same sizes, data and steps,
+from what PyTorch has: splines by two gathers (`GatherSpline`), orthonormal weights of linear layers
+by ``torch.nn.utils.parametrizations.orthogonal`` (its Cayley transform, another map onto them),
+each computed once a step within ``parametrize.cached()``, one model after another, nothing folded.
+PyTorch has no orthogonal convolutions: both ways take those of the library, computed once a step in
+training, and once for all in a reconstruction.
 """
 
 from __future__ import annotations
@@ -26,16 +28,23 @@ import torch
 from plain_splines import GatherSpline
 from timing import machine, package_versions, times_in_turn
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrizations, parametrize
 
-from lipsplines import LinearSpline, OrthogonalLinear, fold, load_denoiser, parameter_groups, tv2
+from lipsplines import (
+    LinearSpline,
+    OrthogonalLinear,
+    constrain_once,
+    fold,
+    load_denoiser,
+    parameter_groups,
+    tv2,
+)
 from lipsplines.experiments.digits.gans import build_critic
 from lipsplines.experiments.wgan.protocol import cells
 from lipsplines.inverse.forward_backward import plug_and_play
 from lipsplines.inverse.masks import random_mask
 from lipsplines.inverse.operators import FourierSampling
 from lipsplines.training.critics import raise_dual
-from lipsplines.training.precision import chosen_precision
 from lipsplines.training.regression import fit_regression
 
 RESULT = Path(__file__).parent / "results" / "end_to_end.json"
@@ -43,15 +52,8 @@ SIDE, ITERATIONS = 256, 50  # of the images that are reconstructed
 Work = Callable[[], Tensor | None]
 
 
-class PlainConstraint(nn.Module):
-    """Parametrization of a weight by Björck's iteration."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return orthogonalization.plain_shorter(weight)
-
-
 def plain_form(model: nn.Module) -> nn.Module:
-    """A copy of a model with the layers that one would write."""
+    """A copy of a model with the layers that PyTorch has."""
     model = copy.deepcopy(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, LinearSpline):
@@ -59,9 +61,18 @@ def plain_form(model: nn.Module) -> nn.Module:
         elif isinstance(module, OrthogonalLinear):
             layer = nn.Linear(module.in_features, module.out_features)
             layer.weight, layer.bias = module.parametrizations.weight.original, module.bias
-            parametrize.register_parametrization(layer, "weight", PlainConstraint())
-            model.set_submodule(name, layer)
+            model.set_submodule(name, parametrizations.orthogonal(layer, "weight", "cayley"))
     return model
+
+
+def descend(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], weight: float
+) -> None:
+    """A step of training, with constraints computed once."""
+    optimizer.zero_grad()
+    with parametrize.cached(), constrain_once():
+        (loss() + weight * tv2(model)).backward()
+    optimizer.step()
 
 
 def fit(steps: int) -> dict[str, Work]:
@@ -87,10 +98,8 @@ def fit(steps: int) -> dict[str, Work]:
             optimizer = torch.optim.Adam(parameter_groups(model, fits.PAPER.lr))
             for step in range(steps):
                 chunk = torch.arange(step * size, (step + 1) * size) % fits.POINTS
-                optimizer.zero_grad()
-                loss = (model(x[index, chunk]) - y[index, chunk]).square().mean()
-                (loss + weight * tv2(model)).backward()
-                optimizer.step()
+                own = model, x[index, chunk], y[index, chunk]
+                descend(model, optimizer, partial(_squares, *own), weight)
 
     return {"library": library, "plain": plain}
 
@@ -109,21 +118,18 @@ def critic(model: nn.Module, shape: tuple[int, ...], steps: int) -> dict[str, Wo
         own = plain_form(model)
         optimizer = torch.optim.Adam(parameter_groups(own, 1e-3))
         for _ in range(steps):
-            optimizer.zero_grad()
-            loss = own(y).mean() - own(x).mean() + 1e-6 * tv2(own)
-            loss.backward()
-            optimizer.step()
+            descend(own, optimizer, lambda: own(y).mean() - own(x).mean(), 1e-6)
 
     return {"library": library, "plain": plain}
 
 
-def denoiser(steps: int, batch: int = 32) -> dict[str, Work]:
-    """Steps of the denoiser of the paper's size."""
+def denoiser(steps: int, precision: str, batch: int = 32) -> dict[str, Work]:
+    """Steps of the denoiser of the paper's size, both ways in one precision."""
     model = denoiser_step.network(*denoiser_step.NETWORKS["before"])
     generator = torch.Generator().manual_seed(0)
     clean = torch.rand(batch, 1, denoiser_step.SIDE, denoiser_step.SIDE, generator=generator)
     noisy = clean + denoiser_step.NOISE * torch.randn(clean.shape, generator=generator)
-    training = denoiser_step.training_of(f"spline, {chosen_precision('auto')}", batch)
+    training = denoiser_step.training_of(f"spline, {precision}", batch)
 
     def library() -> None:
         for _ in range(steps):
@@ -132,11 +138,14 @@ def denoiser(steps: int, batch: int = 32) -> dict[str, Work]:
     def plain() -> None:
         own = copy.deepcopy(model)
         optimizer = torch.optim.Adam(parameter_groups(own, denoiser_step.LR))
+
+        def loss() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                found = own(noisy)
+            return (found.float() - clean).square().mean()
+
         for _ in range(steps):
-            optimizer.zero_grad()
-            loss = (own(noisy) - clean).square().mean() + denoiser_step.TV2_WEIGHT * tv2(own)
-            loss.backward()
-            optimizer.step()
+            descend(own, optimizer, loss, denoiser_step.TV2_WEIGHT)
 
     return {"library": library, "plain": plain}
 
@@ -145,7 +154,7 @@ def denoiser(steps: int, batch: int = 32) -> dict[str, Work]:
 def reconstruction(iterations: int) -> dict[str, Work]:
     """Iterations of plug-and-play with a denoiser that ships, from incomplete Fourier data."""
     network = load_denoiser("spline", sigma=10)
-    folded, anew = fold(network), plain_form(network).train()  # as it was while it learned
+    folded, kept = fold(network), plain_form(network).eval()
     sampling = FourierSampling(random_mask((SIDE, SIDE), 0.3))
     data = sampling(torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
 
@@ -157,10 +166,14 @@ def reconstruction(iterations: int) -> dict[str, Work]:
         x = sampling.adjoint(data)
         for _ in range(iterations):
             moved = x - sampling.adjoint(sampling(x) - data) / sampling.norm_bound**2
-            x = (moved + anew(moved)) / 2
+            x = (moved + kept(moved)) / 2
         return x
 
     return {"library": library, "plain": plain}
+
+
+def _squares(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return (model(x) - y).square().mean()
 
 
 def tasks() -> dict[str, tuple[str, int, Callable[[], dict[str, Work]]]]:
@@ -174,7 +187,8 @@ def tasks() -> dict[str, tuple[str, int, Callable[[], dict[str, Work]]]]:
         f"{fits.MODELS} fits of a function": ("steps", 100, partial(fit, 100)),
         "Wasserstein critic": ("steps", 5, partial(critic, wasserstein, shape, 5)),
         "critic of the GAN": ("steps", 2, partial(critic, build_critic(settings), images, 2)),
-        "denoiser": ("steps", 10, partial(denoiser, 10)),
+        "denoiser, float32": ("steps", 5, partial(denoiser, 5, "float32")),
+        "denoiser, bfloat16": ("steps", 10, partial(denoiser, 10, "bfloat16")),
         "plug-and-play": ("iterations", ITERATIONS, partial(reconstruction, ITERATIONS)),
     }
 
@@ -193,6 +207,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", help="a part of a name; nothing is stored")
     options = parser.parse_args()
+    if min(options.repeats, options.threads) < 1:
+        parser.error("--repeats and --threads must be positive.")
+    if options.only and not any(options.only in name for name in tasks()):
+        parser.error(f"no name holds {options.only!r}; the names are {', '.join(tasks())}.")
     torch.set_num_threads(options.threads)
     rows, load = [], os.getloadavg()[0]
     for name, (unit, count, prepare) in tasks().items():
@@ -212,7 +230,8 @@ def main() -> None:
         print(
             f"{name:22} {count:4} {unit:10} library {row['library_all_median_ms']:9.1f} ms   plain "
             f"{row['plain_all_median_ms']:9.1f} ms   {row['ratio_median']:6.1f} times "
-            f"(of minima {row['ratio_min']:.1f})   difference {row.get('difference', 0):.1e}",
+            f"(of minima {row['ratio_min']:.1f})"
+            + (f"   difference {row['difference']:.1e}" if "difference" in row else ""),
             flush=True,
         )
     if options.only:
@@ -220,7 +239,6 @@ def main() -> None:
     result = {
         "threads": options.threads,
         "repeats": options.repeats,
-        "precision": chosen_precision("auto"),
         **machine(),
         "load_before": load,
         "versions": package_versions("lipsplines", "torch", "numba"),

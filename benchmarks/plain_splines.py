@@ -30,7 +30,7 @@ class GatherSpline(LinearSpline):
 
 
 class IndexSpline(GatherSpline):
-    """The same with ``coefficients[index]``, which autograd differentiates more slowly."""
+    """The same with ``coefficients[index]``."""
 
     def _look_up(self, coefficients: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         return coefficients[index], coefficients[index + 1]

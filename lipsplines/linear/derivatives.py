@@ -37,6 +37,6 @@ class _DifferentiableOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Any) -> Any:
         raise RuntimeError(
-            "Björck's iteration, the polar factor and the bound of the spectral norm can be "
-            "differentiated once, and this asks for a second derivative in a weight."
+            "Constraints of a weight other than 'cayley', and the bound of its spectral norm, "
+            "can be differentiated once, and this asks for a second derivative in a weight."
         )

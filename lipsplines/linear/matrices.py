@@ -127,8 +127,9 @@ def _cap_norm(weight: Tensor, largest: float) -> Tensor:
         return weight
     weight = weight.clamp(-1e9, 1e9)  # so that nothing below overflows
     magnitude = weight.abs()
-    squared = magnitude.sum(-1).amax(-1) * magnitude.sum(-2).amax(-1)
-    return weight * (largest**2 / squared.clamp_min(largest**2)).sqrt()[..., None, None]
+    # Not numbers without dimensions, whose forward derivatives torch gives in float64 here.
+    rows, columns = (magnitude.sum(dim, keepdim=True).amax((-2, -1), True) for dim in (-1, -2))
+    return weight * (largest**2 / (rows * columns).clamp_min(largest**2)).sqrt()
 
 
 def spectral_norm_bound(weight: Tensor, squarings: int = 10) -> Tensor:

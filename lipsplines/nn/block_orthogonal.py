@@ -17,6 +17,7 @@ from lipsplines.linear import matrices
 from lipsplines.linear import orthogonal_kernels as kernels
 from lipsplines.nn.caching import constrained, once
 from lipsplines.nn.constraints import without_autocast
+from lipsplines.nn.inputs import check_real
 from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["BlockOrthogonal", "constrain_together"]
@@ -74,6 +75,7 @@ class BlockOrthogonal(nn.Module):
         return tuple(starts)
 
     def forward(self, *parameters: Tensor) -> Tensor:
+        check_real(parameters[0])
         with without_autocast(parameters[0]):
             return constrained(self, self._kernel, parameters)
 

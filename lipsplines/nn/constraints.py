@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from lipsplines.arguments import positive_integer
 from lipsplines.linear import gram_schmidt, matrices, polar, spectral
 from lipsplines.nn.caching import constrained
+from lipsplines.nn.inputs import check_real
 
 __all__ = [
     "METHODS",
@@ -64,6 +65,7 @@ class _Constraint(nn.Module):
     """Parametrization of a weight by a function of it and of the settings, in full precision."""
 
     def forward(self, weight: Tensor) -> Tensor:
+        check_real(weight)
         with without_autocast(weight):
             return constrained(self, *self.function_of(weight))
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lipsplines.splines.plain import single
 
-__all__ = ["check_channels", "check_input"]
+__all__ = ["check_channels", "check_input", "check_real"]
 
 
 def check_channels(x: Tensor, channels: int) -> None:
@@ -38,4 +38,13 @@ def check_input(x: Tensor, channels: int, parameter: Tensor) -> None:
     if x.dtype != parameter.dtype and single(x).dtype != parameter.dtype:
         raise TypeError(
             f"The input is in {x.dtype} and this module in {parameter.dtype}; convert one of them."
+        )
+
+
+def check_real(parameter: Tensor) -> None:
+    """Refuse a parameter of other than real floating-point numbers, complex ones among them."""
+    if not parameter.is_floating_point():
+        raise TypeError(
+            f"The parameters must be real floating-point numbers, got {parameter.dtype}: there is "
+            "no constraint for others."
         )

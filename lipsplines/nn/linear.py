@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
+from lipsplines.arguments import positive_integer
 from lipsplines.linear.products import has_values
 from lipsplines.nn.caching import once
 from lipsplines.nn.constraints import (
@@ -85,6 +86,8 @@ class OrthogonalLinear(ConstrainedLayer, nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        in_features = positive_integer("in_features", in_features)
+        out_features = positive_integer("out_features", out_features)
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         if method is None:
             method = "cholesky" if iterations is None else "bjorck"
@@ -174,5 +177,7 @@ class SpectralLinear(ConstrainedLayer, nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        in_features = positive_integer("in_features", in_features)
+        out_features = positive_integer("out_features", out_features)
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         parametrize.register_parametrization(self, "weight", SpectralNormalization(squarings))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lipsplines import splines
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.caching import in_reverse_mode, once
-from lipsplines.nn.inputs import check_channels
+from lipsplines.nn.inputs import check_channels, check_real
 from lipsplines.splines.plain import single
 from lipsplines.splines.projections import checked_slope_bounds
 
@@ -118,6 +118,7 @@ class LinearSpline(nn.Module):
         self._sampled = None if isinstance(init, str) else tuple(start[0].tolist())
         start = start.to(device=device, dtype=dtype or torch.get_default_dtype())
         self.coefficients = nn.Parameter(start)
+        check_real(start)
         if scaling:
             self.log_scale = nn.Parameter(start.new_zeros(self.num_activations))
         else:
@@ -171,6 +172,7 @@ class LinearSpline(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels(x, self.num_activations)
+        check_real(self.coefficients)
         scale = None if self.log_scale is None else positive_scale(self.log_scale)
         return splines.evaluate(x, self.projected_coefficients, self.range_, scale)
 
