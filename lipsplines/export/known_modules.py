@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.combinations import Averaged, Residual
 from lipsplines.nn.convolution import OrthogonalConv2d
@@ -95,6 +95,13 @@ _CONVOLUTION: Kinds = {
 _GENERAL: Kinds = {"dilation": _positive, "groups": _integer, "padding_mode": _text}
 _TRANSPOSED: Kinds = {**_CONVOLUTION, "padding": _sizes, "output_padding": _sizes}
 
+_RIDGES: Kinds = {
+    "channels": _positive,
+    "kernel_size": _sides,
+    "num_coefficients": _integer,
+    "range_": _number,
+}
+
 #: Class of a module that a file may hold -> name and kind of each argument of its constructor.
 KNOWN: dict[type[nn.Module], Kinds] = {
     nn.Sequential: {},
@@ -117,12 +124,8 @@ KNOWN: dict[type[nn.Module], Kinds] = {
         "slope_bounds": _numbers,
         "scaling": _flag,
     },
-    ConvexRegularizer: {
-        "channels": _positive,
-        "kernel_size": _sides,
-        "num_coefficients": _integer,
-        "range_": _number,
-    },
+    ConvexRegularizer: _RIDGES,
+    WeaklyConvexRegularizer: {**_RIDGES, "modulus": _number},
     GroupSort: {"group_size": _integer, "dim": _integer},
     Householder: {"num_activations": _integer},
     LipschitzPReLU: {"num_parameters": _integer},

@@ -1,4 +1,4 @@
-"""Proximal maps of convex regularizers, and derivatives of what they give."""
+"""Proximal maps of convex and weakly convex regularizers, and derivatives of what they give."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional
 from lipsplines.inverse.operators import check_finite
 
 if TYPE_CHECKING:
-    from lipsplines.models.regularizers import ConvexRegularizer
+    from lipsplines.models.ridge import RidgeRegularizer
 
 __all__ = ["hessian_inverse", "mirrored", "proximal"]
 
 
 def proximal(
     noisy: Tensor,
-    regularizer: ConvexRegularizer,
+    regularizer: RidgeRegularizer,
     *,
     weight: float = 1.0,
     scale: float = 1.0,
@@ -31,11 +31,12 @@ def proximal(
 
     The minimiser of ``F(x) = |x - y|^2 / 2 + weight R(scale x) / scale^2``. A proximal map of a
     convex function is firmly nonexpansive (Moreau 1965), and so 1-Lipschitz: no constraint on the
-    weights is needed for that. ``F`` is strongly convex with constant 1, its gradient Lipschitz
-    with ``L = 1 + weight L_R``, and the accelerated gradient method with momentum
-    ``(sqrt(L) - 1) / (sqrt(L) + 1)`` has ``F(x_k) - min F <= (1 - 1 / sqrt(L))^k c``,
-    ``c = F(x_0) - min F + |x_0 - x*|^2 / 2`` (Nesterov 2004, Section 2.2; Beck 2017, Theorem
-    10.42).
+    weights is needed for that. Of a weakly convex one with the modulus ``rho`` it is Lipschitz with
+    ``1 / m``, ``m = 1 - weight rho > 0`` (Goujon, Neumayer and Unser 2024, Section 3). ``F`` is
+    strongly convex with the constant ``m``, its gradient Lipschitz with ``L = 1 + weight L_R``,
+    and the accelerated gradient method with momentum ``(1 - q) / (1 + q)``, ``q = sqrt(m / L)``,
+    has ``F(x_k) - min F <= (1 - q)^k c``, ``c = F(x_0) - min F + m |x_0 - x*|^2 / 2`` (Nesterov
+    2004, Section 2.2; Beck 2017, Theorem 10.42).
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def proximal(
     regularizer, weight, scale
         As for `variational`.
     tolerance
-        It stops once ``|grad F(x)| <= tolerance |x|`` for all images together. Then the minimiser
-        is no farther than that, since ``|x - x*| <= |grad F(x)|``.
+        It stops once ``|grad F(x)| <= m tolerance |x|`` for all images together. Then the minimiser
+        is no farther than ``tolerance |x|``, since ``m |x - x*| <= |grad F(x)|``.
     max_iterations
         The most steps.
     start
@@ -59,7 +60,8 @@ def proximal(
     Raises
     ------
     ValueError
-        For images of another shape or that are not finite, and numbers that are not positive.
+        For images of another shape or that are not finite, numbers that are not positive, and a
+        weight with which ``F`` need not be strongly convex.
 
     Examples
     --------
@@ -75,12 +77,20 @@ def proximal(
     with torch.no_grad():
         fixed = regularizer.fixed()
         lipschitz = 1 + weight * fixed.gradient_lipschitz((height, width))
-        momentum = (math.sqrt(lipschitz) - 1) / (math.sqrt(lipschitz) + 1)
+        convexity = 1 - weight * fixed.weak_convexity((height, width))
+        if convexity <= 0:
+            raise ValueError(
+                f"With weight = {weight:g} the proximal map is not known to exist: the weight "
+                f"times the modulus of weak convexity, here {1 - convexity:.4g}, must stay below "
+                "1. Take a smaller weight, or `variational`, which finds a stationary point."
+            )
+        ratio = math.sqrt(convexity / lipschitz)
+        momentum = (1 - ratio) / (1 + ratio)
         v = x = noisy if start is None else start
         for _ in range(max_iterations):
             slope = fixed.pulled_back(fixed.responses(scale * v))
             gradient = v - noisy + weight / scale * slope
-            if gradient.norm() <= tolerance * v.norm():
+            if gradient.norm() <= convexity * tolerance * v.norm():
                 return v
             moved = v - gradient / lipschitz
             v, x = moved + momentum * (moved - x), moved
@@ -104,7 +114,7 @@ def mirrored(noisy: Tensor, margin: int) -> Tensor:
 def hessian_inverse(
     images: Tensor,
     right: Tensor,
-    regularizer: ConvexRegularizer,
+    regularizer: RidgeRegularizer,
     *,
     start: Tensor | None = None,
     tolerance: float = 0.03,
@@ -114,7 +124,8 @@ def hessian_inverse(
 
     If a loss has the gradient ``g`` in the minimiser ``x`` of ``|x - y|^2 / 2 + R(x)``, its
     gradient in the parameters of ``R`` is that of ``-<v, grad R(x)>`` with ``v`` and ``x`` held
-    (the implicit function theorem; Kunisch and Pock 2013, Section 3).
+    (the implicit function theorem; Kunisch and Pock 2013, Section 3). The matrix is positive
+    definite where `proximal` with weight 1 exists.
 
     Parameters
     ----------
@@ -136,7 +147,7 @@ def hessian_inverse(
 def _conjugate_gradients(
     images: Tensor,
     right: Tensor,
-    regularizer: ConvexRegularizer,
+    regularizer: RidgeRegularizer,
     start: Tensor | None,
     tolerance: float,
     max_iterations: int,

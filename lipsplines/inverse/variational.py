@@ -1,4 +1,4 @@
-"""Reconstruction with a convex regularizer, by an accelerated gradient method."""
+"""Reconstruction with a convex or weakly convex regularizer, by an accelerated gradient method."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ from lipsplines.inverse.proximal import check_positive
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
-    from lipsplines.models.regularizers import ConvexRegularizer
+    from lipsplines.models.ridge import RidgeRegularizer
 
 __all__ = ["objective_bound", "variational"]
+
+# Part of what a gradient step gains at least, which a step must gain where F need not be convex.
+SUFFICIENT = 0.1
+ROUNDING = 1e-5  # moduli of weak convexity, relative to L, that rounding may leave
 
 
 def variational(
     operator: LinearOperator,
     data: Tensor,
-    regularizer: ConvexRegularizer,
+    regularizer: RidgeRegularizer,
     *,
     weight: float = 1.0,
     scale: float = 1.0,
@@ -53,6 +57,12 @@ def variational(
     ``F(x_k) - min F <= 2 L |x_r - x*|^2 / (k - r + 1)^2`` for every minimiser ``x*``, where ``r``
     is the step at which it last began (Beck and Teboulle, Theorem 4.4); see `objective_bound`.
 
+    With a weakly convex ``R`` there may be several local minima and no such rate. Then a step must
+    gain ``F(x) - F(z) >= 0.05 L |z - v|^2``, as every step from ``v = x`` does. So the sum of all
+    ``|z - v|^2`` but those of the steps that were rejected, at most every other one, is at most
+    ``20 (F(x_0) - inf F) / L``: the steps tend to zero, and what the images come near again and
+    again is a stationary point of ``F`` (compare Goujon, Neumayer and Unser 2024, Section 4).
+
     Parameters
     ----------
     operator
@@ -60,7 +70,7 @@ def variational(
     data
         The measurements ``y``, shape ``(N, 1, *operator.data_shape)``, finite.
     regularizer
-        ``R``, convex.
+        ``R``, convex or weakly convex.
     weight
         Positive.
     scale
@@ -101,6 +111,8 @@ def variational(
     with torch.no_grad():
         fixed = regularizer.fixed()
     lipschitz = squared + weight * fixed.gradient_lipschitz(operator.image_shape)
+    modulus = weight * fixed.weak_convexity(operator.image_shape)
+    needed = SUFFICIENT * lipschitz / 2 if modulus > ROUNDING * lipschitz else 0.0
 
     def terms(x: Tensor) -> tuple[Tensor, Tensor]:
         """What is linear in the image."""
@@ -117,7 +129,10 @@ def variational(
         z = (v - gradient / lipschitz).clamp(low, high)
         of_z = terms(z)
         found = objective(data, *of_z)
-        better = found <= value
+        bar = value
+        if needed:
+            bar = value - needed * (z - v).square().flatten(1).sum(1, dtype=torch.float64)
+        better = found <= bar
         later = torch.where(better, (1 + (1 + 4 * t.square()).sqrt()) / 2, 1.0)
         push = (t - 1) / later
 

@@ -33,7 +33,7 @@ from lipsplines.export.descriptions import build, description
 from lipsplines.export.fold import fold
 from lipsplines.export.known_modules import CONTAINERS, KNOWN
 from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
-from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
 from lipsplines.nn.transposed import CircularConvTranspose2d
 
 # At least one of each known type, with arguments that are not the defaults.
@@ -60,6 +60,7 @@ EXAMPLES = [
     LipschitzPReLU(3, init=-1.0),
     NActivation(3, init=(-0.5, 0.25)),
     ConvexRegularizer((2, 3), 3, 7, 0.5),
+    WeaklyConvexRegularizer((2, 3), 3, 7, 0.5, 0.75),
     ShiftedAbsolute(4),
     nn.ReLU(inplace=True),
     nn.LeakyReLU(-0.5),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from lipsplines.inverse import FourierSampling, Identity, proximal, variational
 from lipsplines.inverse.proximal import hessian_inverse, mirrored
 from lipsplines.inverse.variational import objective_bound
-from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
 
 SIDE = 12
 
@@ -172,3 +173,69 @@ def test_other_wrong_arguments_are_refused(regularizer) -> None:
         variational(operator, data, regularizer, limits=(1.0, 0.0))
     with pytest.raises(ValueError, match="must be positive"):
         objective_bound(0.0, 1.0, 1)
+
+
+@pytest.fixture
+def weak() -> WeaklyConvexRegularizer:
+    torch.manual_seed(0)
+    return WeaklyConvexRegularizer((2, 6), 3, modulus=0.8, dtype=torch.float64)
+
+
+def test_a_weakly_convex_denoiser_is_lipschitz_and_near_its_minimiser(weak) -> None:
+    torch.manual_seed(3)
+    factor = 1 / (1 - weak.fixed().weak_convexity((SIDE, SIDE)))
+    assert factor > 2
+    for size in (0.01, 0.1, 1.0):
+        x, y = (size * torch.randn(1, 1, SIDE, SIDE, dtype=torch.float64) for _ in range(2))
+        px, py = (proximal(v, weak, tolerance=1e-12, max_iterations=5000) for v in (x, y))
+        slope = px - x + weak.gradient(px)
+        assert slope.norm() <= 1e-11 * px.norm()
+        assert (px - py).norm() <= factor * (x - y).norm()
+        for tolerance in (1e-2, 1e-4):
+            found = proximal(x, weak, tolerance=tolerance)
+            assert (found - px).norm() <= tolerance * found.norm() * (1 + 1e-9)
+
+
+def test_a_weakly_convex_denoiser_keeps_a_contrast_that_no_convex_one_keeps(weak) -> None:
+    """A step is moved farther than the images of two steps are apart: more than 1-Lipschitz."""
+    edge = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.float64)
+    edge[..., SIDE // 2 :] = 1
+    sizes = torch.linspace(0.005, 0.2, 40).tolist()
+    found = [proximal(size * edge, weak, tolerance=1e-10, max_iterations=5000) for size in sizes]
+    step = (sizes[1] - sizes[0]) * edge.norm()
+    slopes = [(b - a).norm() / step for a, b in pairwise(found)]
+    assert max(slopes) > 1.01
+
+
+def test_the_derivative_of_a_loss_at_a_weakly_convex_minimiser(weak) -> None:
+    test_the_derivative_of_a_loss_at_the_minimiser(weak)
+
+
+def test_a_weight_too_large_for_a_proximal_map_is_refused(weak) -> None:
+    noisy = torch.rand(1, 1, SIDE, SIDE, dtype=torch.float64)
+    with pytest.raises(ValueError, match="must stay below 1"):
+        proximal(noisy, weak, weight=2.0)
+    run = variational(Identity((SIDE, SIDE)), noisy, weak, weight=2.0, limits=None)
+    assert run.converged.all()
+
+
+@pytest.mark.parametrize("weight", [0.3, 30.0])
+def test_a_weakly_convex_objective_falls_enough_and_ends_where_it_has_no_slope(
+    weak, weight
+) -> None:
+    operator, data = problem(2)
+    options = {"weight": weight, "limits": None, "tolerance": 1e-9, "max_iterations": 20000}
+    with torch.no_grad():
+        run = variational(operator, data, weak, **options)
+        slope = operator.gradient(run.images, data) + weight * weak.gradient(run.images)
+        first = objective(operator, data, weak, run.start, weight)
+    assert run.converged.all()
+    lipschitz = run.constants["lipschitz"]
+    assert (slope.flatten(1).norm(dim=1) <= 1e-7 * lipschitz * run.images.norm()).all()
+    for image in range(2):
+        own = run.curves["objective"][:, image]
+        own = own[~own.isnan()]
+        assert (own.diff() <= 1e-12 * own[0]).all()
+        assert own[0] <= first[image]
+        fallen = own.diff() != 0
+        assert not (~fallen[1:] & ~fallen[:-1] & (own[2:] > own[-1] * (1 + 1e-9))).any()

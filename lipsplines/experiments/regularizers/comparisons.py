@@ -17,6 +17,7 @@ OURS = "spline"
 METHODS = {
     "spline": "learned potentials",
     "huber": "Huber's potentials",
+    "weakly-convex": "learned, weakly convex",
     "tv": "total variation",
 }
 

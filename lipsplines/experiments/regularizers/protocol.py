@@ -1,4 +1,4 @@
-"""Convex regularizers with learned monotone splines (Goujon et al. 2023).
+"""Convex and weakly convex regularizers with learned splines (Goujon et al. 2023 and 2024).
 
 The profile ``reduced`` has two *studies*, each with one question:
 
@@ -6,13 +6,16 @@ The profile ``reduced`` has two *studies*, each with one question:
     Does learning the potentials help beyond Huber's, from which they start? Short trainings, many
     of each kind; the claim rests on it.
 ``network``
-    How well does a regularizer denoise that is trained for longer? One training for each noise
-    level, beside total variation. They are those that come with the library.
+    How well does a regularizer denoise that is trained for longer, convex or weakly convex? One
+    training for each noise level, beside total variation. They are those that come with the
+    library.
 
 All sizes and numbers were written down before the runs that are stored. The rate of the
 coefficients, their projection after each step and the penalty on their second-order total variation
 came after short trials on validation images, in which slopes stuck at their bounds or drifted to
-them.
+them. Weakly convex regularizers need splines as wide as the responses of images, and so more
+coefficients; their number, their start and the modulus came after short trials on validation images
+too.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ __all__ = [
     "PROFILE_SIZES",
     "REVISION",
     "STUDIES",
+    "WEAK",
     "WEIGHTS",
     "Sizes",
     "cells",
@@ -37,6 +41,9 @@ __all__ = [
 
 REVISION = 1
 LEARNED = ("spline", "huber")
+WEAK = "weakly-convex"
+# Settings of weakly convex regularizers, in place of those of the sizes or beside them.
+WEAK_SETTINGS: Settings = {"num_coefficients": 101, "modulus": 0.95}
 #: Weights of the total variation, over the standard deviation of the noise, to choose from.
 WEIGHTS = tuple(0.1 * k for k in range(3, 16))
 # Expected wall time of each profile in minutes, on two processor cores.
@@ -71,9 +78,12 @@ PROFILE_SIZES = {
     "reduced": Sizes(8, 250, border=128),
     "paper": Sizes(8, 20_000, sigmas=(5, 15, 25), batch_size=8),
 }
-NETWORK = ("spline", "tv")
+NETWORK = ("spline", "tv", WEAK)
 STUDIES: dict[str, dict[str, Sizes]] = {
-    **{profile: {"seeds": sizes} for profile, sizes in PROFILE_SIZES.items()},
+    **{
+        profile: {"seeds": sizes, WEAK: dataclasses.replace(sizes, methods=(WEAK,), runs=1)}
+        for profile, sizes in PROFILE_SIZES.items()
+    },
     "reduced": {
         "network": Sizes(1, 1_000, NETWORK, (15, 5, 25), batch_size=4, points=20),
         "seeds": PROFILE_SIZES["reduced"],
@@ -100,7 +110,7 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
                 "method": method,
                 "sigma": sigma,
                 "run": run,
-                **(sizes if method in LEARNED else _untrained(sizes)),
+                **_own(method, sizes),
             }
             for run in range(runs)
             for sigma in sigmas
@@ -109,8 +119,10 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
     return found
 
 
-def _untrained(sizes: Settings) -> Settings:
-    return {key: sizes[key] for key in ("border", "tolerance")}
+def _own(method: str, sizes: Settings) -> Settings:
+    if method == WEAK:
+        return sizes | WEAK_SETTINGS
+    return sizes if method in LEARNED else {key: sizes[key] for key in ("border", "tolerance")}
 
 
 def study_of(settings: Mapping[str, object]) -> str:

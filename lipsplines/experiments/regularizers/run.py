@@ -22,11 +22,12 @@ from lipsplines.experiments.pictures.training import (
     ImageTraining,
     seed_of,
 )
-from lipsplines.experiments.regularizers.protocol import WEIGHTS
+from lipsplines.experiments.regularizers.protocol import WEAK, WEIGHTS
 from lipsplines.inverse import Identity, proximal, total_variation_reconstruction
 from lipsplines.inverse.proximal import hessian_inverse, mirrored
 from lipsplines.measures.image_quality import psnr
-from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
+from lipsplines.models.ridge import RidgeRegularizer
 from lipsplines.nn.linear_spline import tv2
 from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings
 from lipsplines.training.stepwise import Batches
@@ -36,8 +37,7 @@ __all__ = ["RegularizerTraining", "build", "compute", "denoise", "total_variatio
 
 # Relative gradients at which a minimiser is near enough for a step, and for a comparison.
 TRAINED_TO, COMPARED_TO = 5e-3, 1e-3
-LARGEST = (512, 512)  # images for which the bound of the gradient is told
-CAUTION = 0.1  # rate of the coefficients over that of all else, in units of the range
+LARGEST = (512, 512)  # images for which the bounds of the Hessian are told
 SQUARE = 160  # pixels of each validation image that are enough to choose with
 
 
@@ -73,7 +73,7 @@ class RegularizerTraining(ImageTraining):
 
     def __init__(
         self,
-        model: ConvexRegularizer,
+        model: RidgeRegularizer,
         clean: Tensor,
         validation: Mapping[str, Tensor],
         settings: Settings,
@@ -89,11 +89,13 @@ class RegularizerTraining(ImageTraining):
         self.batch = Batches(numbers, settings["batch_size"], self.seed)
         rate = settings["lr"]
         # Coefficients live on the scale of the range, and those far out are seen rarely.
-        coefficients = model.activation.coefficients
-        others = [p for p in model.parameters() if p is not coefficients and p.requires_grad]
+        self.learned = [s for s in model.splines() if s.coefficients.requires_grad]
+        coefficients = [spline.coefficients for spline in self.learned]
+        known = {id(parameter) for parameter in coefficients}
+        others = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
         groups = [{"params": others, "lr": rate}]
-        if coefficients.requires_grad:
-            groups.append({"params": [coefficients], "lr": rate * settings["range_"] * CAUTION})
+        if coefficients:
+            groups.append({"params": coefficients, "lr": rate * model.activation.spacing})
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.steps)
 
@@ -120,32 +122,30 @@ class RegularizerTraining(ImageTraining):
         right = 2 * error / counted
         adjoint = hessian_inverse(found, right, self.model, start=self.adjoints[numbers])
         objective = -(adjoint * self.model.gradient(found)).sum()
-        if self.settings["tv2_weight"] and self.model.activation.coefficients.requires_grad:
+        if self.settings["tv2_weight"] and self.learned:
             objective = objective + self.settings["tv2_weight"] * tv2(self.model)
         self.optimizer.zero_grad()
         objective.backward()
         self.optimizer.step()
         self.schedule.step()
         # A slope that is clipped has no gradient: left beyond its bound it would never come back.
-        splines = self.model.activation
-        if splines.coefficients.requires_grad:
-            splines.coefficients.data.copy_(splines.projected_coefficients)
+        for spline in self.learned:
+            spline.coefficients.data.copy_(spline.projected_coefficients)
         self.minimisers[numbers], self.adjoints[numbers] = found, adjoint
         self.count(error.square().sum().item() / counted)
 
 
-def build(settings: Settings) -> ConvexRegularizer:
+def build(settings: Settings) -> RidgeRegularizer:
     """The regularizer of a run; Huber's potentials keep their shape and learn their scale."""
-    model = ConvexRegularizer(
-        tuple(settings["channels"]),
-        num_coefficients=settings["num_coefficients"],
-        range_=settings["range_"],
-    )
-    model.activation.coefficients.requires_grad_(settings["method"] == "spline")
+    sizes = {key: settings[key] for key in ("channels", "num_coefficients", "range_")}
+    if settings["method"] == WEAK:
+        return WeaklyConvexRegularizer(**sizes, modulus=settings["modulus"])
+    model = ConvexRegularizer(**sizes)
+    model.activation.coefficients.requires_grad_(settings["method"] != "huber")
     return model
 
 
-def denoise(model: ConvexRegularizer, noisy: Tensor, tolerance: float = 1e-4) -> Tensor:
+def denoise(model: RidgeRegularizer, noisy: Tensor, tolerance: float = 1e-4) -> Tensor:
     """The minimiser for an image with a mirrored margin, which is cut off again."""
     margin = 2 * model.reach
     found = proximal(mirrored(noisy, margin), model, tolerance=tolerance)
@@ -170,7 +170,10 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
         training = _train(settings, pictures.train, validation, state)
         model = training.model
         metrics["curves"] = training.curves
-        metrics["gradient_lipschitz"] = model.fixed().gradient_lipschitz(LARGEST)
+        fixed = model.fixed()
+        metrics["gradient_lipschitz"] = fixed.gradient_lipschitz(LARGEST)
+        if settings["method"] == WEAK:
+            metrics["weak_convexity"] = fixed.weak_convexity(LARGEST)
         if settings["run"] == 0:
             tensors = training.best
 

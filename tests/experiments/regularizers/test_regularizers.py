@@ -36,8 +36,11 @@ def test_the_studies_are_those_that_were_planned() -> None:
     studies: dict[str, list[dict]] = {}
     for cell in EXPERIMENT.cells("reduced", 0):
         studies.setdefault(protocol.study_of(cell), []).append(cell)
-    assert {name: len(own) for name, own in studies.items()} == {"network": 6, "seeds": 16}
+    assert {name: len(own) for name, own in studies.items()} == {"network": 9, "seeds": 16}
     assert {c["steps"] for c in studies["seeds"]} == {250}
+    weak = [c for c in studies["network"] if c["method"] == protocol.WEAK]
+    assert {(c["num_coefficients"], c["modulus"]) for c in weak} == {(101, 0.95)}
+    assert [c["sigma"] for c in weak] == [15, 5, 25]
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +65,23 @@ def test_training_lowers_the_error_and_keeps_the_best(pictures) -> None:
     assert own.highest == max(own.curves["validation"])
 
 
-def test_no_slope_is_left_beyond_its_bounds(pictures) -> None:
-    own = training(pictures, lr=0.1)
+@pytest.mark.parametrize("changes", [{}, {"method": protocol.WEAK, **protocol.WEAK_SETTINGS}])
+def test_no_slope_is_left_beyond_its_bounds(pictures, changes) -> None:
+    own = training(pictures, lr=0.1, **changes)
     own.run()
-    splines = own.model.activation
-    slopes = splines.coefficients.diff(dim=-1) / splines.spacing
-    assert slopes.min() >= -1e-5
-    assert slopes.max() <= 1 + 1e-5
-    assert ((slopes > 0.01) & (slopes < 0.99)).any()
+    assert len(own.learned) == (2 if changes else 1)
+    for splines in own.learned:
+        slopes = splines.coefficients.diff(dim=-1) / splines.spacing
+        assert slopes.min() >= -1e-5
+        assert slopes.max() <= 1 + 1e-5
+        assert ((slopes > 0.01) & (slopes < 0.99)).any()
+
+
+def test_a_weakly_convex_regularizer_is_trained_and_certified(records) -> None:
+    (record,) = [r for r in records if r.settings["method"] == protocol.WEAK]
+    assert 0 < record.metrics["weak_convexity"] < 1.1 * record.settings["modulus"]
+    assert record.metrics["gradient_lipschitz"] >= record.metrics["weak_convexity"]
+    assert "learned, weakly convex" in EXPERIMENT.table(records)
 
 
 def test_hubers_potentials_keep_their_shape(pictures) -> None:
@@ -123,7 +135,7 @@ def test_records_and_tables(records) -> None:
     assert "σ = 15" in table
     assert "published" not in table  # these are other images
     assert all(r.metrics["gradient_lipschitz"] > 0 for r in records)
-    assert tables.bound_table(records).count("\n") == 3
+    assert tables.bound_table(records).count("\n") == 4
     (comparison,) = comparisons.comparisons(records)
     assert comparison.label == comparisons.METHODS["huber"]
     with pytest.raises(ValueError, match="learned potentials"):

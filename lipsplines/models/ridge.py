@@ -1,0 +1,285 @@
+"""Ridge regularizers: sums of learned functions of the responses of learned filters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lipsplines import splines
+from lipsplines.arguments import positive_integer
+from lipsplines.nn.linear_spline import LinearSpline, positive_scale
+from lipsplines.splines.potentials import total
+
+__all__ = ["FixedRegularizer", "RidgeRegularizer"]
+
+# At the start: slopes that give way beyond this part of the range, and the factors below.
+BEND, SHARPNESS, STRENGTH = 0.1, 10.0, 20.0
+NOISE = 0.3  # of the kernels, around finite differences and mixtures of them
+DIFFERENCES = (((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 0), (1, 1)), ((0, 1), (1, 0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedRegularizer:
+    """``R(x) = strength sum_i psi_i((W x)_i)`` with given numbers; see `RidgeRegularizer`.
+
+    Images have shape ``(N, 1, n1, n2)``, responses ``(N, C, n1, n2)``.
+
+    Attributes
+    ----------
+    kernels
+        Of the convolutions that make ``W``.
+    coefficients, range_, scale
+        Of the splines ``psi_i'``, as for `splines.evaluate`.
+    strength
+        A scalar.
+    """
+
+    kernels: list[Tensor]
+    coefficients: Tensor
+    range_: float
+    scale: Tensor
+    strength: Tensor
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away the filters look."""
+        return sum(kernel.shape[-1] // 2 for kernel in self.kernels)
+
+    @functools.cached_property
+    def filters(self) -> Tensor:
+        """All of ``W`` as one kernel, shape ``(C, 1, k, k)``, ``k = 2 reach + 1``."""
+        return chained(self.kernels)
+
+    @functools.cached_property
+    def _forward_and_back(self) -> tuple[list[Tensor], list[Tensor]]:
+        form = torch.channels_last
+        turned = [kernel.transpose(0, 1).flip(2, 3) for kernel in reversed(self.kernels)]
+        both = [[k.contiguous(memory_format=form) for k in own] for own in (self.kernels, turned)]
+        return both[0], both[1]
+
+    def responses(self, images: Tensor) -> Tensor:
+        """``W x``."""
+        if images.dim() != 4 or images.shape[1] != 1:
+            raise ValueError(
+                f"A regularizer needs images of shape (N, 1, n1, n2), got {tuple(images.shape)}."
+            )
+        z = functional.pad(images, (self.reach,) * 4).contiguous(memory_format=torch.channels_last)
+        for kernel in self._forward_and_back[0]:
+            z = functional.conv2d(z, kernel)
+        return z
+
+    def adjoint(self, forces: Tensor) -> Tensor:
+        """``W^T u`` for ``u`` of the shape of responses."""
+        for kernel in self._forward_and_back[1]:  # faster on a processor than transposed ones
+            forces = functional.conv2d(forces, kernel, padding=kernel.shape[-1] - 1)
+        edge = self.reach
+        return forces[..., edge : forces.shape[-2] - edge, edge : forces.shape[-1] - edge]
+
+    def potential(self, responses: Tensor) -> Tensor:
+        """``strength sum_i psi_i(z_i)``, shape ``(N,)``, in float64."""
+        return self.strength * total(responses, self.coefficients, self.range_, self.scale)
+
+    def pulled_back(self, responses: Tensor) -> Tensor:
+        """``strength W^T s(z)``, the gradient at the image with these responses."""
+        return self.strength * self.adjoint(self._forces(responses))
+
+    def slopes(self, responses: Tensor) -> Tensor:
+        """``s'(z)``, at most 1."""
+        with torch.enable_grad():
+            z = responses.detach().requires_grad_()
+            return torch.autograd.grad(self._forces(z).sum(), z)[0].detach()
+
+    def curvature(self, slopes: Tensor, images: Tensor) -> Tensor:
+        """``strength W^T diag(s'(z)) W v``: what the Hessian makes of images ``v``."""
+        return self.strength * self.adjoint(slopes * self.responses(images))
+
+    @torch.no_grad()
+    def gradient_lipschitz(self, image_shape: tuple[int, int]) -> float:
+        """Upper bound of the Lipschitz constant of the gradient, for images of one size.
+
+        The larger one of `weak_convexity` and of ``strength sup_w sum_i m_i |W_i(w)|^2``, ``m_i``
+        the largest slope of spline ``i`` and ``W_i(w)`` the Fourier transform of its filter on a
+        torus on which no window sees the image twice (see `convolutions.convolution_norm_bound`).
+        In float64, of the numbers that the gradient is computed with.
+
+        Parameters
+        ----------
+        image_shape
+            ``(n1, n2)``.
+        """
+        return max(self._curvature_bound(1, image_shape), self.weak_convexity(image_shape))
+
+    @torch.no_grad()
+    def weak_convexity(self, image_shape: tuple[int, int]) -> float:
+        """A ``rho`` for which ``R(x) + rho |x|^2 / 2`` is convex, for images of one size.
+
+        As `gradient_lipschitz`, with what the slopes of the splines are below zero; zero, or what
+        rounding leaves, if all of them are monotone.
+
+        Parameters
+        ----------
+        image_shape
+            ``(n1, n2)``.
+        """
+        return self._curvature_bound(-1, image_shape)
+
+    def _curvature_bound(self, sign: int, image_shape: tuple[int, int]) -> float:
+        """Of the Hessian times the sign from above, by its slopes of that sign."""
+        spacing = splines.spacing(self.coefficients.shape[-1], self.range_)
+        rises = sign * self.coefficients.double().diff(dim=-1)
+        steps = rises.amax(-1).clamp(min=0) / spacing
+        filters = steps.sqrt().view(-1, 1, 1, 1) * self.filters.double()
+        rows, columns = (n + filters.shape[-1] - 1 for n in image_shape)
+        power = torch.fft.rfft2(filters[:, 0], s=(rows, columns)).abs().square().sum(0).amax()
+        return self.strength.double().item() * power.item()
+
+    def _forces(self, responses: Tensor) -> Tensor:
+        return splines.evaluate(responses, self.coefficients, self.range_, self.scale)
+
+
+class RidgeRegularizer(nn.Module, ABC):
+    r"""``R(x) = strength sum_i psi_i((W x)_i)``, what convex and weakly convex ones share.
+
+    ``W`` is a chain of convolutions with nothing between them, of zero mean and 2-norm at most 1,
+    applied to the image with zeros around it; ``psi_i`` is the integral of an odd linear spline of
+    channel ``i``, constant outside its range (Goujon et al. 2023, *A neural-network-based convex
+    regularizer for inverse problems*, Section 3). A subclass says which splines, by
+    `odd_coefficients`.
+
+    Parameters
+    ----------
+    channels
+        Of the outputs of the convolutions, from the first to the last.
+    kernel_size
+        Side of the kernels, odd, from 3 on. The chain reaches ``(kernel_size - 1) / 2`` pixels for
+        each of them.
+    num_coefficients, range_
+        Of the splines, see `LinearSpline`.
+    device, dtype
+        Of the parameters.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, and for images that are not of shape ``(N, 1, n1, n2)``.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (4, 8, 32),
+        kernel_size: int = 5,
+        num_coefficients: int = 21,
+        range_: float = 0.1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = tuple(positive_integer("channels", number) for number in channels)
+        self.kernel_size = positive_integer("kernel_size", kernel_size)
+        if not self.channels or self.kernel_size % 2 == 0 or self.kernel_size < 3:
+            raise ValueError(
+                f"A regularizer needs at least one convolution, of an odd side from 3 on, got the "
+                f"channels {self.channels} and the side {kernel_size}."
+            )
+        options: Any = {"device": device, "dtype": dtype}
+        sides = (self.kernel_size, self.kernel_size)
+        fans = zip((1, *self.channels[:-1]), self.channels, strict=True)
+        self.kernels = nn.ParameterList(
+            nn.Parameter(torch.empty(out, fan_in, *sides, **options)) for fan_in, out in fans
+        )
+        self.activation = LinearSpline(
+            self.channels[-1], num_coefficients, range_, slope_bounds=(0.0, 1.0), **options
+        )
+        self.log_strength = nn.Parameter(torch.empty((), **options))
+        self.num_coefficients, self.range_ = self.activation.num_coefficients, float(range_)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start near finite differences in random mixtures, with potentials like Huber's."""
+        middle = self.kernel_size // 2
+        for place, kernel in enumerate(self.kernels):
+            fan_in = kernel.shape[1]
+            nn.init.normal_(kernel, std=NOISE / math.sqrt(fan_in * self.kernel_size**2))
+            if place:
+                mixture = torch.empty(kernel.shape[:2], device=kernel.device, dtype=kernel.dtype)
+                kernel[:, :, middle, middle] += nn.init.orthogonal_(mixture)
+                continue
+            for channel in range(len(kernel)):
+                plus, minus = DIFFERENCES[channel % len(DIFFERENCES)]
+                kernel[channel, 0, middle + plus[0], middle + plus[1]] += 1
+                kernel[channel, 0, middle + minus[0], middle + minus[1]] -= 1
+        limit = BEND * self.range_
+        self.activation.reset_parameters()
+        self.activation.coefficients.clamp_(-limit, limit)
+        nn.init.constant_(self.activation.log_scale, math.log(SHARPNESS))
+        nn.init.constant_(self.log_strength, math.log(STRENGTH))
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away the filters look."""
+        return len(self.channels) * (self.kernel_size // 2)
+
+    @property
+    def strength(self) -> Tensor:
+        """The factor of the potentials, a positive scalar."""
+        return positive_scale(self.log_strength)
+
+    @abstractmethod
+    def odd_coefficients(self) -> Tensor:
+        """Of the odd splines at the knots within the range, shape ``(C, K)``."""
+
+    def splines(self) -> list[LinearSpline]:
+        """The splines whose coefficients are parameters."""
+        return [module for module in self.modules() if isinstance(module, LinearSpline)]
+
+    def fixed(self) -> FixedRegularizer:
+        """The function of the present parameters, constraints computed once; differentiable."""
+        first, *others = self.kernels
+        first = first - first.mean((2, 3), keepdim=True)
+        whole = chained([first, *others])[:, 0]
+        side = 4 * whole.shape[-1]
+        power = torch.fft.rfft2(whole, s=(side, side)).abs().square().sum(0).amax()
+        odd = self.odd_coefficients()
+        return FixedRegularizer(
+            [first / power.sqrt(), *others],
+            torch.cat([odd[:, :1], odd, odd[:, -1:]], dim=1),  # constant from the range on
+            self.range_ + self.activation.spacing,
+            self.activation.scale,
+            self.strength,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``R(x)`` of each image, shape ``(N,)``, in float64."""
+        fixed = self.fixed()
+        return fixed.potential(fixed.responses(images))
+
+    def gradient(self, images: Tensor) -> Tensor:
+        """``grad R(x)``, of the shape of the images."""
+        fixed = self.fixed()
+        return fixed.pulled_back(fixed.responses(images))
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, kernel_size={self.kernel_size}"
+
+
+def odd_part(coefficients: Tensor) -> Tensor:
+    """Of splines on a grid around zero, shape ``(C, K)``."""
+    return (coefficients - coefficients.flip(-1)) / 2
+
+
+def chained(kernels: list[Tensor]) -> Tensor:
+    """One kernel that does what these do, one after the other."""
+    whole = kernels[0]
+    for kernel in kernels[1:]:
+        # A correlation of correlations: the kernels are convolved.
+        turned, side = kernel.flip(2, 3), kernel.shape[-1] - 1
+        whole = functional.conv2d(whole.transpose(0, 1), turned, padding=side).transpose(0, 1)
+    return whole
