@@ -20,6 +20,7 @@ from lipsplines.experiments.denoising.comparisons import shown
 from lipsplines.experiments.denoising.run import build
 from lipsplines.experiments.regularizers import EXPERIMENT as REGULARIZERS
 from lipsplines.experiments.regularizers.comparisons import OURS, of_study
+from lipsplines.experiments.regularizers.protocol import WEAK
 from lipsplines.experiments.regularizers.run import build as build_regularizer
 from lipsplines.export.denoisers import INDEX, NAMES
 from lipsplines.export.regularizers import INDEX as REGULARIZERS_INDEX
@@ -69,27 +70,31 @@ def export(store: Store, folder: Path) -> dict[str, list[dict]]:
 
 def export_regularizers(store: Store, folder: Path) -> dict[str, list[dict]]:
     """Write the weights of the regularizers with the longest trainings, and their index."""
-    entries = []
+    kinds = {OURS: "convex", WEAK: WEAK}
+    bounds = ("gradient_lipschitz", "weak_convexity")
+    index: dict[str, list[dict]] = {kind: [] for kind in kinds.values()}
     for record in of_study(reference_records(REGULARIZERS, store), "network"):
         s = record.settings
-        if s["method"] != OURS:
+        if s["method"] not in kinds:
             continue
+        kind = kinds[s["method"]]
         model = build_regularizer(s)
         model.load_state_dict(store.tensors(record))
-        path = save_model(model, folder / f"regularizer-{s['sigma']}.safetensors", {"name": OURS})
-        entries.append(
+        path = save_model(model, folder / f"{kind}-{s['sigma']}.safetensors", {"name": kind})
+        index[kind].append(
             {
                 "file": path.name,
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "settings": {key: s[key] for key in ("sigma", "steps", "batch_size", "profile")},
-                "gradient_lipschitz": record.metrics["gradient_lipschitz"],
+                **{name: record.metrics[name] for name in bounds if name in record.metrics},
                 "test": {
                     name: {metric: float(np.mean(v)) for metric, v in record.metrics[name].items()}
                     for name in ("noisy", "denoised")
                 },
             }
         )
-    index = {OURS: sorted(entries, key=lambda entry: entry["settings"]["sigma"])}
+    for entries in index.values():
+        entries.sort(key=lambda entry: entry["settings"]["sigma"])
     (folder / REGULARIZERS_INDEX).write_text(json.dumps(index, indent=1) + "\n")
     return index
 

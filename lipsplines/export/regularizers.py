@@ -1,19 +1,19 @@
-"""Trained convex regularizers that come with the library; see `shipped`."""
+"""Trained regularizers that come with the library; see `shipped`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lipsplines.export.shipped import facts, load_shipped
-from lipsplines.models.regularizers import ConvexRegularizer
+from lipsplines.models.ridge import RidgeRegularizer
 
 __all__ = ["load_regularizer", "regularizer_facts"]
 
 INDEX = "regularizers.json"
 
 
-def load_regularizer(sigma: float = 15) -> ConvexRegularizer:
-    """A trained convex regularizer that comes with the library, on the CPU.
+def load_regularizer(sigma: float = 15, kind: str = "convex") -> RidgeRegularizer:
+    """A trained regularizer that comes with the library, on the CPU.
 
     `lipsplines.inverse.proximal` with weight 1 denoises at the noise level that it was trained for;
     `lipsplines.inverse.variational` reconstructs with it.
@@ -22,11 +22,15 @@ def load_regularizer(sigma: float = 15) -> ConvexRegularizer:
     ----------
     sigma
         Standard deviation of the noise it was trained for, in grey levels of 255.
+    kind
+        ``"convex"``, or ``"weakly-convex"``: better images, and a denoiser that is Lipschitz with a
+        larger constant.
 
     Returns
     -------
-    ConvexRegularizer
-        For images of shape ``(N, 1, n_1, n_2)``, grey levels from 0 to 1.
+    RidgeRegularizer
+        A `ConvexRegularizer` or a `WeaklyConvexRegularizer`, for images of shape
+        ``(N, 1, n_1, n_2)``, grey levels from 0 to 1.
 
     Raises
     ------
@@ -44,17 +48,19 @@ def load_regularizer(sigma: float = 15) -> ConvexRegularizer:
     >>> regularizer.gradient(torch.rand(1, 1, 32, 32)).shape
     torch.Size([1, 1, 32, 32])
     """
-    model = load_shipped(regularizer_facts(sigma), INDEX)
-    assert isinstance(model, ConvexRegularizer)
+    model = load_shipped(regularizer_facts(sigma, kind), INDEX)
+    assert isinstance(model, RidgeRegularizer)
     return model
 
 
-def regularizer_facts(sigma: float = 15) -> dict[str, Any]:
+def regularizer_facts(sigma: float = 15, kind: str = "convex") -> dict[str, Any]:
     """What is known of a trained regularizer: settings, bound of its gradient, results, SHA-256.
+
+    Of a weakly convex one also its modulus, ``weak_convexity``, for images up to 512 x 512.
 
     Parameters
     ----------
-    sigma
+    sigma, kind
         As for `load_regularizer`.
 
     Raises
@@ -68,4 +74,4 @@ def regularizer_facts(sigma: float = 15) -> dict[str, Any]:
     >>> regularizer_facts(sigma=15)["gradient_lipschitz"] > 0
     True
     """
-    return facts(INDEX, "regularizer", "spline", sigma)
+    return facts(INDEX, "regularizer", kind, sigma)

@@ -36,6 +36,7 @@ METHODS = {
     "linear": "linear",
     "tv": "total variation",
     "convex": "convex regularizer",
+    "weakly-convex": "weakly convex regularizer",
     "spline": "spline",
     "relu": "ReLU",
     "absolute": "absolute value",

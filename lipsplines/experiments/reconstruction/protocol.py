@@ -23,6 +23,7 @@ __all__ = [
     "DENOISERS",
     "MINUTES",
     "PROFILE_SIZES",
+    "REGULARIZERS",
     "REVISION",
     "SIGMAS",
     "START",
@@ -37,18 +38,20 @@ __all__ = [
 ]
 
 REVISION = 1
-# Without a prior (zero-filling, back-projection), total variation, a learned convex regularizer.
-BASELINES = ("linear", "tv", "convex")
+# Learned regularizers, whose iterations minimise an objective.
+REGULARIZERS = ("convex", "weakly-convex")
+# Without a prior (zero-filling, back-projection), total variation, and these.
+BASELINES = ("linear", "tv", *REGULARIZERS)
 DENOISERS = tuple(name for name in NAMES if name != "unconstrained")
 # What a method is tuned over. The weight of the total variation is relative to the norm of H.
 SIGMAS = (5, 10, 15)
 AVERAGING = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, -3))
-# Noise levels of the convex regularizers, and weights, relative too.
+# Noise levels of the regularizers, and weights, relative too.
 CONVEX_SIGMAS = (5, 15, 25)
 CONVEX_WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-20, 5))
 # Where tuning starts, as indices into these.
-START = {"mri": (1, 5), "coils": (2, 5), "ct": (1, 2), "convex": (1, 12)}
+START = {"mri": (1, 5), "coils": (2, 5), "ct": (1, 2), "convex": (1, 12), "weakly-convex": (1, 12)}
 TV_START = {"mri": (10,), "coils": (2,), "ct": (10,)}
 # Expected wall time of each profile in minutes, on two processor cores.
 MINUTES = {"smoke": 0.2, "quick": 0.6, "reduced": 120.0, "paper": 1_500.0}
@@ -79,7 +82,7 @@ COILS = (("coils", 4), ("coils", 8))
 CT = tuple(("ct", deviation) for deviation in (1.0, 0.5, 2.0))
 PROFILE_SIZES = {
     "smoke": Sizes(
-        (("mri", "random"), ("ct", 1.0)), ("linear", "tv", "convex", "spline"), "packaged",
+        (("mri", "random"), ("ct", 1.0)), (*BASELINES, "spline"), "packaged",
         32, 32, 32, 20, 24, 2, 1, max_iterations=3, tuning_iterations=3,
     ),
     "quick": Sizes(
@@ -182,6 +185,6 @@ def cost(group: list[Settings]) -> float:
         total += (
             steps
             * s["side"] ** 2
-            * (1.0 if s["method"] in NAMES else 0.6 if s["method"] == "convex" else 0.05)
+            * (1.0 if s["method"] in NAMES else 0.6 if s["method"] in REGULARIZERS else 0.05)
         )
     return total

@@ -16,6 +16,7 @@ from lipsplines.experiments.reconstruction.protocol import (
     BASELINES,
     CONVEX_SIGMAS,
     CONVEX_WEIGHTS,
+    REGULARIZERS,
     SIGMAS,
     START,
     TV_START,
@@ -23,7 +24,7 @@ from lipsplines.experiments.reconstruction.protocol import (
 )
 from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
 from lipsplines.export.fold import fold
-from lipsplines.export.regularizers import load_regularizer
+from lipsplines.export.regularizers import load_regularizer, regularizer_facts
 from lipsplines.inverse import (
     Reconstruction,
     plug_and_play,
@@ -48,6 +49,8 @@ def compute(group: list[Settings]) -> list[Outcome]:
         facts = denoiser_facts(settings["method"], tuned[0])
         lipschitz = dict(facts["lipschitz"])  # of the denoiser, before it is averaged
         checksums["denoiser"] = facts["sha256"]
+    if settings["method"] in REGULARIZERS:
+        checksums["regularizer"] = regularizer_facts(tuned[0], settings["method"])["sha256"]
     results = {}
     tensors: dict[str, Tensor] = {}
     for name, (picture, data) in problem.test.items():
@@ -75,7 +78,8 @@ def tune(settings: Settings, problem: Problem) -> tuple[list[float], list[list[f
     method, kind = settings["method"], settings["problem"]
     if method == "linear":
         return [], []
-    grids = {"tv": (WEIGHTS,), "convex": (CONVEX_SIGMAS, CONVEX_WEIGHTS)}
+    grids: dict[str, tuple[Sequence[float], ...]] = {"tv": (WEIGHTS,)}
+    grids |= dict.fromkeys(REGULARIZERS, (CONVEX_SIGMAS, CONVEX_WEIGHTS))
     grid = grids.get(method, (SIGMAS, AVERAGING))
     trials = []
 
@@ -139,8 +143,8 @@ def reconstruct(
     data
         Of one image.
     tuned
-        The relative weight for ``"tv"``; the noise level and the relative weight for ``"convex"``,
-        the noise level and the averaging for a denoiser.
+        The relative weight for ``"tv"``; the noise level and the relative weight for a learned
+        regularizer, the noise level and the averaging for a denoiser.
     iterations
         The most steps.
     """
@@ -154,9 +158,10 @@ def reconstruct(
         return total_variation_reconstruction(
             operator, data, weight, start=first, max_iterations=10 * iterations, **stop
         )
-    if method == "convex":
+    if method in REGULARIZERS:
         weight = tuned[1] * operator.norm_bound**2
-        return variational(operator, data, load_regularizer(tuned[0]), weight=weight, **options)
+        regularizer = load_regularizer(tuned[0], method)
+        return variational(operator, data, regularizer, weight=weight, **options)
     sigma, averaging = tuned
     device = device_of(settings)
     denoiser = fold(load_denoiser(method, sigma)).to(device)

@@ -203,7 +203,7 @@ def _train(
     patches = []
     for picture in pictures.values():
         own = Patches([picture], side)
-        numbers = torch.randint(len(own), (1,), generator=stream)
+        numbers = torch.randint(len(own), (settings.get("patches", 1),), generator=stream)
         patches.append(own.cut(numbers, stream))
     training = RegularizerTraining(
         model, torch.cat(patches), validation, settings, Checkpoint(state, settings)

@@ -14,6 +14,7 @@ from lipsplines.experiments.reconstruction.protocol import (
     BASELINES,
     CONVEX_SIGMAS,
     CONVEX_WEIGHTS,
+    REGULARIZERS,
     SIGMAS,
     WEIGHTS,
 )
@@ -43,7 +44,8 @@ def test_records_are_complete(records: list[Record], store: Store) -> None:
         assert store.tensors(record)["image"].dtype == torch.uint8
         if s["method"] in BASELINES:
             assert record.lipschitz == {}
-        if s["method"] == "convex":
+        if s["method"] in REGULARIZERS:
+            assert len(record.provenance["data"]["regularizer"]) == 64
             assert record.metrics["tuned"][0] in CONVEX_SIGMAS
             assert record.metrics["tuned"][1] in CONVEX_WEIGHTS
         if s["method"] in BASELINES:

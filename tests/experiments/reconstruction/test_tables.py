@@ -15,6 +15,7 @@ LEVELS = {
     "linear": 20.0,
     "tv": 25.0,
     "convex": 26.0,
+    "weakly-convex": 26.5,
     **dict.fromkeys(reconstruction.DENOISERS, 29.0),
 }
 
