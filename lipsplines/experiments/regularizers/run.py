@@ -48,9 +48,9 @@ class RegularizerTraining(ImageTraining):
 
     The gradient is that of the implicit function theorem (`hessian_inverse`), so that what is
     trained is what is used, and not a number of its steps. After each step the coefficients of
-    the splines are projected onto the constraint. One patch of each training image, with
-    noise of its own, is seen again in every pass; its minimiser and its adjoint are kept as the
-    next start, which saves half of the work.
+    the splines are projected onto the constraint. The same patches of the training images, with
+    the same noise, are seen again in every pass; the minimiser of each and its adjoint are kept as
+    the next start, which saves half of the work.
 
     Parameters
     ----------

@@ -36,7 +36,11 @@ def test_the_studies_are_those_that_were_planned() -> None:
     studies: dict[str, list[dict]] = {}
     for cell in EXPERIMENT.cells("reduced", 0):
         studies.setdefault(protocol.study_of(cell), []).append(cell)
-    assert {name: len(own) for name, own in studies.items()} == {"network": 9, "seeds": 16}
+    assert {name: len(own) for name, own in studies.items()} == {
+        "network": 9,
+        "seeds": 16,
+        "longer": 6,
+    }
     assert {c["steps"] for c in studies["seeds"]} == {250}
     weak = [c for c in studies["network"] if c["method"] == protocol.WEAK]
     assert {(c["num_coefficients"], c["modulus"]) for c in weak} == {(101, 0.95)}
