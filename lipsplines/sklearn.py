@@ -114,6 +114,8 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         self.max_iter = max_iter
         self.random_state = random_state
 
+    @torch.inference_mode(mode=False)
+    @torch.enable_grad()
     def fit(self, X: ArrayLike, y: ArrayLike) -> LipschitzRegressor:
         """Train on inputs of shape ``(n, features)`` and targets of shape ``(n,)``."""
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
@@ -124,7 +126,9 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         level, deviation = targets.mean(), _or_one(targets.std())
 
         def build() -> _Network:
-            core = MLP((len(signs), *self.hidden_sizes, 1), self.activation, "orthogonal", SPLINE)
+            core = MLP(
+                (len(signs), *map(int, self.hidden_sizes), 1), self.activation, "orthogonal", SPLINE
+            )
             return _Network(core, signs, float(self.lipschitz) * spread / deviation).double()
 
         (network,) = build_models(build, [check_random_state(self.random_state).randint(2**31 - 1)])
@@ -162,20 +166,28 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
         if not 0 < lipschitz < math.inf:
             raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
-        signs = np.zeros(features, int) if self.monotone is None else np.asarray(self.monotone)
+        try:
+            signs = np.zeros(features, int) if self.monotone is None else np.asarray(self.monotone)
+        except ValueError:  # not a rectangle
+            signs = np.empty(0)
         if signs.shape != (features,) or not np.isin(signs, (-1, 0, 1)).all():
             raise ValueError(
                 f"monotone must be None or hold -1, 0 or 1 for each of the {features} features, "
                 f"got {self.monotone!r}."
             )
-        if not isinstance(self.hidden_sizes, (tuple, list)) or not self.hidden_sizes:
+        sizes = self.hidden_sizes
+        if (
+            not isinstance(sizes, (tuple, list, np.ndarray))
+            or np.ndim(sizes) != 1
+            or not len(sizes)
+        ):
             raise ValueError(
                 f"hidden_sizes must hold the width of at least one layer, got "
                 f"{self.hidden_sizes!r}."
             )
-        for width in self.hidden_sizes:
+        for width in sizes:
             positive_integer("hidden_sizes", width)
-        if self.activation not in ACTIVATIONS:
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}."
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -104,6 +105,17 @@ def test_a_seed_fixes_the_fit(diabetes: Any) -> None:
     assert not np.array_equal(first, third)
 
 
+def test_it_trains_where_no_derivatives_are_kept(diabetes: Any) -> None:
+    x, y = diabetes
+    expected = LipschitzRegressor(300.0, **SMALL).fit(x, y).predict(x)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert np.array_equal(LipschitzRegressor(300.0, **SMALL).fit(x, y).predict(x), expected)
+    sizes = np.array(SMALL.get("hidden_sizes", (32, 32)))
+    model = LipschitzRegressor(300.0, **{**SMALL, "hidden_sizes": sizes}).fit(x, y)
+    assert np.array_equal(model.predict(x), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -112,6 +124,9 @@ def test_a_seed_fixes_the_fit(diabetes: Any) -> None:
         ({"lipschitz": "1"}, "lipschitz must be a positive number, got '1'."),
         ({"monotone": [1, 0]}, "monotone must be None or hold -1, 0 or 1 for each of the 10"),
         ({"monotone": [2] * 10}, "monotone must be None"),
+        ({"monotone": [[1, 0], [1]]}, "monotone must be None"),
+        ({"activation": ["relu"]}, "activation must be one of"),
+        ({"hidden_sizes": 4}, "hidden_sizes must hold the width of at least one layer"),
         ({"hidden_sizes": ()}, "hidden_sizes must hold the width of at least one layer"),
         ({"hidden_sizes": (0,)}, "hidden_sizes must be a positive integer, got 0."),
         ({"activation": "tanh"}, "activation must be one of spline|activation must be one of relu"),

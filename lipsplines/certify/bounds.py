@@ -165,14 +165,15 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
     Returns
     -------
     Tensor
-        Shape ``(N,)``. It does not count the rounding of the logits.
+        Shape ``(N,)``, rounded down, in float32 of logits in half precision. It does not count the
+        rounding of the logits.
 
     Raises
     ------
     ValueError
         If the logits are of another shape or not finite, or the bound is not a positive number.
     TypeError
-        If `lipschitz` is the pair of bounds.
+        If `lipschitz` is the pair of bounds, or the logits are no floating-point numbers.
 
     Examples
     --------
@@ -181,6 +182,9 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
     >>> round(certified_radius(torch.tensor([[3.0, 1.0, 0.0]])).item(), 4)
     1.4142
     """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        kind = getattr(logits, "dtype", type(logits).__name__)
+        raise TypeError(f"logits must be a tensor of floating-point numbers, got {kind}.")
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits must have shape (N, classes >= 2), got {tuple(logits.shape)}.")
     if not bool(logits.isfinite().all()):
@@ -189,5 +193,7 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
         raise TypeError("lipschitz is one number: pass the upper bound of lipschitz_bounds.")
     if not (math.isfinite(lipschitz) and lipschitz > 0):
         raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
-    first, second = logits.topk(2, dim=1).values.unbind(1)
-    return (first - second) / (math.sqrt(2) * lipschitz)
+    first, second = logits.double().topk(2, dim=1).values.unbind(1)
+    kept = torch.finfo(torch.promote_types(logits.dtype, torch.float32))
+    radius = (first - second) / (math.sqrt(2) * lipschitz) * (1 - kept.eps)
+    return radius.clamp(max=kept.max).to(torch.promote_types(logits.dtype, torch.float32))

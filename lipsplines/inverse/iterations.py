@@ -102,7 +102,7 @@ def iterate(
     is below the tolerance, or where it diverges. Of a `Step` it is the residual that counts, with
     `other`, and an image that stops there makes a plain step.
     """
-    _check_stopping(tolerance, max_iterations)
+    check_stopping(tolerance, max_iterations)
     batch = _Batch(data, state, max_iterations)
     count = len(batch.images)
     with _counting(max_iterations, count, progress) as count_step, torch.inference_mode():
@@ -152,7 +152,7 @@ class _Batch:
             state, change = step, step[0] - self.state[0]
         residuals, norms = image_norms(change), image_norms(state[0])
         relative = residuals / self.norms
-        lost = ~(norms <= self.limits)  # true of NaN
+        lost = ~(norms <= self.limits) | residuals.isnan()  # true of NaN
         # What is zero and stays so has stopped, as NaN it would go on.
         still = (relative.nan_to_num(0.0) < tolerance) & ~lost
         if isinstance(step, Step):
@@ -226,7 +226,7 @@ def _check_like(name: str, images: Tensor, expected: Tensor) -> None:
             )
 
 
-def _check_stopping(tolerance: float, max_iterations: int) -> None:
+def check_stopping(tolerance: float, max_iterations: int) -> None:
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be a finite number from 0 on, got {tolerance!r}.")
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lipsplines.inverse.iterations import check_stopping
 from lipsplines.inverse.operators import check_finite
+from lipsplines.splines.plain import single
 
 if TYPE_CHECKING:
-    from lipsplines.models.ridge import RidgeRegularizer
+    from lipsplines.models.ridge import FixedRegularizer, RidgeRegularizer
 
 __all__ = ["hessian_inverse", "mirrored", "proximal"]
 
@@ -55,13 +59,19 @@ def proximal(
     Returns
     -------
     Tensor
-        Of the shape of ``y``.
+        Of the shape and dtype of ``y``. Half precision is computed with in float32.
 
     Raises
     ------
     ValueError
-        For images of another shape or that are not finite, numbers that are not positive, and a
-        weight with which ``F`` need not be strongly convex.
+        For images or a start of another shape or that are not finite, numbers out of their range, a
+        regularizer whose constants are not finite, and a weight with which ``F`` need not be
+        strongly convex.
+
+    Warns
+    -----
+    RuntimeWarning
+        If it has not come as near as asked within the steps.
 
     Examples
     --------
@@ -72,12 +82,14 @@ def proximal(
     torch.Size([1, 1, 20, 24])
     """
     check_positive(weight=weight, scale=scale)
-    check_finite(noisy)
-    height, width = noisy.shape[-2:]
+    check_stopping(tolerance, max_iterations)
+    _check_images("noisy", noisy)
+    if start is not None:
+        _check_images("start", start, noisy)
     with torch.no_grad():
         fixed = regularizer.fixed()
-        lipschitz = 1 + weight * fixed.gradient_lipschitz((height, width))
-        convexity = 1 - weight * fixed.weak_convexity((height, width))
+        of_regularizer, modulus = certified_constants(fixed, noisy.shape[2:])
+        lipschitz, convexity = 1 + weight * of_regularizer, 1 - weight * modulus
         if convexity <= 0:
             raise ValueError(
                 f"With weight = {weight:g} the proximal map is not known to exist: the weight "
@@ -86,15 +98,48 @@ def proximal(
             )
         ratio = math.sqrt(convexity / lipschitz)
         momentum = (1 - ratio) / (1 + ratio)
-        v = x = noisy if start is None else start
+        y = single(noisy)
+        v = x = y.clone() if start is None else single(start).clone()
         for _ in range(max_iterations):
             slope = fixed.pulled_back(fixed.responses(scale * v))
-            gradient = v - noisy + weight / scale * slope
+            gradient = v - y + weight / scale * slope
             if gradient.norm() <= convexity * tolerance * v.norm():
-                return v
+                return v.to(noisy.dtype)
             moved = v - gradient / lipschitz
             v, x = moved + momentum * (moved - x), moved
-    return v
+    warnings.warn(
+        f"proximal stopped after max_iterations = {max_iterations} steps, where it is not known to "
+        f"be as near its limit as tolerance = {tolerance:g} asks; take more steps.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return v.to(noisy.dtype)
+
+
+def certified_constants(fixed: FixedRegularizer, image_shape: Sequence[int]) -> tuple[float, float]:
+    """`gradient_lipschitz` and `weak_convexity` for images of a size, which must be finite."""
+    rows, columns = image_shape
+    found = fixed.gradient_lipschitz((rows, columns)), fixed.weak_convexity((rows, columns))
+    if not all(map(math.isfinite, found)):
+        raise ValueError(
+            "The gradient of the regularizer has no finite Lipschitz constant: its parameters hold "
+            "NaN, or numbers that are too large. Load or train it anew."
+        )
+    return found
+
+
+def _check_images(name: str, images: Tensor, like: Tensor | None = None) -> None:
+    if images.dim() != 4 or images.shape[1] != 1 or not images.is_floating_point():
+        raise ValueError(
+            f"{name} must be images of shape (N, 1, n1, n2) and floating-point numbers, got "
+            f"{tuple(images.shape)} and {images.dtype}."
+        )
+    if like is not None and (images.shape, images.dtype) != (like.shape, like.dtype):
+        raise ValueError(
+            f"{name} must be as the images, {tuple(like.shape)} and {like.dtype}, got "
+            f"{tuple(images.shape)} and {images.dtype}."
+        )
+    check_finite(images)
 
 
 def mirrored(noisy: Tensor, margin: int) -> Tensor:
@@ -139,7 +184,16 @@ def hessian_inverse(
         Of the residual, relative to ``|g|``.
     max_iterations
         The most products with the matrix.
+
+    Raises
+    ------
+    ValueError
+        For images, ``g`` or a guess of another shape, or that are not finite.
     """
+    _check_images("images", images)
+    _check_images("right", right, images)
+    if start is not None:
+        _check_images("start", start, images)
     with torch.no_grad():
         return _conjugate_gradients(images, right, regularizer, start, tolerance, max_iterations)
 

@@ -16,7 +16,7 @@ from lipsplines.inverse.iterations import (
     iterate,
     widened,
 )
-from lipsplines.inverse.proximal import check_positive
+from lipsplines.inverse.proximal import certified_constants, check_positive
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
@@ -26,7 +26,7 @@ __all__ = ["objective_bound", "variational"]
 
 # Part of what a gradient step gains at least, which a step must gain where F need not be convex.
 SUFFICIENT = 0.1
-ROUNDING = 1e-5  # moduli of weak convexity, relative to L, that rounding may leave
+ROUNDING = 1e-5  # moduli of weak convexity, relative to the largest slope, that rounding may leave
 
 
 def variational(
@@ -54,11 +54,13 @@ def variational(
         else:             v = x,  t = 1
 
     with ``t_next = (1 + sqrt(1 + 4 t^2)) / 2``. So ``F`` never grows along ``x``, and
-    ``F(x_k) - min F <= 2 L |x_r - x*|^2 / (k - r + 1)^2`` for every minimiser ``x*``, where ``r``
-    is the step at which it last began (Beck and Teboulle, Theorem 4.4); see `objective_bound`.
+    ``F(x_k) - min F <= 2 L |x_r - x*|^2 / (k - r + 1)^2`` for every minimiser ``x*`` and ``k > r``,
+    where ``r`` is the step at which it last began (Beck and Teboulle, Theorem 4.4); see
+    `objective_bound`. A step from ``v = x`` is always taken, since only rounding lets ``F`` grow
+    there.
 
     With a weakly convex ``R`` there may be several local minima and no such rate. Then a step must
-    gain ``F(x) - F(z) >= 0.05 L |z - v|^2``, as every step from ``v = x`` does. So the sum of all
+    gain ``F(x) - F(z) >= 0.05 L |z - v|^2``, as those from ``v = x`` do. So the sum of all
     ``|z - v|^2`` but those of the steps that were rejected, at most every other one, is at most
     ``20 (F(x_0) - inf F) / L``: the steps tend to zero, and what the images come near again and
     again is a stationary point of ``F`` (compare Goujon, Neumayer and Unser 2024, Section 4).
@@ -91,7 +93,8 @@ def variational(
     Raises
     ------
     ValueError
-        For measurements or a start that do not fit, or settings out of their range.
+        For measurements or a start that do not fit, settings out of their range, and a regularizer
+        whose constants are not finite.
 
     Examples
     --------
@@ -104,15 +107,13 @@ def variational(
     True
     """
     check_positive(weight=weight, scale=scale)
-    low, high = limits or (-math.inf, math.inf)
-    if not low < high:
-        raise ValueError(f"limits must be two numbers, the smaller one first, got {limits!r}.")
+    low, high = _checked_limits(limits)
     squared = operator.norm_bound**2
     with torch.no_grad():
         fixed = regularizer.fixed()
-    lipschitz = squared + weight * fixed.gradient_lipschitz(operator.image_shape)
-    modulus = weight * fixed.weak_convexity(operator.image_shape)
-    needed = SUFFICIENT * lipschitz / 2 if modulus > ROUNDING * lipschitz else 0.0
+    of_regularizer, modulus = certified_constants(fixed, operator.image_shape)
+    lipschitz = squared + weight * of_regularizer
+    needed = SUFFICIENT * lipschitz / 2 if modulus > ROUNDING * of_regularizer else 0.0
 
     def terms(x: Tensor) -> tuple[Tensor, Tensor]:
         """What is linear in the image."""
@@ -132,7 +133,7 @@ def variational(
         bar = value
         if needed:
             bar = value - needed * (z - v).square().flatten(1).sum(1, dtype=torch.float64)
-        better = found <= bar
+        better = (found <= bar) | (t == 1)
         later = torch.where(better, (1 + (1 + 4 * t.square()).sqrt()) / 2, 1.0)
         push = (t - 1) / later
 
@@ -165,6 +166,18 @@ def variational(
                 "norm_bound": operator.norm_bound,
             },
         )
+
+
+def _checked_limits(limits: tuple[float, float] | None) -> tuple[float, float]:
+    if limits is None:
+        return -math.inf, math.inf
+    try:
+        low, high = map(float, limits)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not low < high:
+        raise ValueError(f"limits must be two numbers, the smaller one first, got {limits!r}.")
+    return low, high
 
 
 def objective_bound(lipschitz: float, distance: float, iterations: int) -> float:

@@ -16,6 +16,7 @@ __all__ = ["ConvexRegularizer", "WeaklyConvexRegularizer"]
 
 # At the start: slope of what is taken from the forces beyond the bend, and the scale.
 GIVING_WAY, WIDTH = 0.9, 2.0
+FEWEST = 7
 
 
 class ConvexRegularizer(RidgeRegularizer):
@@ -59,22 +60,24 @@ class ConvexRegularizer(RidgeRegularizer):
 
 
 class WeaklyConvexRegularizer(RidgeRegularizer):
-    r"""``R(x) = strength sum_i psi_i((W x)_i)`` with ``R(x) + modulus |x|^2 / 2`` convex.
+    r"""``R(x) = strength sum_i psi_i((W x)_i)``, not convex, but with a small parabola.
+
+    With ``modulus |W|^2 |x|^2 / 2``, to be exact, where ``|W|`` is 1 or a little more (see
+    `RidgeRegularizer`): `FixedRegularizer.weak_convexity` certifies what is needed for images of a
+    size.
 
     The forces are ``strength s - modulus t``, where ``s`` and ``t`` are odd linear splines with
     slopes in [0, 1] on the same knots, and no less than zero right of zero: so ``psi_i`` is even
     and grows away from zero, less and less where ``t`` rises, and large responses are hardly
-    punished, which no convex function can do. With ``modulus < 1`` denoising, the minimum of
-    ``|x - y|^2 / 2 + R(x)``, is still a strongly convex problem, and the denoiser Lipschitz with
-    ``1 / (1 - modulus)`` (Goujon, Neumayer and Unser 2024, *Learning weakly convex regularizers for
-    convergent image-reconstruction algorithms*, Section 3). ``W``, whose norm counts, is described
-    in `RidgeRegularizer`. Its norm is computed on a grid of frequencies: `FixedRegularizer` has
-    the certified value of the modulus for images of a size, as `weak_convexity`.
+    punished, which no convex function can do. If what is certified, ``rho``, is below 1, denoising,
+    the minimum of ``|x - y|^2 / 2 + R(x)``, is still a strongly convex problem, and the denoiser
+    Lipschitz with ``1 / (1 - rho)`` (Goujon, Neumayer and Unser 2024, *Learning weakly convex
+    regularizers for convergent image-reconstruction algorithms*, Section 3).
 
     Parameters
     ----------
     channels, kernel_size, num_coefficients, range_
-        As for `RidgeRegularizer`.
+        As for `RidgeRegularizer`; at least 7 coefficients, so that the forces can rise and fall.
     modulus
         Between 0 and 1, both excluded.
     device, dtype
@@ -105,13 +108,18 @@ class WeaklyConvexRegularizer(RidgeRegularizer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if not 0 < modulus < 1:
+        if not isinstance(modulus, (int, float)) or not 0 < modulus < 1:
             raise ValueError(
                 f"modulus must lie between 0 and 1, so that denoising is a strongly convex "
                 f"problem, got {modulus!r}."
             )
         options: Any = {"device": device, "dtype": dtype}
         super().__init__(channels, kernel_size, num_coefficients, range_, **options)
+        if self.num_coefficients < FEWEST:
+            raise ValueError(
+                f"Forces that rise and fall need num_coefficients from {FEWEST} on, got "
+                f"{num_coefficients}."
+            )
         self.modulus = float(modulus)
         self.giving_way = LinearSpline(
             self.channels[-1],

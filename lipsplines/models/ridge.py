@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 from lipsplines import splines
 from lipsplines.arguments import positive_integer
 from lipsplines.nn.linear_spline import LinearSpline, positive_scale
+from lipsplines.splines.plain import single
 from lipsplines.splines.potentials import total
 
 __all__ = ["FixedRegularizer", "RidgeRegularizer"]
@@ -52,12 +54,16 @@ class FixedRegularizer:
         """How many pixels away the filters look."""
         return sum(kernel.shape[-1] // 2 for kernel in self.kernels)
 
+    # What is kept keeps its derivative too, whatever asks for it first.
     @functools.cached_property
+    @torch.enable_grad()
     def filters(self) -> Tensor:
         """All of ``W`` as one kernel, shape ``(C, 1, k, k)``, ``k = 2 reach + 1``."""
-        return chained(self.kernels)
+        with _full_precision(self.coefficients):
+            return chained(self.kernels)
 
     @functools.cached_property
+    @torch.enable_grad()
     def _forward_and_back(self) -> tuple[list[Tensor], list[Tensor]]:
         form = torch.channels_last
         turned = [kernel.transpose(0, 1).flip(2, 3) for kernel in reversed(self.kernels)]
@@ -65,20 +71,28 @@ class FixedRegularizer:
         return both[0], both[1]
 
     def responses(self, images: Tensor) -> Tensor:
-        """``W x``."""
-        if images.dim() != 4 or images.shape[1] != 1:
+        """``W x``, in float32 of images in half precision."""
+        if images.dim() != 4 or images.shape[1] != 1 or 0 in images.shape[2:]:
             raise ValueError(
                 f"A regularizer needs images of shape (N, 1, n1, n2), got {tuple(images.shape)}."
             )
+        images = single(images)
+        if images.dtype != self.coefficients.dtype:
+            raise ValueError(
+                f"The images are {images.dtype}, the numbers of the regularizer "
+                f"{self.coefficients.dtype}; convert one of them."
+            )
         z = functional.pad(images, (self.reach,) * 4).contiguous(memory_format=torch.channels_last)
-        for kernel in self._forward_and_back[0]:
-            z = functional.conv2d(z, kernel)
+        with _full_precision(z):
+            for kernel in self._forward_and_back[0]:
+                z = functional.conv2d(z, kernel)
         return z
 
     def adjoint(self, forces: Tensor) -> Tensor:
         """``W^T u`` for ``u`` of the shape of responses."""
-        for kernel in self._forward_and_back[1]:  # faster on a processor than transposed ones
-            forces = functional.conv2d(forces, kernel, padding=kernel.shape[-1] - 1)
+        with _full_precision(forces):
+            for kernel in self._forward_and_back[1]:  # faster on a processor than transposed ones
+                forces = functional.conv2d(forces, kernel, padding=kernel.shape[-1] - 1)
         edge = self.reach
         return forces[..., edge : forces.shape[-2] - edge, edge : forces.shape[-1] - edge]
 
@@ -92,9 +106,12 @@ class FixedRegularizer:
 
     def slopes(self, responses: Tensor) -> Tensor:
         """``s'(z)``, at most 1."""
-        with torch.enable_grad():
-            z = responses.detach().requires_grad_()
-            return torch.autograd.grad(self._forces(z).sum(), z)[0].detach()
+        with torch.inference_mode(False), torch.enable_grad():
+            given = (self.coefficients, self.scale)
+            coefficients, scale = (tensor.detach().clone() for tensor in given)
+            z = responses.detach().clone().requires_grad_()
+            forces = splines.evaluate(z, coefficients, self.range_, scale)
+            return torch.autograd.grad(forces.sum(), z)[0].detach()
 
     def curvature(self, slopes: Tensor, images: Tensor) -> Tensor:
         """``strength W^T diag(s'(z)) W v``: what the Hessian makes of images ``v``."""
@@ -147,11 +164,16 @@ class FixedRegularizer:
 class RidgeRegularizer(nn.Module, ABC):
     r"""``R(x) = strength sum_i psi_i((W x)_i)``, what convex and weakly convex ones share.
 
-    ``W`` is a chain of convolutions with nothing between them, of zero mean and 2-norm at most 1,
-    applied to the image with zeros around it; ``psi_i`` is the integral of an odd linear spline of
-    channel ``i``, constant outside its range (Goujon et al. 2023, *A neural-network-based convex
-    regularizer for inverse problems*, Section 3). A subclass says which splines, by
-    `odd_coefficients`.
+    ``W`` is a chain of convolutions with nothing between them, of zero mean, applied to the image
+    with zeros around it and divided by its 2-norm. That norm is computed on a grid of ``4 k``
+    frequencies along each axis, for a filter of side ``k``, and may be some percent too small; the
+    constants that `FixedRegularizer` certifies count the rest. ``psi_i`` is the integral of an odd
+    linear spline of channel ``i``, constant outside its range (Goujon et al. 2023, *A
+    neural-network-based convex regularizer for inverse problems*, Section 3). A subclass says which
+    splines, by `odd_coefficients`.
+
+    Parameters and images in half precision are computed with in float32, under ``torch.autocast``
+    too. Kernels that vanish up to rounding make ``R`` zero.
 
     Parameters
     ----------
@@ -182,6 +204,8 @@ class RidgeRegularizer(nn.Module, ABC):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(channels, (str, bytes)) or not isinstance(channels, Iterable):
+            raise ValueError(f"channels must hold the width of each convolution, got {channels!r}.")
         self.channels = tuple(positive_integer("channels", number) for number in channels)
         self.kernel_size = positive_integer("kernel_size", kernel_size)
         if not self.channels or self.kernel_size % 2 == 0 or self.kernel_size < 3:
@@ -209,7 +233,7 @@ class RidgeRegularizer(nn.Module, ABC):
             fan_in = kernel.shape[1]
             nn.init.normal_(kernel, std=NOISE / math.sqrt(fan_in * self.kernel_size**2))
             if place:
-                mixture = torch.empty(kernel.shape[:2], device=kernel.device, dtype=kernel.dtype)
+                mixture = single(torch.empty_like(kernel[:, :, middle, middle]))
                 kernel[:, :, middle, middle] += nn.init.orthogonal_(mixture)
                 continue
             for channel in range(len(kernel)):
@@ -242,14 +266,19 @@ class RidgeRegularizer(nn.Module, ABC):
 
     def fixed(self) -> FixedRegularizer:
         """The function of the present parameters, constraints computed once; differentiable."""
-        first, *others = self.kernels
-        first = first - first.mean((2, 3), keepdim=True)
-        whole = chained([first, *others])[:, 0]
-        side = 4 * whole.shape[-1]
-        power = torch.fft.rfft2(whole, s=(side, side)).abs().square().sum(0).amax()
+        with _full_precision(self.log_strength):
+            # What the kernels are divided by first changes nothing but rounding.
+            first, *others = (_of_size_one(single(kernel)) for kernel in self.kernels)
+            first = first - first.mean((2, 3), keepdim=True)
+            rounding = 8 * torch.finfo(first.dtype).eps
+            first = _of_size_one(first * (first.detach().abs().amax() > rounding))
+            first = first - first.mean((2, 3), keepdim=True)
+            whole = chained([first, *others])[:, 0]
+            side = 4 * whole.shape[-1]
+            power = torch.fft.rfft2(whole, s=(side, side)).abs().square().sum(0).amax()
         odd = self.odd_coefficients()
         return FixedRegularizer(
-            [first / power.sqrt(), *others],
+            [first / power.where(power != 0, 1.0).sqrt(), *others],
             torch.cat([odd[:, :1], odd, odd[:, -1:]], dim=1),  # constant from the range on
             self.range_ + self.activation.spacing,
             self.activation.scale,
@@ -264,10 +293,21 @@ class RidgeRegularizer(nn.Module, ABC):
     def gradient(self, images: Tensor) -> Tensor:
         """``grad R(x)``, of the shape of the images."""
         fixed = self.fixed()
-        return fixed.pulled_back(fixed.responses(images))
+        return fixed.pulled_back(fixed.responses(images)).to(images.dtype)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, kernel_size={self.kernel_size}"
+
+
+def _of_size_one(kernel: Tensor) -> Tensor:
+    """Divided by its largest entry, if there is one."""
+    largest = kernel.detach().abs().amax()
+    return kernel / largest.where(largest != 0, 1.0)
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """A context in which ``torch.autocast`` casts nothing."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def odd_part(coefficients: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ They act on channels, dimension 1 of ``(N, C, *spatial)``, and preserve the norm
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,8 @@ from lipsplines.splines.kernel import kinked
 from lipsplines.splines.plain import single
 
 __all__ = ["NActivation", "ShiftedAbsolute"]
+
+LARGEST = torch.finfo(torch.float32).max  # of the thresholds
 
 
 class NActivation(nn.Module):
@@ -177,7 +178,7 @@ def _checked_pairs(init: Sequence[float]) -> tuple[float, ...]:
         pairs = tuple(map(float, init))
     except (TypeError, ValueError):
         pairs = ()
-    if not pairs or len(pairs) % 2 or not all(map(math.isfinite, pairs)):
+    if not pairs or len(pairs) % 2 or not all(abs(value) <= LARGEST for value in pairs):
         raise ValueError(f"init must be one or more pairs of finite thresholds, got {init!r}.")
     return pairs
 

@@ -389,6 +389,34 @@ def test_radius_takes_one_finite_number_and_finite_logits() -> None:
         certified_radius(logits * math.inf)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_radius_is_rounded_down_and_finite(dtype) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1000, 3).to(dtype)
+    radius = certified_radius(logits, 0.7)
+    first, second = logits.double().topk(2, dim=1).values.unbind(1)
+    exact = (first - second) / (math.sqrt(2) * 0.7)
+    assert (radius.double() <= exact).all()
+    assert torch.allclose(radius.double(), exact, rtol=1e-6)
+    largest = torch.finfo(dtype).max
+    assert certified_radius(torch.tensor([[largest, -largest]], dtype=dtype)).isfinite().all()
+    assert certified_radius(logits, 1e-300).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        torch.tensor([[100, -100]], dtype=torch.int8),
+        torch.ones(2, 3, dtype=torch.bool),
+        torch.ones(2, 3, dtype=torch.complex64),
+        [[1.0, 2.0]],
+    ],
+)
+def test_logits_that_are_no_floating_point_numbers_are_refused(logits) -> None:
+    with pytest.raises(TypeError, match="floating-point numbers"):
+        certified_radius(logits)
+
+
 def test_tiny_and_huge_layers_cancel() -> None:
     """The product is of the order of 1, no factor is: nothing may underflow on the way."""
     layers = []

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lipsplines.inverse import FourierSampling, Identity, proximal, variational
+from lipsplines import load_regularizer
+from lipsplines.inverse import FourierSampling, Identity, proximal, random_mask, variational
 from lipsplines.inverse.proximal import hessian_inverse, mirrored
 from lipsplines.inverse.variational import objective_bound
 from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
@@ -239,3 +240,92 @@ def test_a_weakly_convex_objective_falls_enough_and_ends_where_it_has_no_slope(
         assert own[0] <= first[image]
         fallen = own.diff() != 0
         assert not (~fallen[1:] & ~fallen[:-1] & (own[2:] > own[-1] * (1 + 1e-9))).any()
+
+
+@pytest.mark.parametrize("name", ["log_strength", "activation.coefficients", "kernels.0"])
+def test_a_regularizer_that_holds_nan_is_refused(regularizer, name) -> None:
+    operator, data = problem(1)
+    with torch.no_grad():
+        regularizer.get_parameter(name).fill_(math.nan)
+    noisy = torch.rand(1, 1, SIDE, SIDE, dtype=torch.float64)
+    for solve in (
+        lambda: variational(operator, data, regularizer),
+        lambda: proximal(noisy, regularizer),
+    ):
+        with pytest.raises(ValueError, match="no finite Lipschitz constant"):
+            solve()
+
+
+@pytest.mark.parametrize("kind", ["convex", "weakly-convex"])
+def test_rounding_does_not_hold_an_iteration_in_single_precision(kind) -> None:
+    """Where rounding alone lets the objective grow, a plain step goes on."""
+    side = 32
+    image = torch.zeros(1, 1, side, side)
+    image[..., 6:20, 8:24] = 0.9
+    for seed in range(4):
+        torch.manual_seed(seed)
+        operator = FourierSampling(random_mask((side, side), ratio=0.3))
+        noise = 0.02 * torch.randn(1, 1, side, side, dtype=torch.complex64)
+        data = operator(image) + noise * operator.mask
+        run = variational(operator, data, load_regularizer(15, kind), weight=1e-3)
+        assert run.converged.all()
+        exact = variational(
+            operator, data.to(torch.complex128), load_regularizer(15, kind).double(), weight=1e-3
+        )
+        assert (run.images - exact.images).norm() <= 1e-2 * exact.images.norm()
+        values = run.curves["objective"][:, 0]
+        assert (values.diff() <= 1e-5 * values[0]).all()
+
+
+def test_wrong_starts_and_stops_of_a_proximal_map_are_refused(regularizer) -> None:
+    noisy = torch.rand(1, 1, SIDE, SIDE, dtype=torch.float64)
+    wrong = (
+        ({"tolerance": -1.0}, "tolerance must be"),
+        ({"tolerance": math.nan}, "tolerance must be"),
+        ({"max_iterations": 0}, "max_iterations must be"),
+        ({"start": noisy.expand(5, -1, -1, -1)}, "start must be as the images"),
+        ({"start": noisy.float()}, "start must be as the images"),
+        ({"start": noisy * math.nan}, "NaN or infinite"),
+    )
+    for options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            proximal(noisy, regularizer, **options)
+    for images in (
+        torch.rand(5),
+        torch.zeros(1, 1, 5, 5, dtype=torch.long),
+        torch.rand(1, 3, 5, 5),
+    ):
+        with pytest.raises(ValueError, match="noisy must be images"):
+            proximal(images, regularizer)
+    with pytest.raises(ValueError, match="right must be as the images"):
+        hessian_inverse(noisy, noisy.expand(2, -1, -1, -1), regularizer)
+
+
+def test_a_proximal_map_that_is_not_reached_warns(regularizer) -> None:
+    noisy = torch.rand(1, 1, SIDE, SIDE, dtype=torch.float64)
+    with pytest.warns(RuntimeWarning, match="max_iterations = 2 steps"):
+        proximal(noisy, regularizer, tolerance=1e-10, max_iterations=2)
+
+
+def test_a_proximal_map_returns_images_of_its_own(regularizer) -> None:
+    flat = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
+    found = proximal(flat, regularizer)
+    assert torch.equal(found, flat)
+    assert found.data_ptr() != flat.data_ptr()
+    assert not found.requires_grad
+    half = proximal(torch.rand(1, 1, 9, 9).bfloat16(), load_regularizer())
+    assert half.dtype == torch.bfloat16
+
+
+def test_the_inverse_works_in_inference_mode(regularizer) -> None:
+    image, right = torch.rand(2, 1, 1, SIDE, SIDE, dtype=torch.float64)
+    expected = hessian_inverse(image, right, regularizer)
+    with torch.inference_mode():
+        assert torch.equal(hessian_inverse(image, right, regularizer), expected)
+
+
+@pytest.mark.parametrize("limits", [(), 0.0, (1.0,), (0.0, 1.0, 2.0), "01x"])
+def test_limits_that_are_not_two_numbers_are_refused(regularizer, limits) -> None:
+    operator, data = problem(1)
+    with pytest.raises(ValueError, match="limits must be two numbers"):
+        variational(operator, data, regularizer, limits=limits)

@@ -172,3 +172,113 @@ def test_wrong_arguments_are_refused(options: dict) -> None:
 def test_wrong_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(N, 1, n1, n2\)"):
         ConvexRegularizer()(torch.rand(8, 8))
+
+
+def moved_kernels(model: RidgeRegularizer, factor: float) -> RidgeRegularizer:
+    with torch.no_grad():
+        for kernel in model.kernels:
+            kernel *= factor
+    return model
+
+
+@both
+@pytest.mark.parametrize("factor", [1e-12, 1e-8, 1e8, 1e12])
+def test_the_size_of_the_kernels_does_not_matter(kind, factor) -> None:
+    """In float32 too, where the product of their sizes is no number."""
+    x = torch.rand(2, 1, 12, 12)
+    torch.manual_seed(0)
+    model = kind()
+    expected = model(x), model.gradient(x), model.fixed().gradient_lipschitz((12, 12))
+    moved_kernels(model, factor)
+    found = model(x), model.gradient(x), model.fixed().gradient_lipschitz((12, 12))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(torch.as_tensor(ours), torch.as_tensor(theirs), rtol=1e-4)
+
+
+@both
+@pytest.mark.parametrize("place", [0, 1])
+def test_kernels_that_vanish_make_nothing(kind, place) -> None:
+    model = kind((2, 4), 3)
+    with torch.no_grad():
+        model.kernels[place].zero_()
+    x = torch.rand(1, 1, 8, 8, requires_grad=True)
+    model(x).sum().backward()
+    assert abs(model(x).item()) < 1e-7
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@both
+def test_a_first_kernel_without_differences_makes_nothing(kind) -> None:
+    """All that its zero mean leaves is rounding."""
+    model = kind((2, 4), 3)
+    with torch.no_grad():
+        model.kernels[0].fill_(0.3)
+    assert abs(model(torch.rand(1, 1, 8, 8)).item()) < 1e-7
+
+
+@both
+def test_what_was_used_without_a_derivative_has_one_later(kind) -> None:
+    model, x = regularizer(kind=kind), torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    fixed = model.fixed()
+    with torch.no_grad():
+        fixed.responses(x)
+        fixed.gradient_lipschitz((8, 8))
+    fixed.potential(fixed.responses(x)).sum().backward()
+    found = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    model(x).sum().backward()
+    for ours, p in zip(found, model.parameters(), strict=True):
+        assert torch.allclose(ours, p.grad)
+    assert fixed.filters.requires_grad
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_with_in_single(kind, dtype) -> None:
+    torch.manual_seed(0)
+    model, x = kind(), torch.rand(1, 1, 12, 12)
+    value, slope = model(x), model.gradient(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model(x), value)
+        assert torch.equal(model.gradient(x), slope)
+    assert model.gradient(x.to(dtype)).dtype == dtype
+    assert torch.allclose(model(x.to(dtype)), model(x.to(dtype).float()))
+    small = kind().to(dtype)
+    assert small(x).isfinite().all()
+    assert kind(dtype=dtype)(x).isfinite().all()
+    assert small.fixed().weak_convexity((12, 12)) < 1
+
+
+@both
+def test_images_of_another_precision_are_refused(kind) -> None:
+    with pytest.raises(ValueError, match=r"torch.float64, the numbers .* torch.float32"):
+        kind()(torch.rand(1, 1, 8, 8, dtype=torch.float64))
+
+
+def test_the_norm_may_be_a_little_more_than_one_and_the_certificate_says_so() -> None:
+    """A kernel whose largest frequency lies between those of the grid."""
+    model = WeaklyConvexRegularizer((1,), 5, modulus=0.95, dtype=torch.float64)
+    with torch.no_grad():
+        model.kernels[0][:] = torch.cos(torch.arange(5.0) * torch.pi * 0.85)[:, None]
+        model.kernels[0] -= model.kernels[0].mean()
+    rows, columns = 40, 7
+    image = torch.randn(rows, columns, dtype=torch.float64)
+    fixed = model.fixed()
+    modulus = fixed.weak_convexity((rows, columns))
+    assert modulus > 0.45
+    for size in (1e-3, 0.05, 1.0):
+        values = torch.linalg.eigvalsh(hessian(model, size * image))
+        assert values[0] >= -modulus - 1e-9
+
+
+def test_too_few_coefficients_to_fall_again_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_coefficients from 7 on"):
+        WeaklyConvexRegularizer(num_coefficients=5)
+    model = WeaklyConvexRegularizer((2, 4), 3, num_coefficients=7)
+    assert model(torch.rand(1, 1, 8, 8)).item() > 0
+
+
+@pytest.mark.parametrize("channels", [4, "44", None])
+def test_channels_must_be_listed(channels) -> None:
+    with pytest.raises(ValueError, match="channels must"):
+        ConvexRegularizer(channels)
