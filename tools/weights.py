@@ -34,12 +34,14 @@ KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batc
 def export(store: Store, folder: Path) -> dict[str, list[dict]]:
     """Write the weights of the first run of every kind, and the index; return the index.
 
-    The runs are those of the study that the page shows, the one with the largest networks.
+    The runs are those of the study with the largest networks of which weights are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, list[dict]] = {}
     kinds = {kind: name for name, kind in NAMES.items()}
-    for record in shown(reference_records(EXPERIMENT, store)):
+    records = reference_records(EXPERIMENT, store)
+    # Of most of the many short trainings no weights are kept.
+    for record in shown([r for r in records if denoising.study_of(r.settings) != "seeds"]):
         s = record.settings
         if s["run"] != 0 or (s["activation"], s["constraint"]) not in kinds:
             continue

@@ -16,7 +16,8 @@ from lipsplines.inverse.operators import check_finite
 from lipsplines.splines.plain import single
 
 if TYPE_CHECKING:
-    from lipsplines.models.ridge import FixedRegularizer, RidgeRegularizer
+    from lipsplines.models.fixed_ridge import FixedRegularizer
+    from lipsplines.models.ridge import RidgeRegularizer
 
 __all__ = ["hessian_inverse", "mirrored", "proximal"]
 

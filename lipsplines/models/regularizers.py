@@ -26,8 +26,17 @@ class ConvexRegularizer(RidgeRegularizer):
     [0, 1], constant outside the range, so that ``psi_i`` grows like an absolute value there. So
     ``psi_i`` is convex and even, ``R`` is convex, nonnegative and zero at zero, and
     ``grad R(x) = strength W^T s(W x)`` is Lipschitz (Goujon et al. 2023, *A neural-network-based
-    convex regularizer for inverse problems*, Section 3). ``W`` is described in `RidgeRegularizer`,
-    with all parameters.
+    convex regularizer for inverse problems*, Section 3). ``W`` is described in `RidgeRegularizer`.
+
+    Parameters
+    ----------
+    channels, kernel_size, num_coefficients, range_, device, dtype
+        As for `RidgeRegularizer`.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, and for images that are not of shape ``(N, 1, n1, n2)``.
 
     Examples
     --------
@@ -63,8 +72,8 @@ class WeaklyConvexRegularizer(RidgeRegularizer):
     r"""``R(x) = strength sum_i psi_i((W x)_i)``, not convex, but with a small parabola.
 
     With ``modulus |W|^2 |x|^2 / 2``, to be exact, where ``|W|`` is 1 or a little more (see
-    `RidgeRegularizer`): `FixedRegularizer.weak_convexity` certifies what is needed for images of a
-    size.
+    `RidgeRegularizer`); ``weak_convexity`` of `FixedRegularizer` certifies what is needed for
+    images of a size.
 
     The forces are ``strength s - modulus t``, where ``s`` and ``t`` are odd linear splines with
     slopes in [0, 1] on the same knots, and no less than zero right of zero: so ``psi_i`` is even

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -11,154 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from lipsplines import splines
 from lipsplines.arguments import positive_integer
+from lipsplines.models.fixed_ridge import FixedRegularizer, chained, full_precision
 from lipsplines.nn.linear_spline import LinearSpline, positive_scale
 from lipsplines.splines.plain import single
-from lipsplines.splines.potentials import total
 
-__all__ = ["FixedRegularizer", "RidgeRegularizer"]
+__all__ = ["RidgeRegularizer"]
 
 # At the start: slopes that give way beyond this part of the range, and the factors below.
 BEND, SHARPNESS, STRENGTH = 0.1, 10.0, 20.0
 NOISE = 0.3  # of the kernels, around finite differences and mixtures of them
 DIFFERENCES = (((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 0), (1, 1)), ((0, 1), (1, 0)))
-
-
-@dataclasses.dataclass(frozen=True)
-class FixedRegularizer:
-    """``R(x) = strength sum_i psi_i((W x)_i)`` with given numbers; see `RidgeRegularizer`.
-
-    Images have shape ``(N, 1, n1, n2)``, responses ``(N, C, n1, n2)``.
-
-    Attributes
-    ----------
-    kernels
-        Of the convolutions that make ``W``.
-    coefficients, range_, scale
-        Of the splines ``psi_i'``, as for `splines.evaluate`.
-    strength
-        A scalar.
-    """
-
-    kernels: list[Tensor]
-    coefficients: Tensor
-    range_: float
-    scale: Tensor
-    strength: Tensor
-
-    @property
-    def reach(self) -> int:
-        """How many pixels away the filters look."""
-        return sum(kernel.shape[-1] // 2 for kernel in self.kernels)
-
-    # What is kept keeps its derivative too, whatever asks for it first.
-    @functools.cached_property
-    @torch.enable_grad()
-    def filters(self) -> Tensor:
-        """All of ``W`` as one kernel, shape ``(C, 1, k, k)``, ``k = 2 reach + 1``."""
-        with _full_precision(self.coefficients):
-            return chained(self.kernels)
-
-    @functools.cached_property
-    @torch.enable_grad()
-    def _forward_and_back(self) -> tuple[list[Tensor], list[Tensor]]:
-        form = torch.channels_last
-        turned = [kernel.transpose(0, 1).flip(2, 3) for kernel in reversed(self.kernels)]
-        both = [[k.contiguous(memory_format=form) for k in own] for own in (self.kernels, turned)]
-        return both[0], both[1]
-
-    def responses(self, images: Tensor) -> Tensor:
-        """``W x``, in float32 of images in half precision."""
-        if images.dim() != 4 or images.shape[1] != 1 or 0 in images.shape[2:]:
-            raise ValueError(
-                f"A regularizer needs images of shape (N, 1, n1, n2), got {tuple(images.shape)}."
-            )
-        images = single(images)
-        if images.dtype != self.coefficients.dtype:
-            raise ValueError(
-                f"The images are {images.dtype}, the numbers of the regularizer "
-                f"{self.coefficients.dtype}; convert one of them."
-            )
-        z = functional.pad(images, (self.reach,) * 4).contiguous(memory_format=torch.channels_last)
-        with _full_precision(z):
-            for kernel in self._forward_and_back[0]:
-                z = functional.conv2d(z, kernel)
-        return z
-
-    def adjoint(self, forces: Tensor) -> Tensor:
-        """``W^T u`` for ``u`` of the shape of responses."""
-        with _full_precision(forces):
-            for kernel in self._forward_and_back[1]:  # faster on a processor than transposed ones
-                forces = functional.conv2d(forces, kernel, padding=kernel.shape[-1] - 1)
-        edge = self.reach
-        return forces[..., edge : forces.shape[-2] - edge, edge : forces.shape[-1] - edge]
-
-    def potential(self, responses: Tensor) -> Tensor:
-        """``strength sum_i psi_i(z_i)``, shape ``(N,)``, in float64."""
-        return self.strength * total(responses, self.coefficients, self.range_, self.scale)
-
-    def pulled_back(self, responses: Tensor) -> Tensor:
-        """``strength W^T s(z)``, the gradient at the image with these responses."""
-        return self.strength * self.adjoint(self._forces(responses))
-
-    def slopes(self, responses: Tensor) -> Tensor:
-        """``s'(z)``, at most 1."""
-        with torch.inference_mode(False), torch.enable_grad():
-            given = (self.coefficients, self.scale)
-            coefficients, scale = (tensor.detach().clone() for tensor in given)
-            z = responses.detach().clone().requires_grad_()
-            forces = splines.evaluate(z, coefficients, self.range_, scale)
-            return torch.autograd.grad(forces.sum(), z)[0].detach()
-
-    def curvature(self, slopes: Tensor, images: Tensor) -> Tensor:
-        """``strength W^T diag(s'(z)) W v``: what the Hessian makes of images ``v``."""
-        return self.strength * self.adjoint(slopes * self.responses(images))
-
-    @torch.no_grad()
-    def gradient_lipschitz(self, image_shape: tuple[int, int]) -> float:
-        """Upper bound of the Lipschitz constant of the gradient, for images of one size.
-
-        The larger one of `weak_convexity` and of ``strength sup_w sum_i m_i |W_i(w)|^2``, ``m_i``
-        the largest slope of spline ``i`` and ``W_i(w)`` the Fourier transform of its filter on a
-        torus on which no window sees the image twice (see `convolutions.convolution_norm_bound`).
-        In float64, of the numbers that the gradient is computed with.
-
-        Parameters
-        ----------
-        image_shape
-            ``(n1, n2)``.
-        """
-        return max(self._curvature_bound(1, image_shape), self.weak_convexity(image_shape))
-
-    @torch.no_grad()
-    def weak_convexity(self, image_shape: tuple[int, int]) -> float:
-        """A ``rho`` for which ``R(x) + rho |x|^2 / 2`` is convex, for images of one size.
-
-        As `gradient_lipschitz`, with what the slopes of the splines are below zero; zero, or what
-        rounding leaves, if all of them are monotone.
-
-        Parameters
-        ----------
-        image_shape
-            ``(n1, n2)``.
-        """
-        return self._curvature_bound(-1, image_shape)
-
-    def _curvature_bound(self, sign: int, image_shape: tuple[int, int]) -> float:
-        """Of the Hessian times the sign from above, by its slopes of that sign."""
-        spacing = splines.spacing(self.coefficients.shape[-1], self.range_)
-        rises = sign * self.coefficients.double().diff(dim=-1)
-        steps = rises.amax(-1).clamp(min=0) / spacing
-        filters = steps.sqrt().view(-1, 1, 1, 1) * self.filters.double()
-        rows, columns = (n + filters.shape[-1] - 1 for n in image_shape)
-        power = torch.fft.rfft2(filters[:, 0], s=(rows, columns)).abs().square().sum(0).amax()
-        return self.strength.double().item() * power.item()
-
-    def _forces(self, responses: Tensor) -> Tensor:
-        return splines.evaluate(responses, self.coefficients, self.range_, self.scale)
 
 
 class RidgeRegularizer(nn.Module, ABC):
@@ -266,7 +128,7 @@ class RidgeRegularizer(nn.Module, ABC):
 
     def fixed(self) -> FixedRegularizer:
         """The function of the present parameters, constraints computed once; differentiable."""
-        with _full_precision(self.log_strength):
+        with full_precision(self.log_strength):
             # What the kernels are divided by first changes nothing but rounding.
             first, *others = (_of_size_one(single(kernel)) for kernel in self.kernels)
             first = first - first.mean((2, 3), keepdim=True)
@@ -305,21 +167,6 @@ def _of_size_one(kernel: Tensor) -> Tensor:
     return kernel / largest.where(largest != 0, 1.0)
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
-    """A context in which ``torch.autocast`` casts nothing."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def odd_part(coefficients: Tensor) -> Tensor:
     """Of splines on a grid around zero, shape ``(C, K)``."""
     return (coefficients - coefficients.flip(-1)) / 2
-
-
-def chained(kernels: list[Tensor]) -> Tensor:
-    """One kernel that does what these do, one after the other."""
-    whole = kernels[0]
-    for kernel in kernels[1:]:
-        # A correlation of correlations: the kernels are convolved.
-        turned, side = kernel.flip(2, 3), kernel.shape[-1] - 1
-        whole = functional.conv2d(whole.transpose(0, 1), turned, padding=side).transpose(0, 1)
-    return whole
