@@ -39,9 +39,8 @@ def export(store: Store, folder: Path) -> dict[str, list[dict]]:
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, list[dict]] = {}
     kinds = {kind: name for name, kind in NAMES.items()}
-    records = reference_records(EXPERIMENT, store)
     # Of most of the many short trainings no weights are kept.
-    for record in shown([r for r in records if denoising.study_of(r.settings) != "seeds"]):
+    for record in shown([r for r in reference_records(EXPERIMENT, store) if r.tensors]):
         s = record.settings
         if s["run"] != 0 or (s["activation"], s["constraint"]) not in kinds:
             continue

@@ -16,6 +16,7 @@ from lipsplines.certify.attained import steepest_pair
 from lipsplines.certify.chains import chain_constant, unfold_chain
 from lipsplines.certify.freezing import layer_constants
 from lipsplines.linear.norms import matrix_norm_bound
+from lipsplines.splines.plain import single
 
 __all__ = ["LipschitzBounds", "certified_radius", "lipschitz_bounds", "matrix_norm_bound"]
 
@@ -194,6 +195,7 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
     if not (math.isfinite(lipschitz) and lipschitz > 0):
         raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
     first, second = logits.double().topk(2, dim=1).values.unbind(1)
-    kept = torch.finfo(torch.promote_types(logits.dtype, torch.float32))
-    radius = (first - second) / (math.sqrt(2) * lipschitz) * (1 - kept.eps)
-    return radius.clamp(max=kept.max).to(torch.promote_types(logits.dtype, torch.float32))
+    dtype = single(logits).dtype
+    limits = torch.finfo(dtype)
+    radius = (first - second) / (math.sqrt(2) * lipschitz) * (1 - limits.eps)
+    return radius.clamp(max=limits.max).to(dtype)

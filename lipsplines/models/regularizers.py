@@ -50,20 +50,6 @@ class ConvexRegularizer(RidgeRegularizer):
     True
     """
 
-    def __init__(
-        self,
-        channels: tuple[int, ...] = (4, 8, 32),
-        kernel_size: int = 5,
-        num_coefficients: int = 21,
-        range_: float = 0.1,
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        options: Any = {"device": device, "dtype": dtype}
-        super().__init__(channels, kernel_size, num_coefficients, range_, **options)
-        self.reset_parameters()
-
     def odd_coefficients(self) -> Tensor:
         return odd_part(self.activation.projected_coefficients)
 
@@ -138,12 +124,15 @@ class WeaklyConvexRegularizer(RidgeRegularizer):
             scaling=False,
             **options,
         )
-        self.reset_parameters()
+        self._bend()
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Start as `RidgeRegularizer`, with forces that fall again beyond the bend."""
         super().reset_parameters()
+        self._bend()
+
+    @torch.no_grad()
+    def _bend(self) -> None:
         points = splines.knots(self.num_coefficients, self.range_).to(self.activation.coefficients)
         limit = BEND * self.range_ * WIDTH / SHARPNESS
         nn.init.constant_(self.activation.log_scale, math.log(WIDTH))

@@ -86,6 +86,7 @@ class RidgeRegularizer(nn.Module, ABC):
         )
         self.log_strength = nn.Parameter(torch.empty((), **options))
         self.num_coefficients, self.range_ = self.activation.num_coefficients, float(range_)
+        RidgeRegularizer.reset_parameters(self)  # a subclass goes on with what it adds
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

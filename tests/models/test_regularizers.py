@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lipsplines import load_model, save_model, splines
-from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
+from lipsplines.models.regularizers import (
+    GIVING_WAY,
+    ConvexRegularizer,
+    WeaklyConvexRegularizer,
+)
 from lipsplines.models.ridge import RidgeRegularizer
 
 KINDS = (ConvexRegularizer, WeaklyConvexRegularizer)
@@ -259,13 +263,12 @@ def test_the_norm_may_be_a_little_more_than_one_and_the_certificate_says_so() ->
     """A kernel whose largest frequency lies between those of the grid."""
     model = WeaklyConvexRegularizer((1,), 5, modulus=0.95, dtype=torch.float64)
     with torch.no_grad():
-        model.kernels[0][:] = torch.cos(torch.arange(5.0) * torch.pi * 0.85)[:, None]
-        model.kernels[0] -= model.kernels[0].mean()
+        model.kernels[0][:] = torch.cos((torch.arange(5.0) - 2) * torch.pi / 4)[:, None]
     rows, columns = 40, 7
     image = torch.randn(rows, columns, dtype=torch.float64)
     fixed = model.fixed()
     modulus = fixed.weak_convexity((rows, columns))
-    assert modulus > 0.45
+    assert modulus > 1.02 * GIVING_WAY * model.modulus  # the slopes fall by so much
     for size in (1e-3, 0.05, 1.0):
         values = torch.linalg.eigvalsh(hessian(model, size * image))
         assert values[0] >= -modulus - 1e-9
