@@ -19,7 +19,7 @@ from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.comparisons import shown
 from lipsplines.experiments.denoising.run import build
 from lipsplines.experiments.regularizers import EXPERIMENT as REGULARIZERS
-from lipsplines.experiments.regularizers.comparisons import OURS, of_study
+from lipsplines.experiments.regularizers.comparisons import OURS, shipped
 from lipsplines.experiments.regularizers.protocol import WEAK
 from lipsplines.experiments.regularizers.run import build as build_regularizer
 from lipsplines.export.denoisers import INDEX, NAMES
@@ -70,11 +70,11 @@ def export(store: Store, folder: Path) -> dict[str, list[dict]]:
 
 
 def export_regularizers(store: Store, folder: Path) -> dict[str, list[dict]]:
-    """Write the weights of the regularizers with the longest trainings, and their index."""
+    """Write the weights of the regularizers that come with the library, and their index."""
     kinds = {OURS: "convex", WEAK: WEAK}
     bounds = ("gradient_lipschitz", "weak_convexity")
     index: dict[str, list[dict]] = {kind: [] for kind in kinds.values()}
-    for record in of_study(reference_records(REGULARIZERS, store), "network"):
+    for record in shipped(reference_records(REGULARIZERS, store)):
         s = record.settings
         if s["method"] not in kinds:
             continue

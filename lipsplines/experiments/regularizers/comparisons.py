@@ -8,10 +8,10 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, pair_up
-from lipsplines.experiments.regularizers.protocol import study_of
+from lipsplines.experiments.regularizers.protocol import SHIPPED, study_of
 from lipsplines.runner.base import Settings
 
-__all__ = ["METHODS", "OURS", "comparisons", "mean_quality", "needed", "of_study"]
+__all__ = ["METHODS", "OURS", "comparisons", "mean_quality", "needed", "of_study", "shipped"]
 
 OURS = "spline"
 METHODS = {
@@ -25,6 +25,12 @@ METHODS = {
 def of_study(records: Iterable[Record], study: str) -> list[Record]:
     """Those records that belong to a study."""
     return [record for record in records if study_of(record.settings) == study]
+
+
+def shipped(records: Iterable[Record]) -> list[Record]:
+    """Those of the trainings that come with the library, and of the total variation beside them."""
+    studies = SHIPPED.items()
+    return [r for r in records if (r.settings["method"], study_of(r.settings)) in studies]
 
 
 def mean_quality(record: Record, metric: str = "psnr", of: str = "denoised") -> float:

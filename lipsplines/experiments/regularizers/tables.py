@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lipsplines.evidence.records import Record
-from lipsplines.experiments.regularizers.comparisons import METHODS, mean_quality, of_study
+from lipsplines.experiments.regularizers.comparisons import METHODS, mean_quality, shipped
 from lipsplines.experiments.regularizers.protocol import study_of
 from lipsplines.pages.tables import markdown_table, rounded_up
 
@@ -24,9 +24,9 @@ PUBLISHED = {
 def quality_table(records: Sequence[Record]) -> str:
     """Mean PSNR and SSIM over the test images: mean of the runs, and from which to which they go.
 
-    The study with the longest trainings, or the only one.
+    Those of the trainings that come with the library, or all where there are none.
     """
-    own = of_study(records, "network") or list(records)
+    own = shipped(records) or list(records)
     if not own:
         return "No record of a reference run has been committed yet."
     sigmas = sorted({record.settings["sigma"] for record in own})

@@ -17,8 +17,10 @@ from lipsplines.experiments.regularizers.run import (
     denoise,
     total_variation_weight,
 )
+from lipsplines.runner.references import reference_records
 
 pytest.importorskip("skimage")
+STORE = Store(Path(__file__).parents[3] / "results")
 EXPERIMENT = EXPERIMENTS["regularizers"]
 
 
@@ -45,6 +47,15 @@ def test_the_studies_are_those_that_were_planned() -> None:
     weak = [c for c in studies["network"] if c["method"] == protocol.WEAK]
     assert {(c["num_coefficients"], c["modulus"]) for c in weak} == {(101, 0.95)}
     assert [c["sigma"] for c in weak] == [15, 5, 25]
+
+
+def test_what_comes_with_the_library_is_trained_once_for_each_level() -> None:
+    records = comparisons.shipped(reference_records(EXPERIMENT, STORE))
+    assert sorted((r.settings["method"], r.settings["sigma"]) for r in records) == sorted(
+        (method, sigma) for method in protocol.SHIPPED for sigma in (5, 15, 25)
+    )
+    steps = {r.settings["method"]: r.settings.get("steps") for r in records}
+    assert steps == {"spline": 4_000, protocol.WEAK: 1_000, "tv": None}
 
 
 @pytest.fixture(scope="module")
