@@ -8,7 +8,7 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, pair_up
-from lipsplines.experiments.regularizers.protocol import SHIPPED, study_of
+from lipsplines.experiments.regularizers.protocol import LONG, study_of
 from lipsplines.runner.base import Settings
 
 __all__ = ["METHODS", "OURS", "comparisons", "mean_quality", "needed", "of_study", "shipped"]
@@ -28,9 +28,24 @@ def of_study(records: Iterable[Record], study: str) -> list[Record]:
 
 
 def shipped(records: Iterable[Record]) -> list[Record]:
-    """Those of the trainings that come with the library, and of the total variation beside them."""
-    studies = SHIPPED.items()
-    return [r for r in records if (r.settings["method"], study_of(r.settings)) in studies]
+    """Those that come with the library, and of the total variation beside them.
+
+    For each kind and noise level the long training that is best on the validation images.
+    """
+    best: dict[tuple[str, int], Record] = {}
+    for record in records:
+        s = record.settings
+        key = s["method"], s["sigma"]
+        if study_of(s) in LONG and (
+            key not in best or _validation(record) > _validation(best[key])
+        ):
+            best[key] = record
+    return list(best.values())
+
+
+def _validation(record: Record) -> float:
+    """The highest mean PSNR on the validation images, that of the weights that were kept."""
+    return max(record.metrics["curves"]["validation"])
 
 
 def mean_quality(record: Record, metric: str = "psnr", of: str = "denoised") -> float:

@@ -17,6 +17,7 @@ from lipsplines.experiments.regularizers.run import (
     denoise,
     total_variation_weight,
 )
+from lipsplines.export.regularizers import regularizer_facts
 from lipsplines.runner.references import reference_records
 
 pytest.importorskip("skimage")
@@ -49,13 +50,20 @@ def test_the_studies_are_those_that_were_planned() -> None:
     assert [c["sigma"] for c in weak] == [15, 5, 25]
 
 
-def test_what_comes_with_the_library_is_trained_once_for_each_level() -> None:
-    records = comparisons.shipped(reference_records(EXPERIMENT, STORE))
-    assert sorted((r.settings["method"], r.settings["sigma"]) for r in records) == sorted(
-        (method, sigma) for method in protocol.SHIPPED for sigma in (5, 15, 25)
-    )
-    steps = {r.settings["method"]: r.settings.get("steps") for r in records}
-    assert steps == {"spline": 4_000, protocol.WEAK: 1_000, "tv": None}
+def test_the_best_on_validation_images_come_with_the_library() -> None:
+    records = reference_records(EXPERIMENT, STORE)
+    shipped = {(r.settings["method"], r.settings["sigma"]): r for r in comparisons.shipped(records)}
+    kinds = ("spline", protocol.WEAK, "tv")
+    assert set(shipped) == {(method, sigma) for method in kinds for sigma in (5, 15, 25)}
+    for record in records:
+        s = record.settings
+        if s["study"] in protocol.LONG and s["method"] != "tv":
+            kept = shipped[s["method"], s["sigma"]].metrics["curves"]["validation"]
+            assert max(kept) >= max(record.metrics["curves"]["validation"])
+    for (method, sigma), record in shipped.items():
+        if method != "tv":
+            kind = "convex" if method == "spline" else method
+            assert regularizer_facts(sigma, kind)["settings"]["steps"] == record.settings["steps"]
 
 
 @pytest.fixture(scope="module")
