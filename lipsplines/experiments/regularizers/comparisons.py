@@ -11,7 +11,16 @@ from lipsplines.evidence.statistics import Comparison, pair_up
 from lipsplines.experiments.regularizers.protocol import LONG, study_of
 from lipsplines.runner.base import Settings
 
-__all__ = ["METHODS", "OURS", "comparisons", "mean_quality", "needed", "of_study", "shipped"]
+__all__ = [
+    "METHODS",
+    "OURS",
+    "comparisons",
+    "mean_quality",
+    "needed",
+    "of_study",
+    "shipped",
+    "validation",
+]
 
 OURS = "spline"
 METHODS = {
@@ -36,14 +45,12 @@ def shipped(records: Iterable[Record]) -> list[Record]:
     for record in records:
         s = record.settings
         key = s["method"], s["sigma"]
-        if study_of(s) in LONG and (
-            key not in best or _validation(record) > _validation(best[key])
-        ):
+        if study_of(s) in LONG and (key not in best or validation(record) > validation(best[key])):
             best[key] = record
     return list(best.values())
 
 
-def _validation(record: Record) -> float:
+def validation(record: Record) -> float:
     """The highest mean PSNR on the validation images, that of the weights that were kept."""
     return max(record.metrics["curves"]["validation"])
 
