@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -28,14 +29,15 @@ def closest_adversaries(
     the gradient of the largest other logit less that of the label, each followed by the projection
     onto the ball. The first start is the input, further ones are random. From a wrong answer,
     bisection goes back towards the input. Whatever the certificate of a model, the input is
-    not robust beyond the distance that is found; inputs are not held to any range.
+    not robust beyond the distance that is found; inputs are not held to any range. An answer of
+    NaN is wrong.
 
     Parameters
     ----------
     model
         From inputs ``(N, *in)`` to logits ``(N, classes)``, differentiable. Its mode stays as is.
     inputs, labels
-        Shapes ``(N, *in)`` and ``(N,)``, int64.
+        Shapes ``(N, *in)``, finite, and ``(N,)``, int64.
     radii
         Positive. Several make the search for the closest point finer.
     steps, restarts
@@ -46,15 +48,15 @@ def closest_adversaries(
     Returns
     -------
     distances
-        Shape ``(N,)``: 0 for inputs whose answer is wrong already, infinite where nothing was
-        found.
+        Shape ``(N,)``: from the inputs to the points, rounded up. 0 for inputs whose answer is
+        wrong already, infinite where nothing was found.
     points
         Shape ``(N, *in)``: what was found, or the input itself.
 
     Raises
     ------
     ValueError
-        If the inputs and labels do not fit together or a setting is out of its domain.
+        If the inputs, labels and logits do not fit together or a setting is out of its domain.
 
     Examples
     --------
@@ -70,11 +72,24 @@ def closest_adversaries(
     >>> round(found.item(), 3)
     1.0
     """
-    _check(inputs, labels, radii, steps, restarts)
+    radii = _checked(inputs, labels, radii, steps, restarts)
+    with torch.inference_mode(mode=False), torch.no_grad():
+        return _search(model, inputs.clone(), labels.clone(), radii, steps, restarts, seed)
+
+
+def _search(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    radii: Sequence[float],
+    steps: int,
+    restarts: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    _check_logits(model(inputs), labels)
     excess = _excess(model, labels)
     shape = (-1, *[1] * (inputs.dim() - 1))
-    with torch.no_grad():
-        wrong = excess(inputs) > 0
+    wrong = _is_wrong(excess(inputs))
     closest = torch.where(wrong, 0.0, torch.inf).to(inputs)
     points = inputs.clone()
     stream = torch.Generator().manual_seed(seed)
@@ -89,14 +104,14 @@ def closest_adversaries(
                 with torch.enable_grad():
                     at = (inputs + moved).requires_grad_()
                     (gradient,) = torch.autograd.grad(excess(at).sum(), at)
-                moved = moved + STRIDE * radius / steps * _unit(gradient)
+                moved = moved + STRIDE * radius / steps * _unit(gradient.nan_to_num())
                 norms = _norms(moved).view(shape)
                 moved = moved * (radius / norms.clamp_min(radius))
-            with torch.no_grad():
-                moved = _back(excess, inputs, moved)
-                found = (excess(inputs + moved) > 0) & (_norms(moved) < closest)
-                closest = torch.where(found, _norms(moved), closest)
-                points = torch.where(found.view(shape), inputs + moved, points)
+            there = inputs + _back(excess, inputs, moved)
+            distances = _distances(inputs, there)
+            found = _is_wrong(excess(there)) & (distances < closest)
+            closest = torch.where(found, distances, closest)
+            points = torch.where(found.view(shape), there, points)
     return closest, points
 
 
@@ -118,9 +133,20 @@ def _back(excess: Callable[[Tensor], Tensor], inputs: Tensor, moved: Tensor) -> 
     low, high = inputs.new_zeros(len(inputs)), inputs.new_ones(len(inputs))
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        wrong = excess(inputs + middle.view(shape) * moved) > 0
+        wrong = _is_wrong(excess(inputs + middle.view(shape) * moved))
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return high.view(shape) * moved
+
+
+def _is_wrong(excess: Tensor) -> Tensor:
+    return ~(excess <= 0)  # true of NaN
+
+
+def _distances(inputs: Tensor, points: Tensor) -> Tensor:
+    """Of the points as they are, after rounding; no less than in exact arithmetic."""
+    exact = _norms(points.double() - inputs.double()) * (1 + 1e-12)
+    rounded = exact.to(inputs.dtype)
+    return torch.where(rounded < exact, rounded.nextafter(rounded.new_tensor(torch.inf)), rounded)
 
 
 def _norms(x: Tensor) -> Tensor:
@@ -132,15 +158,33 @@ def _unit(x: Tensor) -> Tensor:
     return x / norms.clamp_min(torch.finfo(x.dtype).tiny)
 
 
-def _check(
+def _checked(
     inputs: Tensor, labels: Tensor, radii: Sequence[float], steps: int, restarts: int
-) -> None:
+) -> list[float]:
+    """The radii, if all arguments are valid."""
     if inputs.dim() < 2 or labels.shape != inputs.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(
             f"inputs (N, *in) need labels (N,) of type int64, got {tuple(inputs.shape)} and "
             f"{tuple(labels.shape)} of type {labels.dtype}."
         )
-    if not radii or not all(0 < radius < float("inf") for radius in radii):
-        raise ValueError(f"radii must be positive numbers, at least one, got {list(radii)}.")
+    if not inputs.is_floating_point() or not bool(inputs.isfinite().all()):
+        raise ValueError("inputs must be finite floating-point numbers.")
+    try:
+        numbers = [float(radius) for radius in radii]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or not all(0 < radius < math.inf for radius in numbers):
+        raise ValueError(f"radii must be positive numbers, at least one, got {radii!r}.")
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}.")
+    return numbers
+
+
+def _check_logits(logits: Tensor, labels: Tensor) -> None:
+    if logits.dim() != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
+        raise ValueError(
+            f"The model must return logits ({len(labels)}, classes), at least two classes, got "
+            f"{tuple(logits.shape)}."
+        )
+    if not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
+        raise ValueError(f"labels must lie from 0 to {logits.shape[1] - 1}.")

@@ -192,10 +192,12 @@ def certified_radius(logits: Tensor, lipschitz: float = 1.0) -> Tensor:
         raise ValueError("logits must be finite.")
     if isinstance(lipschitz, tuple):
         raise TypeError("lipschitz is one number: pass the upper bound of lipschitz_bounds.")
-    if not (math.isfinite(lipschitz) and lipschitz > 0):
+    if isinstance(lipschitz, bool) or not (math.isfinite(lipschitz) and lipschitz > 0):
         raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
     first, second = logits.double().topk(2, dim=1).values.unbind(1)
     dtype = single(logits).dtype
     limits = torch.finfo(dtype)
     radius = (first - second) / (math.sqrt(2) * lipschitz) * (1 - limits.eps)
-    return radius.clamp(max=limits.max).to(dtype)
+    rounded = radius.clamp(max=limits.max).to(dtype)
+    # Among subnormal numbers the factor above is less than their rounding.
+    return torch.where(rounded > radius, rounded.nextafter(torch.zeros_like(rounded)), rounded)

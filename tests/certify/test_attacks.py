@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,13 @@ def test_random_starts_depend_on_the_seed_and_gradients_are_not_needed() -> None
         ({"labels": torch.zeros(5)}, "torch.float32"),
         ({"radii": []}, "radii must be positive numbers, at least one"),
         ({"radii": [1.0, 0.0]}, r"got \[1.0, 0.0\]"),
+        ({"radii": torch.tensor([1.0, -1.0])}, "radii must be positive numbers"),
+        ({"radii": 1.0}, "radii must be positive numbers"),
         ({"steps": 0}, "at least 1, got 0 and 1"),
+        ({"inputs": torch.full((5, 7), torch.nan)}, "inputs must be finite"),
+        ({"labels": torch.full((5,), 2)}, "labels must lie from 0 to 1"),
+        ({"model": nn.Linear(7, 1).double()}, r"at least two classes, got \(5, 1\)"),
+        ({"model": nn.Flatten(0).double()}, r"logits \(5, classes\)"),
     ],
 )
 def test_arguments_out_of_domain(changes: dict, message: str) -> None:
@@ -98,3 +105,39 @@ def test_arguments_out_of_domain(changes: dict, message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         closest_adversaries(**arguments)
+
+
+def test_radii_may_be_any_row_of_numbers_and_inference_changes_nothing() -> None:
+    model, inputs = classifier(2), draw(5, 7)
+    labels = model(inputs).argmax(1)
+    expected, _ = closest_adversaries(model, inputs, labels, [1.0, 2.0])
+    assert expected.isfinite().any()
+    for radii in ((r for r in (1.0, 2.0)), torch.tensor([1.0, 2.0]), np.array([1.0, 2.0])):
+        assert torch.equal(closest_adversaries(model, inputs, labels, radii)[0], expected)
+    with torch.inference_mode():
+        found, points = closest_adversaries(model, draw(5, 7), labels.clone(), [1.0, 2.0])
+    assert torch.equal(found, expected)
+    assert not points.is_inference()
+
+
+def test_an_answer_of_nan_is_wrong() -> None:
+    class Fragile(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = torch.stack((x[:, 0], 0 * x[:, 0]), 1)
+            return logits.where(x[:, :1] > 2, torch.nan)
+
+    inputs = torch.tensor([[1.0], [3.0]])
+    found, _ = closest_adversaries(Fragile(), inputs, torch.zeros(2, dtype=torch.int64), [2.0])
+    assert found[0] == 0
+    assert 1 <= found[1] < 1.01
+
+
+def test_the_distance_is_that_of_the_point_after_rounding() -> None:
+    """Around 1e4 numbers of single precision are 1e-3 apart."""
+    model = nn.Linear(2, 2)
+    model.weight.data = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    model.bias.data = torch.tensor([-1e4, 1e4])
+    inputs = torch.tensor([[1e4 + 0.003, 0.0]])
+    found, points = closest_adversaries(model, inputs, torch.tensor([0]), [0.02])
+    assert found.double() >= (points.double() - inputs.double()).norm()
+    assert model(points).argmax(1) == 1

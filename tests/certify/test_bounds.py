@@ -387,6 +387,8 @@ def test_radius_takes_one_finite_number_and_finite_logits() -> None:
         certified_radius(logits, lipschitz_bounds(nn.ReLU(), (2,)))
     with pytest.raises(ValueError, match="logits must be finite"):
         certified_radius(logits * math.inf)
+    with pytest.raises(ValueError, match="lipschitz must be a positive number, got True"):
+        certified_radius(logits, True)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
@@ -401,6 +403,9 @@ def test_a_radius_is_rounded_down_and_finite(dtype) -> None:
     largest = torch.finfo(dtype).max
     assert certified_radius(torch.tensor([[largest, -largest]], dtype=dtype)).isfinite().all()
     assert certified_radius(logits, 1e-300).isfinite().all()
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    tiny = torch.tensor([[1.0, 0.0], [3.0, 0.0]], dtype=dtype) * smallest
+    assert (certified_radius(tiny).double() <= tiny[:, 0].double() / math.sqrt(2)).all()
 
 
 @pytest.mark.parametrize(
