@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from numbers import Real
 
-__all__ = ["check_positive", "pair", "positive_integer"]
+__all__ = ["check_positive", "is_number", "pair", "positive_integer"]
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a real number, of Python or NumPy, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def positive_integer(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Real) or not value >= 1 or value % 1:
+    if not is_number(value) or not value >= 1 or value % 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     return int(value)
 

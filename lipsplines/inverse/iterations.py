@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lipsplines.arguments import is_number
 from lipsplines.inverse.operators import LinearOperator, check_finite
 
 __all__ = ["Reconstruction"]
@@ -57,8 +58,9 @@ class Reconstruction:
         Whether each image met the tolerance, and whether it was given up, shape ``(N,)``. Neither
         holds of an image that ran out of steps.
     curves
-        ``residual``, the norms ``|x_{k+1} - x_k|``, of an accelerated iteration ``|T(x_k) - x_k|``
-        with the map ``T`` of the plain one, and ``relative``, the same divided by ``|x_k|``:
+        ``residual``, the norms ``|x_{k+1} - x_k|``, of an accelerated `plug_and_play` iteration
+        ``|T(x_k) - x_k|`` with the map ``T`` of the plain one, of `variational` ``|z - v|``, the
+        length of its gradient step; and ``relative``, the same divided by ``|x_k|``:
         float64 on the processor, shape ``(K, N)``, NaN after an image has stopped. `variational`
         has ``objective`` too.
     constants
@@ -227,7 +229,7 @@ def _check_like(name: str, images: Tensor, expected: Tensor) -> None:
 
 
 def check_stopping(tolerance: float, max_iterations: int) -> None:
-    if not 0 <= tolerance < math.inf:
+    if not is_number(tolerance) or not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be a finite number from 0 on, got {tolerance!r}.")
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int):
         raise ValueError(f"max_iterations must be an integer, got {max_iterations!r}.")

@@ -265,14 +265,15 @@ def check_data(operator: LinearOperator, data: Tensor) -> None:
     check_finite(data)
 
 
-def check_finite(data: Tensor) -> None:
+def check_finite(
+    data: Tensor,
+    name: str = "measurements",
+    remedy: str = "repair them, or leave them out of the operator",
+) -> None:
     """Refuse data of which an entry is NaN or infinite, with a ValueError that counts them."""
     lost = int((~data.isfinite()).sum())
     if lost:
-        raise ValueError(
-            f"{lost} of {data.numel()} measurements are NaN or infinite; repair them, or leave "
-            "them out of the operator."
-        )
+        raise ValueError(f"{lost} of {data.numel()} {name} are NaN or infinite; {remedy}.")
 
 
 def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lipsplines.arguments import is_number
 from lipsplines.inverse.iterations import check_stopping
 from lipsplines.inverse.operators import check_finite
 from lipsplines.splines.plain import single
@@ -88,7 +89,7 @@ def proximal(
     if start is not None:
         _check_images("start", start, noisy)
     with torch.no_grad():
-        fixed = regularizer.fixed()
+        fixed = fixed_numbers(regularizer)
         of_regularizer, modulus = certified_constants(fixed, noisy.shape[2:])
         lipschitz, convexity = 1 + weight * of_regularizer, 1 - weight * modulus
         if convexity <= 0:
@@ -117,6 +118,16 @@ def proximal(
     return v.to(noisy.dtype)
 
 
+def fixed_numbers(regularizer: RidgeRegularizer) -> FixedRegularizer:
+    """The regularizer with its present numbers, or a TypeError if it is none."""
+    if not callable(getattr(regularizer, "fixed", None)):
+        raise TypeError(
+            "regularizer must be a ConvexRegularizer or WeaklyConvexRegularizer, got "
+            f"{type(regularizer).__name__}."
+        )
+    return regularizer.fixed()
+
+
 def certified_constants(fixed: FixedRegularizer, image_shape: Sequence[int]) -> tuple[float, float]:
     """`gradient_lipschitz` and `weak_convexity` for images of a size, which must be finite."""
     rows, columns = image_shape
@@ -140,7 +151,7 @@ def _check_images(name: str, images: Tensor, like: Tensor | None = None) -> None
             f"{name} must be as the images, {tuple(like.shape)} and {like.dtype}, got "
             f"{tuple(images.shape)} and {images.dtype}."
         )
-    check_finite(images)
+    check_finite(images, f"numbers of {name}", "repair them")
 
 
 def mirrored(noisy: Tensor, margin: int) -> Tensor:
@@ -184,13 +195,16 @@ def hessian_inverse(
     tolerance
         Of the residual, relative to ``|g|``.
     max_iterations
-        The most products with the matrix.
+        The most products with the matrix. It stops there without a word: a training goes on from
+        the last guess.
 
     Raises
     ------
     ValueError
-        For images, ``g`` or a guess of another shape, or that are not finite.
+        For images, ``g`` or a guess of another shape or that are not finite, numbers out of their
+        range, and a matrix that is found not to be positive definite.
     """
+    check_stopping(tolerance, max_iterations)
     _check_images("images", images)
     _check_images("right", right, images)
     if start is not None:
@@ -207,13 +221,16 @@ def _conjugate_gradients(
     tolerance: float,
     max_iterations: int,
 ) -> Tensor:
-    fixed = regularizer.fixed()
+    fixed = fixed_numbers(regularizer)
     slopes = fixed.slopes(fixed.responses(images))
 
     def product(v: Tensor) -> Tensor:
         return v + fixed.curvature(slopes, v)
 
-    v = torch.zeros_like(right) if start is None else start
+    # Times a power of two, so that no square is lost.
+    size = 2.0 ** torch.frexp(right.abs().amax()).exponent.item()
+    right = right / size
+    v = torch.zeros_like(right) if start is None else start / size
     left = right - product(v)
     direction, square = left, left.square().sum()
     limit = (tolerance * right.norm()) ** 2
@@ -221,14 +238,20 @@ def _conjugate_gradients(
         if square <= limit:
             break
         image = product(direction)
-        length = square / (direction * image).sum()
+        energy = (direction * image).sum()
+        if energy <= 0:
+            raise ValueError(
+                "The Hessian of the objective is not positive definite at these images, so its "
+                "inverse says nothing about a minimiser."
+            )
+        length = square / energy
         v, left = v + length * direction, left - length * image
         before, square = square, left.square().sum()
         direction = left + square / before * direction
-    return v
+    return v * size
 
 
 def check_positive(**numbers: float) -> None:
     for name, number in numbers.items():
-        if not 0 < number < math.inf:
+        if not is_number(number) or not 0 < number < math.inf:
             raise ValueError(f"{name} must be a positive finite number, got {number!r}.")

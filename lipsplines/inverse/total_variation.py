@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lipsplines.arguments import is_number
 from lipsplines.inverse.iterations import (
     Callback,
     Reconstruction,
@@ -117,7 +117,7 @@ def total_variation_reconstruction(
     >>> torch.allclose(flat, image.mean().expand_as(flat), atol=0.01)
     True
     """
-    number = isinstance(weight, Real) and not isinstance(weight, bool)
+    number = is_number(weight)
     if not (number and 0 <= weight < math.inf):
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
     weight, squared = float(weight), operator.norm_bound**2

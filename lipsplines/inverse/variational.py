@@ -16,7 +16,7 @@ from lipsplines.inverse.iterations import (
     iterate,
     widened,
 )
-from lipsplines.inverse.proximal import certified_constants, check_positive
+from lipsplines.inverse.proximal import certified_constants, check_positive, fixed_numbers
 
 if TYPE_CHECKING:
     from lipsplines.inverse.operators import LinearOperator
@@ -110,7 +110,7 @@ def variational(
     low, high = _checked_limits(limits)
     squared = operator.norm_bound**2
     with torch.no_grad():
-        fixed = regularizer.fixed()
+        fixed = fixed_numbers(regularizer)
     of_regularizer, modulus = certified_constants(fixed, operator.image_shape)
     lipschitz = squared + weight * of_regularizer
     needed = SUFFICIENT * lipschitz / 2 if modulus > ROUNDING * of_regularizer else 0.0

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lipsplines.arguments import is_number, positive_integer
+
 __all__ = ["InvertibleFlow", "Likelihood"]
 
 SMALLEST = 1e-4  # determinant of difference quotients in two dimensions, which may be negative
@@ -30,7 +32,8 @@ class InvertibleFlow(nn.Module):
     Raises
     ------
     ValueError
-        For an ``L`` outside of (0, 1), and for determinants in more than two dimensions.
+        For an ``L`` outside of (0, 1), for networks whose images have another shape than the
+        points, and for determinants in more than two dimensions.
 
     Examples
     --------
@@ -48,31 +51,43 @@ class InvertibleFlow(nn.Module):
 
     def __init__(self, networks: Iterable[nn.Module], lipschitz: float) -> None:
         super().__init__()
-        if not 0 < lipschitz < 1:
-            raise ValueError(f"lipschitz must lie in (0, 1), got {lipschitz!r}.")
+        if not is_number(lipschitz) or not 0 < lipschitz < 1:
+            raise ValueError(f"lipschitz must be a number in (0, 1), got {lipschitz!r}.")
         self.networks = nn.ModuleList(networks)
         self.lipschitz = float(lipschitz)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images of points, both of shape ``(N, D)``."""
         for network in self.networks:
-            x = x + self.lipschitz * network(x)
+            x = x + self.lipschitz * _like(x, network(x))
         return x
 
     def with_log_determinants(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images ``(N, D)``, and the exact logarithms ``(N,)`` of the Jacobian determinants."""
-        if x.dim() != 2 or not 1 <= x.shape[1] <= 2:
-            raise ValueError(f"points must have shape (N, 1) or (N, 2), got {tuple(x.shape)}.")
+        _check_points(x)
+        if torch.is_inference_mode_enabled():  # forward derivatives need ordinary tensors
+            with torch.inference_mode(mode=False), torch.no_grad():
+                return self.with_log_determinants(x.clone())
         total = x.new_zeros(len(x))
         for network in self.networks:
             pairs: list[Any] = [torch.func.jvp(network, (x,), (unit,)) for unit in _units(x)]
+            image = _like(x, pairs[0][0])
             jacobian = [u + self.lipschitz * d for u, (_, d) in zip(_units(x), pairs, strict=True)]
             total = total + _determinants(jacobian).log()
-            x = x + self.lipschitz * pairs[0][0]
+            x = x + self.lipschitz * image
         return x, total
 
     def inverse(self, z: Tensor, iterations: int) -> Tensor:
-        """Points whose images are ``z``, by `inverse_path` for each block, from the last one."""
+        """Points whose images are ``z``, by `inverse_path` for each block, from the last one.
+
+        Parameters
+        ----------
+        z
+            Shape ``(N, D)``.
+        iterations
+            For each block, positive.
+        """
+        positive_integer("iterations", iterations)
         for index in reversed(range(len(self.networks))):
             *_, z = self.inverse_path(index, z, iterations)
         return z
@@ -95,7 +110,7 @@ class InvertibleFlow(nn.Module):
         x = z
         yield x
         for _ in range(iterations):
-            x = z - self.lipschitz * self.networks[index](x)
+            x = z - self.lipschitz * _like(z, self.networks[index](x))
             yield x
 
 
@@ -111,22 +126,45 @@ class Likelihood(nn.Module):
         piecewise constant, so that their derivatives do not say how kinks should move. With a
         positive number ``h`` they are those of difference quotients over the distance ``h``, which
         do: for training.
+
+    Raises
+    ------
+    ValueError
+        For a step that is not positive, and for points that are not of one or two dimensions.
     """
 
     def __init__(self, flow: InvertibleFlow, step: float | None = None) -> None:
         super().__init__()
+        if step is not None and not (is_number(step) and 0 < step < math.inf):
+            raise ValueError(f"step must be None or a positive number, got {step!r}.")
         self.flow, self.step = flow, step
 
     def forward(self, x: Tensor) -> Tensor:
         if self.step is None:
             z, log_determinants = self.flow.with_log_determinants(x)
         else:
+            _check_points(x)
             shifted = [x + self.step * unit for unit in _units(x)]
             z, *images = self.flow(torch.cat([x, *shifted])).chunk(1 + x.shape[1])
             quotients = [(image - z) / self.step for image in images]
             log_determinants = _determinants(quotients).clamp_min(SMALLEST).log()
         normal = 0.5 * z.square().sum(1) + 0.5 * x.shape[1] * math.log(2 * math.pi)
         return (normal - log_determinants).unsqueeze(1)
+
+
+def _check_points(x: Tensor) -> None:
+    if x.dim() != 2 or not 1 <= x.shape[1] <= 2:
+        raise ValueError(f"points must have shape (N, 1) or (N, 2), got {tuple(x.shape)}.")
+
+
+def _like(x: Tensor, image: Tensor) -> Tensor:
+    """The image, which must not be repeated to fit the points: that would raise its slopes."""
+    if image.shape != x.shape:
+        raise ValueError(
+            f"A network of a flow must leave the shape of its points, {tuple(x.shape)}, got "
+            f"{tuple(image.shape)}."
+        )
+    return image
 
 
 def _determinants(columns: Sequence[Tensor]) -> Tensor:

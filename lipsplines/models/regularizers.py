@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines import splines
+from lipsplines.arguments import is_number
 from lipsplines.models.ridge import BEND, SHARPNESS, RidgeRegularizer, odd_part
 from lipsplines.nn.linear_spline import LinearSpline
 
@@ -103,9 +104,9 @@ class WeaklyConvexRegularizer(RidgeRegularizer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if not isinstance(modulus, (int, float)) or not 0 < modulus < 1:
+        if not is_number(modulus) or not 0 < modulus < 1:
             raise ValueError(
-                f"modulus must lie between 0 and 1, so that denoising is a strongly convex "
+                f"modulus must be a number between 0 and 1, so that denoising is a strongly convex "
                 f"problem, got {modulus!r}."
             )
         options: Any = {"device": device, "dtype": dtype}

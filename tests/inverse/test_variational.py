@@ -152,7 +152,7 @@ def test_mirrored() -> None:
 
 
 @pytest.mark.parametrize("name", ["weight", "scale"])
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, None, True])
 def test_numbers_that_are_not_positive_are_refused(regularizer, name: str, value: float) -> None:
     operator, data = problem(1)
     with pytest.raises(ValueError, match=f"{name} must be a positive finite number"):
@@ -164,7 +164,7 @@ def test_numbers_that_are_not_positive_are_refused(regularizer, name: str, value
 def test_images_that_are_not_finite_are_refused(regularizer) -> None:
     noisy = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     noisy[..., 3, 3] = math.nan
-    with pytest.raises(ValueError, match="1 of 64 measurements are NaN"):
+    with pytest.raises(ValueError, match="1 of 64 numbers of noisy are NaN"):
         proximal(noisy, regularizer)
 
 
@@ -299,6 +299,38 @@ def test_wrong_starts_and_stops_of_a_proximal_map_are_refused(regularizer) -> No
             proximal(images, regularizer)
     with pytest.raises(ValueError, match="right must be as the images"):
         hessian_inverse(noisy, noisy.expand(2, -1, -1, -1), regularizer)
+    for tolerance in (-1.0, math.nan, None):
+        with pytest.raises(ValueError, match="tolerance must be a finite number"):
+            hessian_inverse(noisy, noisy, regularizer, tolerance=tolerance)
+    with pytest.raises(ValueError, match="max_iterations must be at least 1"):
+        hessian_inverse(noisy, noisy, regularizer, max_iterations=0)
+
+
+def test_what_is_no_regularizer_is_named(regularizer) -> None:
+    operator, data = problem(1)
+    noisy = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    for other in (torch.nn.Identity(), regularizer.fixed()):
+        for call in (
+            lambda own: variational(operator, data, own),
+            lambda own: proximal(noisy, own),
+            lambda own: hessian_inverse(noisy, noisy, own),
+        ):
+            with pytest.raises(TypeError, match="regularizer must be a ConvexRegularizer or"):
+                call(other)
+
+
+def test_the_inverse_knows_no_units_and_refuses_what_is_not_definite(regularizer, weak) -> None:
+    image, right = torch.rand(2, 1, 1, SIDE, SIDE, dtype=torch.float64)
+    expected = hessian_inverse(image, right, regularizer, tolerance=1e-6)
+    single = regularizer.float()
+    small = hessian_inverse(image.float(), 1e-30 * right.float(), single, tolerance=1e-6)
+    assert torch.allclose(1e30 * small.double(), expected, rtol=1e-4, atol=1e-6)
+    assert not hessian_inverse(image.float(), 0 * right.float(), single).any()
+    with torch.no_grad():
+        weak.modulus = 40.0  # far beyond what may be asked for
+    noise = torch.randn(1, 1, SIDE, SIDE, dtype=torch.float64)
+    with pytest.raises(ValueError, match="not positive definite"):
+        hessian_inverse(noise, noise, weak, tolerance=1e-9)
 
 
 def test_a_proximal_map_that_is_not_reached_warns(regularizer) -> None:

@@ -97,9 +97,36 @@ def test_only_quotients_tell_kinks_how_to_move() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    for lipschitz in (0.0, 1.0, -0.5, math.nan):
-        with pytest.raises(ValueError, match=r"lipschitz must lie in \(0, 1\), got"):
+    for lipschitz in (0.0, 1.0, -0.5, math.nan, "0.5", True):
+        with pytest.raises(ValueError, match=r"lipschitz must be a number in \(0, 1\), got"):
             InvertibleFlow([], lipschitz)
     for shape in ((3,), (3, 3)):
         with pytest.raises(ValueError, match=r"points must have shape \(N, 1\) or \(N, 2\)"):
             flow("relu", 1).with_log_determinants(torch.zeros(shape))
+        with pytest.raises(ValueError, match=r"points must have shape"):
+            Likelihood(flow("relu", 1), 0.1)(torch.zeros(shape))
+    for step in (0.0, -1.0, math.nan, "1"):
+        with pytest.raises(ValueError, match="step must be None or a positive number"):
+            Likelihood(flow("relu", 1), step)
+    with pytest.raises(ValueError, match="iterations must be a positive integer, got -1"):
+        flow("relu", 1).inverse(torch.zeros(3, 1), -1)
+
+
+def test_a_network_that_narrows_its_points_is_refused() -> None:
+    """Repeated over the coordinates, a 1-Lipschitz function would have the constant sqrt(2)."""
+    model, x = InvertibleFlow([MLP((2, 4, 1), "relu")], 0.9), torch.ones(5, 2)
+    for use in (model, model.with_log_determinants, Likelihood(model), Likelihood(model, 0.1)):
+        with pytest.raises(
+            ValueError, match=r"must leave the shape of its points, \(\d+, 2\), got"
+        ):
+            use(x)
+    with pytest.raises(ValueError, match="must leave the shape"):
+        model.inverse(x, 3)
+
+
+def test_determinants_in_inference_mode(points: torch.Tensor) -> None:
+    model = flow("spline-absolute", points.shape[1])
+    expected = model.with_log_determinants(points)
+    with torch.inference_mode():
+        found = model.with_log_determinants(points.clone())
+    assert all(map(torch.equal, found, expected))

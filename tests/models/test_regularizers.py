@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,9 +113,9 @@ def test_the_potentials_of_the_weakly_convex_one_grow_and_never_fall() -> None:
     assert torch.allclose(model(-image), model(image))
 
 
-@pytest.mark.parametrize("modulus", [0.0, 1.0, -1.0, float("nan")])
+@pytest.mark.parametrize("modulus", [0.0, 1.0, -1.0, float("nan"), "0.5", True])
 def test_a_modulus_with_which_denoising_is_no_convex_problem_is_refused(modulus) -> None:
-    with pytest.raises(ValueError, match="modulus must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="modulus must be a number between 0 and 1"):
         WeaklyConvexRegularizer(modulus=modulus)
 
 
@@ -285,3 +286,18 @@ def test_too_few_coefficients_to_fall_again_are_refused() -> None:
 def test_channels_must_be_listed(channels) -> None:
     with pytest.raises(ValueError, match="channels must"):
         ConvexRegularizer(channels)
+
+
+def test_a_modulus_of_numpy_is_one_of_python() -> None:
+    assert WeaklyConvexRegularizer(modulus=np.float32(0.5)).modulus == 0.5
+
+
+@pytest.mark.parametrize("log_scale", [-5.0, -7.0, -9.0])
+def test_small_scales_cost_no_digits_in_single_precision(log_scale: float) -> None:
+    torch.manual_seed(0)
+    model = ConvexRegularizer((2, 4), 3)
+    torch.nn.init.constant_(model.activation.log_scale, log_scale)
+    images = torch.rand(2, 1, 12, 12)
+    with torch.no_grad():
+        found, exact = model(images), model.double()(images.double())
+    assert torch.allclose(found.double(), exact, rtol=1e-5)
