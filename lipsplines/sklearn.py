@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lipsplines.arguments import positive_integer
+from lipsplines.arguments import is_number, positive_integer
 from lipsplines.certify.bounds import lipschitz_bounds, matrix_norm_bound
 from lipsplines.export.fold import fold
 from lipsplines.models.mlp import ACTIVATIONS, MLP
@@ -122,8 +121,8 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         targets = targets.astype(np.float64)
         signs = self._checked(inputs.shape[1])
         self._mean = inputs.mean(0)
-        spread = _or_one(math.sqrt(inputs.var(0).mean()))
-        level, deviation = targets.mean(), _or_one(targets.std())
+        spread = _checked_spread("inputs", inputs, math.sqrt(inputs.var(0).mean()))
+        level, deviation = targets.mean(), _checked_spread("targets", targets, targets.std())
 
         def build() -> _Network:
             core = MLP(
@@ -162,9 +161,7 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
     def _checked(self, features: int) -> np.ndarray:
         """The sign of each feature, if all arguments are valid."""
         lipschitz = self.lipschitz
-        if isinstance(lipschitz, bool) or not isinstance(lipschitz, Real):
-            raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
-        if not 0 < lipschitz < math.inf:
+        if not is_number(lipschitz) or not 0 < lipschitz < math.inf:
             raise ValueError(f"lipschitz must be a positive number, got {lipschitz!r}.")
         try:
             signs = np.zeros(features, int) if self.monotone is None else np.asarray(self.monotone)
@@ -178,8 +175,8 @@ class LipschitzRegressor(RegressorMixin, BaseEstimator):
         sizes = self.hidden_sizes
         if (
             not isinstance(sizes, (tuple, list, np.ndarray))
-            or np.ndim(sizes) != 1
             or not len(sizes)
+            or not all(map(is_number, sizes))
         ):
             raise ValueError(
                 f"hidden_sizes must hold the width of at least one layer, got "
@@ -271,7 +268,9 @@ def _train(network: _Network, inputs: Tensor, targets: Tensor, iterations: int) 
             adam.step(loss)
             made += 1
     if not math.isfinite(best):
-        raise TrainingError("The training diverged; scale the inputs, or lower max_iter.")
+        raise TrainingError(
+            "The training diverged; scale the inputs and targets, or lower lipschitz or max_iter."
+        )
     network.load_state_dict(kept)
     return made
 
@@ -299,6 +298,11 @@ def _multiply(layer: Any, factor: float) -> None:
     layer.bias.mul_(factor)
 
 
-def _or_one(scale: float) -> float:
+def _checked_spread(name: str, values: np.ndarray, spread: float) -> float:
     """A scale to divide by; of constant data, whose spread is 0, it is 1."""
-    return float(scale) if scale > 0 else 1.0
+    if (spread == 0 and np.ptp(values, 0).any()) or not math.isfinite(spread):
+        raise ValueError(
+            f"The squares of the {name} are too small or too large for double precision; scale "
+            "them."
+        )
+    return float(spread) if spread > 0 else 1.0

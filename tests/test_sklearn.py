@@ -128,6 +128,7 @@ def test_it_trains_where_no_derivatives_are_kept(diabetes: Any) -> None:
         ({"activation": ["relu"]}, "activation must be one of"),
         ({"hidden_sizes": 4}, "hidden_sizes must hold the width of at least one layer"),
         ({"hidden_sizes": ()}, "hidden_sizes must hold the width of at least one layer"),
+        ({"hidden_sizes": (8, (3, 4))}, "hidden_sizes must hold the width of at least one layer"),
         ({"hidden_sizes": (0,)}, "hidden_sizes must be a positive integer, got 0."),
         ({"activation": "tanh"}, "activation must be one of spline|activation must be one of relu"),
         ({"max_iter": 0}, "max_iter must be a positive integer, got 0."),
@@ -137,6 +138,15 @@ def test_arguments_are_checked(diabetes: Any, arguments: dict, message: str) -> 
     with pytest.raises(ValueError, match=message) as caught:
         LipschitzRegressor(**arguments).fit(*diabetes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("inputs", "targets"), [(1e-200, 1.0), (1.0, 1e-200), (1.0, 1e200)])
+def test_data_whose_squares_are_lost_are_refused(
+    diabetes: Any, inputs: float, targets: float
+) -> None:
+    x, y = diabetes
+    with pytest.raises(ValueError, match="are too small or too large for double precision"):
+        LipschitzRegressor(1.0).fit(inputs * x, targets * y)
 
 
 def test_the_library_does_without_scikit_learn() -> None:

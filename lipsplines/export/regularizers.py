@@ -16,7 +16,9 @@ def load_regularizer(sigma: float = 15, kind: str = "convex") -> RidgeRegularize
     """A trained regularizer that comes with the library, on the CPU.
 
     `lipsplines.inverse.proximal` with weight 1 denoises at the noise level that it was trained for;
-    `lipsplines.inverse.variational` reconstructs with it.
+    `lipsplines.inverse.variational` reconstructs with it. Filters see zeros beside an image; it was
+    trained and tested on images with a margin, `lipsplines.inverse.proximal.mirrored`, which was
+    cut off afterwards. Bounds of the denoiser are those of the proximal map, without the margin.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def load_regularizer(sigma: float = 15, kind: str = "convex") -> RidgeRegularize
 def regularizer_facts(sigma: float = 15, kind: str = "convex") -> dict[str, Any]:
     """What is known of a trained regularizer: settings, bound of its gradient, results, SHA-256.
 
-    Of a weakly convex one also its modulus, ``weak_convexity``, for images up to 512 x 512.
+    Of a weakly convex one also its modulus, ``weak_convexity``, for images up to 512 x 512. The
+    results are those of images with a margin, see `load_regularizer`.
 
     Parameters
     ----------

@@ -175,7 +175,8 @@ class ShiftedAbsolute(nn.Module):
 
 def _checked_pairs(init: Sequence[float]) -> tuple[float, ...]:
     try:
-        pairs = tuple(map(float, init))
+        ordered = not isinstance(init, (str, bytes, set, frozenset, dict))
+        pairs = tuple(map(float, init)) if ordered else ()
     except (TypeError, ValueError):
         pairs = ()
     if not pairs or len(pairs) % 2 or not all(abs(value) <= LARGEST for value in pairs):

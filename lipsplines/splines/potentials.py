@@ -16,7 +16,8 @@ def integral(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | Non
 
     Quadratic in each cell, and outside the range with the slopes of the first and last piece. With
     a scale ``alpha`` the integrand is ``s(alpha t) / alpha``. Of a spline that never falls the
-    integral is convex; its derivative in ``x`` is `evaluate`.
+    integral is convex; its derivative in ``x`` is `evaluate`. Computed in float64: near zero it is
+    the small difference of larger numbers.
 
     Parameters
     ----------
@@ -43,17 +44,17 @@ def integral(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | Non
     [4.5, 0.125]
     """
     last = coefficients.shape[-1] - 2
-    tables, step = _tables(coefficients, range_)
+    tables, step = _tables(coefficients.double(), range_)
     moved = x.movedim(1, 0)
-    flat = moved.flatten(1)  # (C, N * positions)
+    flat = moved.flatten(1).double()  # (C, N * positions)
     flat = flat if scale is None else flat * scale.unsqueeze(-1)
     position = (flat + range_) / step
     cell = position.nan_to_num(0.0, last, 0.0).clamp(0, last).long()
     fraction = position - cell
     base, first, second = (table.gather(-1, cell) for table in tables.unbind(-1))
     value = base + fraction * (first + fraction * second)
-    value = value if scale is None else value / scale.unsqueeze(-1).square()
-    return value.view(moved.shape).movedim(0, 1)
+    value = value if scale is None else value / scale.double().unsqueeze(-1).square()
+    return value.view(moved.shape).movedim(0, 1).to(x.dtype)
 
 
 def total(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | None = None) -> Tensor:
@@ -71,10 +72,10 @@ def total(x: Tensor, coefficients: Tensor, range_: float, scale: Tensor | None =
         return integral(x, coefficients, range_, scale).flatten(1).sum(1, dtype=torch.float64)
     from lipsplines.splines.kernel.areas import add_areas
 
-    tables, step = _tables(coefficients, range_)
-    inverse = torch.full_like(coefficients[:, 0], 1 / step)
+    tables, step = _tables(coefficients.double(), range_)
+    inverse = torch.full_like(tables[:, 0, 0], 1 / step)
     if scale is not None:
-        inverse, tables = inverse * scale, tables / scale.square().view(-1, 1, 1)
+        inverse, tables = inverse * scale, tables / scale.double().square().view(-1, 1, 1)
     rows = x.movedim(1, -1).flatten(1, -2).contiguous()
     totals = torch.zeros(len(x), dtype=torch.float64)
     offset = inverse.new_tensor(range_ / step).numpy()[()]

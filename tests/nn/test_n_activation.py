@@ -196,7 +196,18 @@ def test_starts() -> None:
     assert torch.equal(images(x), torch.stack((x[:, 0].abs(), x[:, 1]), 1))
     assert NActivation(1, init=torch.tensor([0.5, 1.5])).init == (0.5, 1.5)
     assert NActivation(1, init=(-1, 2, 3, 4)).thresholds.tolist() == [[-1.0, 2.0]]
-    for init in ((), (1.0,), (0.0, 1.0, 2.0), (0.0, math.nan), (0.0, 1e39), "n", None, 3.0):
+    for init in (
+        (),
+        (1.0,),
+        (0.0, 1.0, 2.0),
+        (0.0, math.nan),
+        (0.0, 1e39),
+        "n",
+        "12",
+        {0.0, 1.0},
+        None,
+        3.0,
+    ):
         with pytest.raises(ValueError, match="init must be one or more pairs of finite thresholds"):
             NActivation(2, init)
     for kind in (NActivation, ShiftedAbsolute):

@@ -56,7 +56,7 @@ def quality_table(records: Sequence[Record]) -> str:
 def bound_table(records: Sequence[Record]) -> str:
     """Steps of the first runs, mean PSNR of the weights that were kept, certified constants.
 
-    Lipschitz constants of the gradient of ``R`` and of the denoiser, and the modulus ``rho`` of
+    Lipschitz constants of the gradient of ``R`` and of the proximal map, and the modulus ``rho`` of
     weak convexity. Trainings that come with the library are bold. Those of the study ``seeds`` were
     compared on parts of the images.
     """
@@ -89,7 +89,7 @@ def bound_table(records: Sequence[Record]) -> str:
         "test (dB)",
         "gradient: Lip ≤",
         "ρ ≤",
-        "denoiser: Lip ≤",
+        "proximal map: Lip ≤",
     ]
     return markdown_table(header, rows)
 

@@ -14,11 +14,10 @@ def add_areas(x, tables, inverse, offset, totals):
     """Add to ``totals[n]`` the polynomials of the cells of ``x[n, :, c]``, for all ``c``.
 
     ``tables[c, k]`` holds the coefficients of cell ``k`` in its fraction, from the constant one on,
-    and cells are those of ``x * inverse[c] + offset``. All are of one precision, the sums of each
-    row of channels too; ``totals`` are in double precision.
+    and cells are those of ``x * inverse[c] + offset``. All but ``x`` are in double precision.
     """
     samples, positions, channels = x.shape
-    last = np.float32(tables.shape[1] - 1)
+    last = np.float64(tables.shape[1] - 1)
     zero = tables.dtype.type(0)
     for n in range(samples):
         for i in range(positions):
