@@ -17,8 +17,9 @@ def load_regularizer(sigma: float = 15, kind: str = "convex") -> RidgeRegularize
 
     `lipsplines.inverse.proximal` with weight 1 denoises at the noise level that it was trained for;
     `lipsplines.inverse.variational` reconstructs with it. Filters see zeros beside an image; it was
-    trained and tested on images with a margin, `lipsplines.inverse.proximal.mirrored`, which was
-    cut off afterwards. Bounds of the denoiser are those of the proximal map, without the margin.
+    trained and tested on images with a margin, made by ``mirrored`` of the module
+    ``lipsplines.inverse.proximal`` and cut off afterwards. Bounds of the denoiser are those of the
+    proximal map, without the margin.
 
     Parameters
     ----------
