@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lipsplines.arguments import is_number, positive_integer
+from lipsplines.nn.inputs import same_shape
 
 __all__ = ["InvertibleFlow", "Likelihood"]
 
@@ -59,7 +60,7 @@ class InvertibleFlow(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images of points, both of shape ``(N, D)``."""
         for network in self.networks:
-            x = x + self.lipschitz * _like(x, network(x))
+            x = x + self.lipschitz * same_shape(network(x), x)
         return x
 
     def with_log_determinants(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +72,7 @@ class InvertibleFlow(nn.Module):
         total = x.new_zeros(len(x))
         for network in self.networks:
             pairs: list[Any] = [torch.func.jvp(network, (x,), (unit,)) for unit in _units(x)]
-            image = _like(x, pairs[0][0])
+            image = same_shape(pairs[0][0], x)
             jacobian = [u + self.lipschitz * d for u, (_, d) in zip(_units(x), pairs, strict=True)]
             total = total + _determinants(jacobian).log()
             x = x + self.lipschitz * image
@@ -110,7 +111,7 @@ class InvertibleFlow(nn.Module):
         x = z
         yield x
         for _ in range(iterations):
-            x = z - self.lipschitz * _like(z, self.networks[index](x))
+            x = z - self.lipschitz * same_shape(self.networks[index](x), z)
             yield x
 
 
@@ -155,16 +156,6 @@ class Likelihood(nn.Module):
 def _check_points(x: Tensor) -> None:
     if x.dim() != 2 or not 1 <= x.shape[1] <= 2:
         raise ValueError(f"points must have shape (N, 1) or (N, 2), got {tuple(x.shape)}.")
-
-
-def _like(x: Tensor, image: Tensor) -> Tensor:
-    """The image, which must not be repeated to fit the points: that would raise its slopes."""
-    if image.shape != x.shape:
-        raise ValueError(
-            f"A network of a flow must leave the shape of its points, {tuple(x.shape)}, got "
-            f"{tuple(image.shape)}."
-        )
-    return image
 
 
 def _determinants(columns: Sequence[Tensor]) -> Tensor:

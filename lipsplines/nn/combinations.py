@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lipsplines.nn.applying import applied
+from lipsplines.nn.inputs import same_shape
 
 __all__ = ["Averaged", "Residual"]
 
@@ -35,7 +36,7 @@ class Residual(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _same_shape(applied(self.module, x), x)
+        return x + same_shape(applied(self.module, x), x)
 
 
 class Averaged(nn.Module):
@@ -71,17 +72,8 @@ class Averaged(nn.Module):
         self.weight = float(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        image = _same_shape(applied(self.module, x), x)
+        image = same_shape(applied(self.module, x), x)
         return (1 - self.weight) * x + self.weight * image
 
     def extra_repr(self) -> str:
         return f"weight={self.weight:g}"
-
-
-def _same_shape(output: Tensor, x: Tensor) -> Tensor:
-    if output.shape != x.shape:
-        raise ValueError(
-            f"Only a module that keeps the shape of its input can be added to it, this one made "
-            f"{tuple(output.shape)} of {tuple(x.shape)}."
-        )
-    return output

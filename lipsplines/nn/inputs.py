@@ -1,4 +1,4 @@
-"""Checks of the input of a module that acts on the channels of ``(N, C, *spatial)``."""
+"""Checks of the inputs of modules, most on channels ``(N, C, *spatial)``, and of their outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lipsplines.splines.plain import single
 
-__all__ = ["check_channels", "check_input", "check_real"]
+__all__ = ["check_channels", "check_input", "check_real", "same_shape"]
 
 
 def check_channels(x: Tensor, channels: int) -> None:
@@ -48,3 +48,19 @@ def check_real(parameter: Tensor) -> None:
             f"The parameters must be real floating-point numbers, got {parameter.dtype}: there is "
             "no constraint for others."
         )
+
+
+def same_shape(output: Tensor, x: Tensor) -> Tensor:
+    """The output, which must not be repeated to fit the input: that would raise its slopes.
+
+    Parameters
+    ----------
+    output, x
+        Of a module, and its input.
+    """
+    if output.shape != x.shape:
+        raise ValueError(
+            f"Only a module that keeps the shape of its input can be added to it, this one made "
+            f"{tuple(output.shape)} of {tuple(x.shape)}."
+        )
+    return output

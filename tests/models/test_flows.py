@@ -116,11 +116,9 @@ def test_a_network_that_narrows_its_points_is_refused() -> None:
     """Repeated over the coordinates, a 1-Lipschitz function would have the constant sqrt(2)."""
     model, x = InvertibleFlow([MLP((2, 4, 1), "relu")], 0.9), torch.ones(5, 2)
     for use in (model, model.with_log_determinants, Likelihood(model), Likelihood(model, 0.1)):
-        with pytest.raises(
-            ValueError, match=r"must leave the shape of its points, \(\d+, 2\), got"
-        ):
+        with pytest.raises(ValueError, match="keeps the shape of its input"):
             use(x)
-    with pytest.raises(ValueError, match="must leave the shape"):
+    with pytest.raises(ValueError, match="keeps the shape"):
         model.inverse(x, 3)
 
 
