@@ -86,10 +86,14 @@ def _search(
     restarts: int,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    _check_logits(model(inputs), labels)
-    excess = _excess(model, labels)
+    logits = model(inputs)
+    _check_logits(logits, labels)
     shape = (-1, *[1] * (inputs.dim() - 1))
-    wrong = _is_wrong(excess(inputs))
+
+    def excess(x: Tensor) -> Tensor:
+        return _excess(model(x), labels)
+
+    wrong = _is_wrong(_excess(logits, labels))
     closest = torch.where(wrong, 0.0, torch.inf).to(inputs)
     points = inputs.clone()
     stream = torch.Generator().manual_seed(seed)
@@ -115,16 +119,11 @@ def _search(
     return closest, points
 
 
-def _excess(model: nn.Module, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Function from inputs to the largest other logit less that of the label."""
-
-    def excess(inputs: Tensor) -> Tensor:
-        logits = model(inputs)
-        own = logits.gather(1, labels[:, None])
-        others = logits.scatter(1, labels[:, None], -torch.inf)
-        return others.amax(1) - own[:, 0]
-
-    return excess
+def _excess(logits: Tensor, labels: Tensor) -> Tensor:
+    """The largest other logit less that of the label."""
+    own = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(1) - own[:, 0]
 
 
 def _back(excess: Callable[[Tensor], Tensor], inputs: Tensor, moved: Tensor) -> Tensor:
