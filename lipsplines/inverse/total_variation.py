@@ -117,8 +117,7 @@ def total_variation_reconstruction(
     >>> torch.allclose(flat, image.mean().expand_as(flat), atol=0.01)
     True
     """
-    number = is_number(weight)
-    if not (number and 0 <= weight < math.inf):
+    if not is_number(weight) or not 0 <= weight < math.inf:
         raise ValueError(f"weight must be a finite number from 0 on, got {weight!r}.")
     weight, squared = float(weight), operator.norm_bound**2
     smallest, largest = (rate * squared for rate in PENALTY_RANGE)
