@@ -25,6 +25,7 @@ LOADING = {
     "video": ("src", "poster"),
 }
 LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
+RAW_OBJECT = re.compile(r"<[A-Za-z_][\w.]*\.\w+ object(?: at 0x[0-9a-f]+)?>")
 CSS_URL = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])([^"')\s;]+)""")
 EXTERNAL = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
 
@@ -38,6 +39,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.traceback = False
+        self.objects: list[str] = []
         self._in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -57,9 +59,11 @@ class Page(HTMLParser):
         self._in_style = tag == "style"
 
     def handle_data(self, data: str) -> None:
-        """Look into style sheets that stand in the page."""
+        """Look into style sheets that stand in the page, and for objects shown as they are."""
         if self._in_style:
             self.loaded += CSS_URL.findall(data)
+        else:
+            self.objects += RAW_OBJECT.findall(data)
 
     def handle_endtag(self, tag: str) -> None:
         """Leave a style sheet."""
@@ -115,6 +119,7 @@ def check(root: Path, html: Path) -> list[str]:
         problems += _check_loaded(html, file, page.loaded)
         if page.traceback:
             problems.append(f"{file.relative_to(html)} shows a traceback")
+        problems += [f"{file.relative_to(html)} shows {raw}" for raw in page.objects]
         if str(root.resolve()) in text:
             problems.append(f"{file.relative_to(html)} names a folder of this machine, {root}")
     problems += _check_links(html, pages)

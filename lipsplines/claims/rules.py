@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -24,8 +24,9 @@ from lipsplines.experiments.regularizers import comparisons as regularizers
 from lipsplines.experiments.theory.tables import held
 from lipsplines.experiments.wasserstein import comparisons as wasserstein
 from lipsplines.experiments.wgan import comparisons as wgan
+from lipsplines.pages.figures import activation_label
 
-__all__ = ["RULES", "Rule", "rule_text"]
+__all__ = ["RULES", "Rule", "Unplanned", "rule_text"]
 
 PROVED, UNDECIDED = "proved", "undecided"
 ANSWERS = {True: "confirmed", False: "not confirmed"}
@@ -51,6 +52,26 @@ TABLES: dict[str, ModuleType] = {
     "classification": classification,
     "flow": flow,
 }
+
+
+class Unplanned(ValueError):
+    """A profile has no run of some networks that a claim compares.
+
+    Parameters
+    ----------
+    names
+        Their activations, or methods.
+    compared
+        How many the claim compares.
+    """
+
+    def __init__(self, names: Collection[str], compared: int) -> None:
+        few = " and ".join(map(activation_label, sorted(names)))
+        told = few if len(names) <= 2 else f"{len(names)} of {compared} networks"
+        super().__init__(f"no run of {told} is planned")
+        self.share = 1 - len(names) / compared
+
+
 Settings = dict[str, Any]
 Answer = tuple[str, list[Record], str]
 
@@ -209,7 +230,7 @@ def _need(planned: Sequence[Settings], claim: Claim, ours: set[str]) -> list[Set
     methods = ours | {*claim.rivals} | {*claim.starts.values()}
     unknown = methods - names_of(planned)
     if unknown:
-        raise ValueError(f"no run is planned of {', '.join(sorted(unknown))}")
+        raise Unplanned(unknown, len(methods))
     return TABLES[name].needed(planned, methods)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.entries import load_claims
-from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, names_of, unit
+from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, Unplanned, names_of, unit
 from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.evidence.statistics import LEVEL, Comparison
@@ -177,6 +177,8 @@ def judge(
         elif not records and claim.experiments:
             return open_("there are no records", "no record")
         decided = rule.decide(claim, records)
+    except Unplanned as error:
+        return open_(str(error), str(error), error.share)
     except (ValueError, FileNotFoundError) as error:
         return open_(str(error), "records are missing")
     except (KeyError, TypeError, IndexError) as error:

@@ -284,6 +284,19 @@ def test_reconstructions_that_did_not_converge_decide_nothing() -> None:
     )
 
 
+def test_a_rival_without_a_planned_run_is_named() -> None:
+    claim = dataclasses.replace(CLAIMS["pnp-relu"], rivals=("relu", "n-activation"))
+    records = reference_records(EXPERIMENTS["reconstruction"], STORE)
+    cells = EXPERIMENTS["reconstruction"].cells("reduced", 0)
+    finding = judge(claim, records, cells)
+    assert finding.told == "undecided, no run of N-activation is planned"
+    assert finding.share == pytest.approx(2 / 3)
+    small = judge(claim, [], EXPERIMENTS["reconstruction"].cells("smoke", 0))
+    assert small.told == "undecided, no run of N-activation and ReLU is planned"
+    many = judge(CLAIMS["pnp-rivals"], [], EXPERIMENTS["reconstruction"].cells("smoke", 0))
+    assert many.told == "undecided, no run of 5 of 6 networks is planned"
+
+
 def test_the_worst_start_is_the_one_that_is_judged() -> None:
     claim = CLAIMS["starts-wasserstein"]
     records = made(claim, 0.5)
@@ -438,7 +451,7 @@ def test_missing_records_are_named(fits: list[Record]) -> None:
     some = [record for record in fits if record.settings["activation"] != "relu"]
     finding = judge(CLAIMS["fitting1d-relu"], some)
     assert finding.verdict == "undecided"
-    assert "relu" in finding.text
+    assert "ReLU" in finding.text
 
 
 def test_the_first_finding_that_lacks_nothing_counts() -> None:

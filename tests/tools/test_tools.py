@@ -326,6 +326,8 @@ def test_check_passes_a_whole_book(built: Path) -> None:
         ("<p style='background:url(http://a.org/d)'>", "loads http://a.org/d from elsewhere"),
         ("<img src='missing.png'>", "loads missing.png, which is missing"),
         ("<div class='output traceback'>", "shows a traceback"),
+        ("<pre>&lt;a.b.C object&gt;</pre>", "shows <a.b.C object>"),
+        ("<pre>&lt;a.C object at 0x7f&gt;</pre>", "shows <a.C object at 0x7f>"),
         ("<a href='no.html'>", "links to no.html, which is missing"),
         ("<a href='#no'>", "links to #no, no such place there"),
         (

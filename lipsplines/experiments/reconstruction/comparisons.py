@@ -8,11 +8,7 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, compare
-from lipsplines.experiments.reconstruction.protocol import (
-    DENOISERS,
-    cells,
-    study_of,
-)
+from lipsplines.experiments.reconstruction.protocol import DENOISERS
 from lipsplines.runner.base import Settings
 
 __all__ = [
@@ -23,11 +19,9 @@ __all__ = [
     "by_problem",
     "comparisons",
     "converged",
-    "decisive",
     "method_label",
     "needed",
     "problem_of",
-    "shown",
     "squared_errors",
 ]
 
@@ -86,7 +80,7 @@ def comparisons(
     ValueError
         If a rival lacks a reconstruction that the splines have, or there is no rival.
     """
-    errors = squared_errors(decisive(records))
+    errors = squared_errors(records)
     rivals = [n for n in DENOISERS if n != ours and n in errors and (not rivals or n in rivals)]
     if ours not in errors or not rivals:
         raise ValueError("The verdict needs records of the splines and of a rival.")
@@ -104,33 +98,14 @@ def comparisons(
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
     """Of the planned runs those that a comparison of these methods needs."""
-    return [
-        settings
-        for settings in planned
-        if settings["method"] in methods and study_of(settings) != "first"
-    ]
-
-
-def decisive(records: Iterable[Record]) -> list[Record]:
-    """Those records that a claim may rest on: not the runs that were cut off."""
-    return [record for record in records if study_of(record.settings) != "first"]
-
-
-def shown(records: Sequence[Record]) -> list[Record]:
-    """The records of one study that a page shows: those that decide, if all are there."""
-    own = decisive(records)
-    if not own:
-        return list(records)
-    whole = len(own) == sum(study_of(s) != "first" for s in cells(own[0].settings["profile"]))
-    first = [record for record in records if study_of(record.settings) == "first"]
-    return own if whole else first or own
+    return [settings for settings in planned if settings["method"] in methods]
 
 
 def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
     """How many reconstructions of these methods ended by their tolerance, and of how many."""
     ended = [
         image["converged"]
-        for record in decisive(records)
+        for record in records
         if record.settings["method"] in methods
         for image in record.metrics["images"].values()
     ]

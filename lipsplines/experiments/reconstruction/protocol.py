@@ -1,15 +1,13 @@
 """Plug-and-play reconstruction with 1-Lipschitz denoisers (Ducotterd et al. 2024, Section 5.4).
 
-The profile ``reduced`` has two *studies*: ``fixed points``, whose iterations are accelerated and go
-on until they have converged, in tuning as in the tests, and on which the claims rest; and
-``first``, the runs of earlier versions, most of which were cut off. The sizes of ``fixed points``
-were written down before its runs.
+The iterations are accelerated. At the long profiles they go on until they have converged, in tuning
+as in the tests; the sizes of ``reduced`` were written down before its runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
 from lipsplines.experiments.reconstruction.problems import NOISE
 from lipsplines.export.denoisers import NAMES
@@ -27,14 +25,12 @@ __all__ = [
     "REVISION",
     "SIGMAS",
     "START",
-    "STUDIES",
     "TV_START",
     "WEIGHTS",
     "Sizes",
     "cells",
     "cost",
     "group",
-    "study_of",
 ]
 
 REVISION = 1
@@ -74,7 +70,7 @@ class Sizes:
     tolerance: float = 1e-6
     max_iterations: int = 1000
     tuning_iterations: int = 1000  # where fewer do not converge, they choose other settings
-    acceleration: int | None = 5  # memory of the extrapolation, see `lipsplines.inverse`
+    acceleration: int = 5  # memory of the extrapolation, see `lipsplines.inverse`
 
 
 MRI = tuple(("mri", pattern) for pattern in ("random", "radial", "cartesian"))
@@ -95,37 +91,14 @@ PROFILE_SIZES = {
     ),
     "paper": Sizes((*MRI, *COILS, *CT)),
 }  # fmt: skip
-#: Profile -> its studies, that of the claims first; the only one has no name.
-STUDIES: dict[str, dict[str, Sizes]] = {
-    **{profile: {"": sizes} for profile, sizes in PROFILE_SIZES.items()},
-    "reduced": {
-        "fixed points": PROFILE_SIZES["reduced"],
-        "first": dataclasses.replace(
-            PROFILE_SIZES["reduced"], coil_side=128, ct_side=128, angles=50, detectors=100,
-            images_tested=4, max_iterations=150, tuning_iterations=25, acceleration=None,
-            methods=(
-                "linear", "tv", "spline", "relu", "absolute", "prelu", "groupsort", "householder"
-            ),
-        ),
-    },
-}  # fmt: skip
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
     """Settings of all runs: for each problem and test image (set), every method."""
-    return [
-        own
-        for study, sizes in STUDIES[profile].items()
-        for own in _cells(profile, seed, study, sizes)
-    ]
-
-
-def _cells(profile: str, seed: int, study: str, sizes: Sizes) -> list[Settings]:
+    sizes = PROFILE_SIZES[profile]
     sides = {"mri": sizes.side, "coils": sizes.coil_side, "ct": sizes.ct_side}
-    # The runs of earlier versions name neither.
-    names: Settings = {"study": study} if study not in ("", "first") else {}
-    if sizes.acceleration is not None:
-        names["acceleration_memory"] = sizes.acceleration
+    # As their records name them.
+    study: Settings = {"study": "fixed points"} if profile == "reduced" else {}
     found = []
     for kind, parameter in sizes.problems:
         for image in _tested(kind, sizes.images):
@@ -151,15 +124,11 @@ def _cells(profile: str, seed: int, study: str, sizes: Sizes) -> list[Settings]:
                         "max_iterations": sizes.max_iterations,
                         "tuning_iterations": sizes.tuning_iterations,
                         "seed": seed,
-                        **names,
+                        **study,
+                        "acceleration_memory": sizes.acceleration,
                     }
                 )
     return found
-
-
-def study_of(settings: Mapping[str, object]) -> str:
-    """The study that a run belongs to, ``""`` where a profile has one."""
-    return str(settings.get("study", "first" if settings["profile"] == "reduced" else ""))
 
 
 def _tested(kind: str, images: str) -> Sequence[str | None]:
@@ -170,7 +139,7 @@ def _tested(kind: str, images: str) -> Sequence[str | None]:
 def group(settings: Settings) -> Hashable:
     """Every run is computed alone."""
     keys = ("problem", "pattern", "acceleration", "deviation", "image", "method")
-    return (study_of(settings), *(settings[key] for key in keys))
+    return tuple(settings[key] for key in keys)
 
 
 def cost(group: list[Settings]) -> float:
@@ -179,8 +148,7 @@ def cost(group: list[Settings]) -> float:
     for s in group:
         tests, tunes = (s[key] or 1 for key in ("images_tested", "images_tuned"))
         most, tuning = s["max_iterations"], s["tuning_iterations"]
-        if "acceleration_memory" in s:  # most converge long before
-            most = tuning = min(most, 60)
+        most, tuning = min(most, 60), min(tuning, 60)  # most converge long before
         steps = tests * most + 8 * tunes * tuning
         total += (
             steps

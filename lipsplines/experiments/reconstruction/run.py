@@ -57,9 +57,7 @@ def compute(group: list[Settings]) -> list[Outcome]:
         if settings["method"] == "linear":
             found, course = problem.baseline(data), {"iterations": 0}
         else:
-            started = time.perf_counter()
-            result = reconstruct(settings, problem, data, tuned, settings["max_iterations"])
-            found, course = result.images, _course(result, time.perf_counter() - started)
+            found, course = _followed(settings, problem, data, picture, tuned)
         results[name] = {**quality(found, picture), **course}
         if not tensors and _is_kept(settings):
             tensors = {"image": _bytes(found), "reference": _bytes(picture)}
@@ -132,7 +130,12 @@ def climb(
 
 
 def reconstruct(
-    settings: Settings, problem: Problem, data: Tensor, tuned: Sequence[float], iterations: int
+    settings: Settings,
+    problem: Problem,
+    data: Tensor,
+    tuned: Sequence[float],
+    iterations: int,
+    callback: Callable[[int, Tensor], None] | None = None,
 ) -> Reconstruction:
     """One reconstruction by the iteration that the settings name.
 
@@ -147,17 +150,21 @@ def reconstruct(
         regularizer, the noise level and the averaging for a denoiser.
     iterations
         The most steps.
+    callback
+        Called after each step with its number and the image.
     """
     method, operator = settings["method"], problem.operator
     first = problem.baseline(data)
-    options = {"tolerance": settings["tolerance"], "max_iterations": iterations, "start": first}
+    options: dict[str, Any] = {
+        "tolerance": settings["tolerance"],
+        "max_iterations": iterations,
+        "start": first,
+        "callback": callback,
+    }
     if method == "tv":
-        # A step costs little, and many are needed; in the first study to the function's tolerance.
         weight = tuned[0] * operator.norm_bound**2
-        stop = {"tolerance": settings["tolerance"]} if "acceleration_memory" in settings else {}
-        return total_variation_reconstruction(
-            operator, data, weight, start=first, max_iterations=10 * iterations, **stop
-        )
+        options["max_iterations"] *= 10  # a step costs little, and many are needed
+        return total_variation_reconstruction(operator, data, weight, **options)
     if method in REGULARIZERS:
         weight = tuned[1] * operator.norm_bound**2
         regularizer = load_regularizer(tuned[0], method)
@@ -165,7 +172,7 @@ def reconstruct(
     sigma, averaging = tuned
     device = device_of(settings)
     denoiser = fold(load_denoiser(method, sigma)).to(device)
-    options |= {"start": first.to(device), "acceleration": settings.get("acceleration_memory")}
+    options |= {"start": first.to(device), "acceleration": settings["acceleration_memory"]}
     return plug_and_play(
         operator.to(device), data.to(device), denoiser, averaging=averaging, **options
     )
@@ -177,16 +184,39 @@ def quality(image: Tensor, picture: Tensor) -> dict[str, float]:
     return {name: float(f(*pair)) for name, f in (("psnr", psnr), ("ssim", ssim), ("snr", snr))}
 
 
-def _course(result: Reconstruction, seconds: float) -> dict[str, Any]:
-    """How an iteration went: steps, whether it stopped by itself, residuals, time of a step."""
+def _peak(image: Tensor, picture: Tensor) -> float:
+    """PSNR of an iterate, to a thousandth of a dB."""
+    return round(float(psnr(image[0, 0].cpu(), picture[0, 0])), 3)
+
+
+def _followed(
+    settings: Settings, problem: Problem, data: Tensor, picture: Tensor, tuned: Sequence[float]
+) -> tuple[Tensor, dict[str, Any]]:
+    """A test image reconstructed, and how the iteration went.
+
+    Steps, whether it stopped by itself, the time of a step, and, step by step, residuals and PSNR;
+    that of the start comes first.
+    """
+    psnrs: list[float] = []
+    started = time.perf_counter()
+    result = reconstruct(
+        settings,
+        problem,
+        data,
+        tuned,
+        settings["max_iterations"],
+        callback=lambda _, images: psnrs.append(_peak(images, picture)),
+    )
+    seconds = time.perf_counter() - started
     steps = int(result.iterations[0])
     residuals = result.curves["residual"][:steps, 0].tolist()
-    return {
+    return result.images, {
         "iterations": steps,
         "converged": bool(result.converged[0]),
         "diverged": bool(result.diverged[0]),
         "seconds_per_iteration": seconds / steps,
         "residuals": [float(f"{value:.6g}") for value in residuals],
+        "psnrs": [_peak(result.start, picture), *psnrs],
     }
 
 

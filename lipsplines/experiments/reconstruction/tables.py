@@ -18,19 +18,12 @@ from lipsplines.experiments.reconstruction.comparisons import (
     by_problem,
     comparisons,
     converged,
-    decisive,
     method_label,
     needed,
     problem_of,
-    shown,
     squared_errors,
 )
-from lipsplines.experiments.reconstruction.protocol import (
-    PROFILE_SIZES,
-    STUDIES,
-    cells,
-    study_of,
-)
+from lipsplines.experiments.reconstruction.protocol import PROFILE_SIZES, cells
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
 
 __all__ = [
@@ -42,14 +35,12 @@ __all__ = [
     "by_problem",
     "comparisons",
     "converged",
-    "decisive",
     "method_label",
     "needed",
     "problem_label",
     "quality_table",
     "quality_text",
     "reference_text",
-    "shown",
     "speed_table",
     "squared_errors",
     "tuning_table",
@@ -140,7 +131,7 @@ def speed_table(records: Sequence[Record]) -> str:
 def verdict_text(records: Sequence[Record]) -> str:
     """The verdict in a sentence, with what this number of images could show at best."""
     found = comparisons(records)
-    names = {name for own in by_problem(decisive(records)).values() for name in own[OURS]}
+    names = {name for own in by_problem(records).values() for name in own[OURS]}
     least = smallest_p(found)
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
@@ -154,13 +145,10 @@ def reference_text(records: Sequence[Record]) -> str:
     if not records:
         return "No record of a reference run has been committed yet."
     profile = records[0].settings["profile"]
-    every, records = records, shown(records)
-    study = study_of(records[0].settings)
-    own, paper = STUDIES[profile][study], PROFILE_SIZES["paper"]
-    planned = [settings for settings in cells(profile) if study_of(settings) == study]
+    own, paper = PROFILE_SIZES[profile], PROFILE_SIZES["paper"]
     parts = [
         f"Records of the profile *{profile}* that are part of the repository: {len(records)} of "
-        f"{len(planned)} runs{f' of the study *{study}*' if study else ''}."
+        f"{len(cells(profile))} runs."
     ]
     if profile != "paper":
         parts.append(
@@ -171,19 +159,11 @@ def reference_text(records: Sequence[Record]) -> str:
             f"and {own.images_tuned} tune. Iterations end at {own.max_iterations:,} steps, or at a "
             f"relative change of {own.tolerance:g} and not {paper.tolerance:g}."
         )
-    if own.tuning_iterations < own.max_iterations:
-        parts.append(
-            f"**Settings were tuned with runs of {own.tuning_iterations} steps** (ten times as "
-            f"many for total variation), and tested with up to {own.max_iterations}. The best "
-            "averaging depends on the number of steps where that is too few to converge, so the "
-            "denoisers may be at a disadvantage against total variation there, and no claim rests "
-            "on these runs."
-        )
     parts += [quality_table(records, metric) for metric in METRICS]
     parts += ["What was tuned:", tuning_table(records), "How long it took:", speed_table(records)]
     try:
-        found = comparisons(every)
-        parts += [comparison_table(found), verdict_text(every)]
+        found = comparisons(records)
+        parts += [comparison_table(found), verdict_text(records)]
     except ValueError as error:
         parts.append(f"No verdict: {error}")
     return "\n\n".join([*parts, provenance_text(records)])

@@ -26,21 +26,14 @@ def test_grid(profile: str) -> None:
     """All methods for each problem; with real images each of the two is tested once."""
     cells = EXPERIMENT.cells(profile, 0)
     assert len({identity(cell) for cell in cells}) == len(cells)
-    studies = reconstruction.STUDIES[profile]
+    sizes = reconstruction.PROFILE_SIZES[profile]
     places: dict[tuple, list[str]] = {}
     for c in cells:
-        place = (
-            reconstruction.study_of(c),
-            c["problem"],
-            c["pattern"],
-            c["acceleration"],
-            c["deviation"],
-            c["image"],
-        )
+        place = c["problem"], c["pattern"], c["acceleration"], c["deviation"], c["image"]
         places.setdefault(place, []).append(c["method"])
-    assert all(own == list(studies[place[0]].methods) for place, own in places.items())
-    if reconstruction.PROFILE_SIZES[profile].images == "real":
-        mri = {place[-1] for place in places if place[1] != "ct"}
+    assert all(own == list(sizes.methods) for own in places.values())
+    if sizes.images == "real":
+        mri = {place[-1] for place in places if place[0] != "ct"}
         assert mri == {"Brain", "Bust"}
 
 
@@ -64,12 +57,10 @@ def test_profiles_change_sizes_alone() -> None:
     fields = {field.name for field in dataclasses.fields(reconstruction.Sizes)}
     assert fields >= {"problems", "methods", "images", "side", "tolerance"}
     keys = {tuple(cell) for profile in EXPERIMENT.minutes for cell in EXPERIMENT.cells(profile, 0)}
-    names = {"study", "acceleration_memory"}
-    assert len({tuple(key for key in own if key not in names) for own in keys}) == 1
+    assert len({tuple(key for key in own if key != "study") for own in keys}) == 1
 
 
 def test_the_runs_that_decide_go_on_to_the_fixed_point_in_tuning_too() -> None:
-    sizes = reconstruction.STUDIES["reduced"]["fixed points"]
-    assert sizes.acceleration is not None
+    sizes = reconstruction.PROFILE_SIZES["reduced"]
     assert sizes.tuning_iterations == sizes.max_iterations >= 1000
     assert sizes.tolerance <= 1e-5

@@ -41,6 +41,8 @@ def test_records_are_complete(records: list[Record], store: Store) -> None:
                 most = s["max_iterations"] * (10 if s["method"] == "tv" else 1)
                 assert 1 <= image["iterations"] <= most
                 assert len(image["residuals"]) == image["iterations"]
+                assert len(image["psnrs"]) == image["iterations"] + 1
+                assert image["psnrs"][-1] == pytest.approx(image["psnr"], abs=6e-4)
         assert store.tensors(record)["image"].dtype == torch.uint8
         if s["method"] in BASELINES:
             assert record.lipschitz == {}

@@ -44,15 +44,10 @@ def record(settings: dict, psnr: float) -> Record:
     return Record(settings, {"images": images, "tuned": tuned}, {}, ORIGIN)
 
 
-def grid(profile: str = "reduced", study: str | None = None, **levels: float) -> list[Record]:
-    """All runs of a study, by default that of the claims; each method has the PSNR of its own."""
+def grid(profile: str = "reduced", **levels: float) -> list[Record]:
+    """All runs of a profile; each method has the PSNR of its own."""
     levels = {**LEVELS, "spline": 30.0, **levels}
-    study = next(iter(reconstruction.STUDIES[profile])) if study is None else study
-    return [
-        record(cell, levels[cell["method"]])
-        for cell in reconstruction.cells(profile)
-        if reconstruction.study_of(cell) == study
-    ]
+    return [record(cell, levels[cell["method"]]) for cell in reconstruction.cells(profile)]
 
 
 def row(table: str, name: str) -> list[str]:
@@ -120,27 +115,15 @@ def test_images_count_once_however_many_problems_they_are_in() -> None:
     assert "0.0049, below the level" in text
 
 
-def test_runs_that_were_cut_off_decide_nothing() -> None:
-    first = grid(study="first", relu=99.0)
-    with pytest.raises(ValueError, match="the splines and of a rival"):
-        tables.comparisons(first)
-    assert "**confirmed**" in tables.verdict_text(grid() + first)
-    assert comparisons.converged(first, ["spline"]) == (0, 0)
-    assert comparisons.converged(grid() + first, ["spline"]) == (13, 34)
-    assert {c["study"] for c in comparisons.needed(reconstruction.cells("reduced"), ["tv"])} == {
-        "fixed points"
-    }
+def test_converged_runs_are_counted() -> None:
+    assert comparisons.converged(grid(), ["spline"]) == (13, 34)
+    assert comparisons.converged(grid(), ["linear-not-run"]) == (0, 0)
 
 
-def test_a_page_shows_the_runs_that_decide_once_all_are_there() -> None:
-    ours, first = grid(), grid(study="first")
-    assert comparisons.shown(first) == first
-    assert comparisons.shown(ours + first) == ours
-    assert comparisons.shown(ours[1:] + first) == first
-    assert comparisons.shown(ours[1:]) == ours[1:]
-    text = tables.reference_text(ours[1:] + first)
-    assert "of the study *first*" in text
-    assert "no claim rests" in text
+def test_a_page_shows_what_is_there_and_says_how_much() -> None:
+    text = tables.reference_text([r for r in grid() if r.settings["method"] != "absolute"])
+    assert "117 of 130 runs" in text
+    assert "absolute" not in text
 
 
 def test_the_error_of_an_image_is_the_geometric_mean_over_its_problems() -> None:
@@ -178,7 +161,4 @@ def test_the_reference_says_what_it_is() -> None:
     assert f"{len(records)} of {len(records)} runs" in text
     assert "not the sizes of the paper" in text
     assert "not the sizes" not in tables.reference_text(grid("paper"))
-    assert "of the study *fixed points*" in text
-    assert "tuned with runs of 25 steps" in tables.reference_text(grid(study="first"))
-    assert "tuned with runs" not in tables.reference_text(grid("paper"))
     assert not math.isnan(float(row(tables.quality_table(records, "ssim"), "spline")[1]))
