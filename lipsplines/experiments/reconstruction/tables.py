@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,16 @@ from lipsplines.experiments.reconstruction.comparisons import (
     problem_of,
     squared_errors,
 )
-from lipsplines.experiments.reconstruction.protocol import PROFILE_SIZES, cells
+from lipsplines.experiments.reconstruction.protocol import (
+    CONVEX_SIGMAS,
+    DENOISERS,
+    PROFILE_SIZES,
+    REGULARIZERS,
+    SIGMAS,
+    cells,
+)
+from lipsplines.export.denoisers import denoiser_facts
+from lipsplines.export.regularizers import regularizer_facts
 from lipsplines.pages.tables import comparison_table, markdown_table, provenance_text, verdict_line
 
 __all__ = [
@@ -31,10 +41,12 @@ __all__ = [
     "METHODS",
     "METRICS",
     "OURS",
+    "best_text",
     "by_image",
     "by_problem",
     "comparisons",
     "converged",
+    "converged_text",
     "method_label",
     "needed",
     "problem_label",
@@ -83,6 +95,36 @@ def quality_table(records: Sequence[Record], metric: str = "psnr") -> str:
 def quality_text(records: Sequence[Record]) -> str:
     """The tables of all three measures, for the command line."""
     return "\n\n".join(quality_table(records, metric) for metric in METRICS)
+
+
+def converged_text(records: Sequence[Record]) -> str:
+    """How many reconstructions by an iteration reached their fixed points."""
+    ended, total = converged(records, [name for name in METHODS if name != "linear"])
+    return f"Of {total:,} reconstructions by an iteration {ended:,} ended by their tolerance."
+
+
+def best_text(records: Sequence[Record]) -> str:
+    """Which methods, and which of the denoisers, have the largest mean PSNR of a problem.
+
+    Only methods that have all images of a problem count, and of the denoisers only problems that
+    all of them have.
+    """
+    parts = []
+    for methods, who in ((tuple(METHODS), "all methods"), (DENOISERS, "the denoisers")):
+        wins: Counter[str] = Counter()
+        for own in by_problem(records).values():
+            most = max(map(len, own.values()))
+            means = {
+                name: np.mean([image["psnr"] for image in own[name].values()])
+                for name in methods
+                if len(own.get(name, ())) == most
+            }
+            if methods is not DENOISERS or len(means) == len(DENOISERS):
+                wins[max(means, key=lambda name: means[name])] += 1
+        told = ", ".join(f"{method_label(name)} ({count})" for name, count in wins.most_common())
+        if wins:
+            parts.append(f"of {who}, in {wins.total()} problems: {told}")
+    return f"Largest mean PSNR {'; '.join(parts)}."
 
 
 def tuning_table(records: Sequence[Record]) -> str:
@@ -140,6 +182,25 @@ def verdict_text(records: Sequence[Record]) -> str:
     )
 
 
+def _trained_text() -> str:
+    """How long the denoisers and the regularizers that come with the library were trained."""
+    denoisers = [denoiser_facts(OURS, sigma)["settings"] for sigma in SIGMAS]
+    others = [
+        regularizer_facts(sigma, method)["settings"]
+        for method in REGULARIZERS
+        for sigma in CONVEX_SIGMAS
+    ]
+    spans = []
+    for own in (denoisers, others):
+        steps, batch = ({s[key] for s in own} for key in ("steps", "batch_size"))
+        told = " to ".join(f"{value:,}" for value in sorted({min(steps), max(steps)}))
+        spans.append(f"{told} steps of {max(batch)} patches")
+    return (
+        f"The denoisers were trained for {spans[0]}, the learned regularizers for {spans[1]}: the "
+        "two kinds differ in more than their form."
+    )
+
+
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
     if not records:
@@ -159,6 +220,7 @@ def reference_text(records: Sequence[Record]) -> str:
             f"and {own.images_tuned} tune. Iterations end at {own.max_iterations:,} steps, or at a "
             f"relative change of {own.tolerance:g} and not {paper.tolerance:g}."
         )
+    parts.append(_trained_text())
     parts += [quality_table(records, metric) for metric in METRICS]
     parts += ["What was tuned:", tuning_table(records), "How long it took:", speed_table(records)]
     try:

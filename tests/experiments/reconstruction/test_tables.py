@@ -82,6 +82,28 @@ def test_problems_have_names_of_their_own() -> None:
     assert "CT, noise 0.5" in labels
 
 
+def test_the_best_of_each_problem_is_told() -> None:
+    records = grid(tv=30.5)
+    told = tables.best_text(records)
+    assert told == (
+        "Largest mean PSNR of all methods, in 8 problems: total variation (8); "
+        "of the denoisers, in 8 problems: spline (8)."
+    )
+    few = [
+        r
+        for r in records
+        if (r.settings["method"], r.settings["problem"]) not in (("relu", "ct"), ("tv", "ct"))
+    ]
+    assert tables.best_text(few) == (
+        "Largest mean PSNR of all methods, in 8 problems: total variation (5), spline (3); "
+        "of the denoisers, in 5 problems: spline (5)."
+    )
+    assert (
+        tables.converged_text(few)
+        == "Of 258 reconstructions by an iteration 111 ended by their tolerance."
+    )
+
+
 def test_what_was_tuned() -> None:
     table = tables.tuning_table(grid())
     assert "MRI, random mask, Brain" in table.splitlines()[0]
