@@ -200,7 +200,7 @@ def region_table(records: Sequence[Record]) -> str:
 
 
 def anchor_table(records: Sequence[Record], mode: str) -> str:
-    """Figures of others beside those of the splines and of ReLU, in the same mode where it applies.
+    """Figures of others beside those of the 1-Lipschitz networks, in the same mode if it applies.
 
     Raises
     ------
@@ -211,7 +211,9 @@ def anchor_table(records: Sequence[Record], mode: str) -> str:
         raise ValueError("Published figures are of BSD68; these records are of other images.")
     levels, sigmas = runs_of(records), (5, 10, 15)
     rows = []
-    for kind in (OURS_KIND, ("relu", "orthogonal")):
+    for kind in dict.fromkeys(kind for level in levels.values() for kind in level):
+        if kind[1] != "orthogonal":
+            continue
         own = [means(levels.get(sigma, {}).get(kind, []), mode) for sigma in sigmas]
         row = [f"{values.mean():.2f}" if values.size else "" for values in own]
         rows.append([f"{label(kind)}: {MODES[mode]}", *row, "these records"])

@@ -70,20 +70,25 @@ def text(records: Sequence[Record]) -> str:
 
 
 def error_table(records: Sequence[Record]) -> str:
-    """Median test MSE with its 95 % bootstrap interval, by activation and constraint."""
+    """Median test MSE with its 95 % bootstrap interval, by activation; a table each constraint."""
     from lipsplines.pages.figures import activation_label
 
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for record in records:
         s, n = record.settings, summary(record)
         span = f"[{scientific(n['low'])}, {scientific(n['high'])}]"
-        row = rows.setdefault((activation_label(s["activation"]), s["constraint"]), {})
+        rows = found.setdefault(s["constraint"], {})
+        row = rows.setdefault(activation_label(s["activation"]), {})
         row[s["target"]] = f"{scientific(n['median'])} {span}"
-    header = ["activation", "weights", *(f"$f_{target[1]}$" for target in TARGETS_1D)]
-    body = [
-        [*key, *(row.get(target, "not run") for target in TARGETS_1D)] for key, row in rows.items()
-    ]
-    return markdown_table(header, body, names=2)
+    targets = [f"$f_{target[1]}$" for target in TARGETS_1D]
+    tables = []
+    for constraint, rows in found.items():
+        body = [
+            [name, *(row.get(target, "not run") for target in TARGETS_1D)]
+            for name, row in rows.items()
+        ]
+        tables.append(markdown_table([f"{constraint} weights", *targets], body))
+    return "\n\n".join(tables)
 
 
 def sweep(records: Sequence[Record]) -> dict[str, list[tuple[float, Record]]]:
