@@ -308,3 +308,18 @@ def test_reference_text_says_what_was_run() -> None:
     assert f"1 of {count} runs" in some
     assert "No verdict: The verdict needs records" in some
     assert "of the study *first*" in tables.reference_text(grid(study="first"))
+
+
+def test_a_training_is_flat_if_its_last_fifth_adds_little() -> None:
+    records = grid()
+    assert "last fifth" not in tables.reference_text(records)  # compared once
+    for place, record in enumerate(records):
+        record.metrics["curves"] = {
+            "step": [400, 800, 1_000],
+            "loss": [0.1] * 3,
+            "validation": [30.0, 29.0, 30.04 if place else 30.5],
+        }
+    text = tables.reference_text(records)
+    assert "rose by 0.04 dB in the median, at most 0.50 dB" in text
+    count = sum(r.settings.get("study") == "seeds" for r in records)
+    assert f"for {count - 1} of {count} networks by less than 0.05 dB" in text
