@@ -11,10 +11,16 @@ The runs of a profile belong to *studies*, each with one question and one size o
 ``rates``
     Which learning rate suits an activation? Short trainings, the same number for each; see
     `LEARNING_RATES`.
+``long rates``
+    The same at the full length of ``seeds``, two starts for each. It was planned when ``seeds`` was
+    nearly done: at the rate that short trials had chosen, trainings with splines differ from each
+    other several times as much as those of any rival. ``seeds`` keeps its rates, and the claims
+    their verdicts; these trials, by their mean validation PSNR, choose the rates of ``network`` and
+    ``budget`` before these begin.
 ``first``
     The runs of earlier versions: short, and two of each kind.
 
-All sizes and numbers were written down before the runs of the first four.
+All sizes and numbers of a study were written down before its runs, but for those of ``first``.
 """
 
 from __future__ import annotations
@@ -145,6 +151,7 @@ STUDIES: dict[str, dict[str, Study]] = {
     "reduced": {
         "rates": Study(Sizes(1, 1_000, (10,), precision="auto"), free=(), rates=RATES),
         "seeds": Study(PROFILE_SIZES["reduced"]),
+        "long rates": Study(Sizes(2, 4_000, (10,), precision="auto"), free=(), rates=RATES),
         # 10,000 batches of 32 are 1.3 of the paper's epochs.
         "network": Study(
             Sizes(1, 10_000, channels=64, batch_size=32, points=10, precision="auto"),

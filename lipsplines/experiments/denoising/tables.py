@@ -129,14 +129,17 @@ def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
     return markdown_table(["splines less (dB)", *(f"σ = {sigma}" for sigma in found)], rows)
 
 
-def rate_table(records: Sequence[Record]) -> str:
-    """Best validation PSNR in dB of each activation at each rate of the study ``rates``."""
-    values: dict[str, dict[float, float]] = {}
-    for record in of_study(records, "rates"):
+def rate_table(records: Sequence[Record], study: str = "rates") -> str:
+    """Best validation PSNR in dB of each activation at each rate of a study, mean over starts."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for record in of_study(records, study):
         own = values.setdefault(record.settings["activation"], {})
-        own[record.settings["lr"]] = max(_validation(record))
+        own.setdefault(record.settings["lr"], []).append(max(_validation(record)))
     rows = [
-        [label((name, "orthogonal")), *(f"{own[r]:.2f}" if r in own else "" for r in RATES)]
+        [
+            label((name, "orthogonal")),
+            *(f"{np.mean(own[r]):.2f}" if r in own else "" for r in RATES),
+        ]
         for name, own in values.items()
     ]
     return markdown_table(["learning rate", *(f"{rate:g}" for rate in RATES)], rows)
@@ -274,6 +277,13 @@ def reference_text(records: Sequence[Record]) -> str:
     parts += ["Certified Lipschitz constants:", certificate_table(own)]
     if of_study(records, "rates"):
         parts += ["Trials of the learning rate (σ = 10), validation PSNR:", rate_table(records)]
+    if trials := of_study(records, "long rates"):
+        planned = sum(study_of(settings) == "long rates" for settings in cells(profile))
+        parts += [
+            f"Trials of full length, {len(trials)} of {planned} (σ = 10), mean validation PSNR. "
+            "They were planned when the runs above were nearly done, and change none of them:",
+            rate_table(records, "long rates"),
+        ]
     if of_study(records, "budget"):
         parts += ["More steps (σ = 10), validation PSNR:", budget_table(records)]
     try:

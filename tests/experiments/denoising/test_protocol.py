@@ -43,6 +43,7 @@ def test_the_studies_are_those_that_were_planned() -> None:
     assert {name: len(own) for name, own in studies.items()} == {
         "rates": 8 * len(denoising.RATES),
         "seeds": 8 * 8 * 3 + 3,
+        "long rates": 2 * 8 * len(denoising.RATES),
         "network": 8 * 4 + 1,
         "budget": 3,
         "first": 39,
@@ -53,9 +54,12 @@ def test_the_studies_are_those_that_were_planned() -> None:
     assert {(c["steps"], c["channels"], c["batch_size"]) for c in studies["network"]} == {
         (10_000, 64, 32)
     }
-    runs = [{c["run"] for c in studies[name]} for name in ("rates", "seeds")]
-    assert runs[1] == set(range(8))
-    assert not runs[0] & runs[1]  # a trial shares its start and its patches with no other run
+    sizes = [(c["steps"], c["channels"], c["batch_size"]) for c in studies["long rates"]]
+    assert set(sizes) == {(4_000, 32, 8)}
+    runs = [{c["run"] for c in studies[name]} for name in ("rates", "long rates", "seeds")]
+    assert runs[2] == set(range(8))
+    assert not runs[0] & runs[2]  # a trial shares its start and its patches with no other run
+    assert not runs[1] & runs[2]
 
 
 def test_every_activation_has_as_many_trials_of_its_rate_and_takes_one_of_them() -> None:

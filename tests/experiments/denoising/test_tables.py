@@ -246,6 +246,11 @@ def test_trials_and_budget_are_tables() -> None:
     rows = rows_of(tables.rate_table(records))
     assert rows["ReLU"] == [f"{30 + rate:.2f}" for rate in denoising.RATES]
     assert len(rows) == 2 + len(denoising.ACTIVATIONS)
+    long = grid(study="long rates")
+    for one in long:
+        one.metrics["curves"]["validation"] = [30.0 + one.settings["run"] % 2]
+    assert rows_of(tables.rate_table(long, "long rates"))["ReLU"] == ["30.50"] * 3
+    assert f"{len(long)} of {len(long)} (σ = 10)" in tables.reference_text([*grid(), *long])
     budget = rows_of(tables.budget_table(records))
     assert budget["steps"] == ["1,500", "3,000", "4,500"]
     assert set(budget) >= {"spline, identity start", "absolute value", "ReLU"}
