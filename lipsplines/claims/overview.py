@@ -38,8 +38,8 @@ def result_table(found: Iterable[Finding]) -> str:
     """One line a claim: what was asked, the verdict, and the range of the median error ratios."""
     rows = []
     for finding in found:
-        ratios = [float(f"{comparison.ratio:.2g}") for comparison in finding.comparisons]
-        span = " to ".join(f"{x:.2g}" for x in sorted({min(ratios), max(ratios)})) if ratios else ""
+        ratios = [float(f"{comparison.ratio:.3g}") for comparison in finding.comparisons]
+        span = " to ".join(f"{x:.3g}" for x in sorted({min(ratios), max(ratios)})) if ratios else ""
         rows.append([finding.claim.statement, verdict_text(finding), span])
     return markdown_table(["claim", "verdict of the reference records", "error ratio"], rows)
 

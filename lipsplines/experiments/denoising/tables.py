@@ -60,6 +60,7 @@ __all__ = [
     "region_table",
     "runs_of",
     "shown",
+    "spread_text",
     "verdict_text",
 ]
 
@@ -127,6 +128,27 @@ def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
             row.append(f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}] {d.word}" if d else "")
         rows.append(row)
     return markdown_table(["splines less (dB)", *(f"σ = {sigma}" for sigma in found)], rows)
+
+
+def spread_text(records: Sequence[Record], mode: str = "direct") -> str:
+    """How far trainings of one network differ: a standard deviation, averaged over noise levels."""
+    spreads: dict[str, list[float]] = {}
+    for level in runs_of(records).values():
+        for (activation, constraint), own in level.items():
+            if constraint == "orthogonal" and len(own) > 1:
+                spreads.setdefault(activation, []).append(float(np.std(means(own, mode), ddof=1)))
+    mean = {name: float(np.mean(values)) for name, values in spreads.items()}
+    ours, others = (
+        [value for name, value in mean.items() if name.startswith("spline-") == ours]
+        for ours in (True, False)
+    )
+    if not ours or not others:
+        return ""
+    spans = (f"{min(values):.2f} to {max(values):.2f} dB" for values in (ours, others))
+    return (
+        "From training to training the PSNR of one network varies, with a standard deviation of "
+        "{} with splines, by their start, and of {} with the other activations.".format(*spans)
+    )
 
 
 def rate_table(records: Sequence[Record], study: str = "rates") -> str:

@@ -328,3 +328,17 @@ def test_a_training_is_flat_if_its_last_fifth_adds_little() -> None:
     assert "rose by 0.04 dB in the median, at most 0.50 dB" in text
     count = sum(r.settings.get("study") == "seeds" for r in records)
     assert f"for {count - 1} of {count} networks by less than 0.05 dB" in text
+
+
+def test_trainings_with_splines_may_differ_more_than_others() -> None:
+    records = [r for r in grid() if r.settings.get("study") == "seeds"]
+    for record in records:
+        s = record.settings
+        wide = s["activation"].startswith("spline-")
+        level = 30.0 + s["run"] % 2 * (0.6 if wide else 0.2)
+        record.metrics["direct"]["psnr"] = [level] * len(record.metrics["direct"]["psnr"])
+    own = np.std([0.0, 1.0] * (RUNS // 2), ddof=1)
+    text = tables.spread_text(records)
+    assert f"{0.6 * own:.2f} to {0.6 * own:.2f} dB with splines" in text
+    assert f"{0.2 * own:.2f} to {0.2 * own:.2f} dB with the other" in text
+    assert tables.spread_text(records[:1]) == ""
