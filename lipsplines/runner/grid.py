@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -181,7 +184,23 @@ def _locally(
     )
     options = {"batch_size": 1, "return_as": "generator_unordered"}
     options |= {"initializer": end_with_parent, "initargs": (os.getpid(),)}
-    yield from joblib.Parallel(n_jobs=jobs, backend="loky", **options)(tasks)
+    with _interrupts_later():  # processes that start now hold them back for good, imports included
+        found = joblib.Parallel(n_jobs=jobs, backend="loky", **options)(tasks)
+    yield from found
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold back interrupts until the block ends, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _progress_bar() -> Any:

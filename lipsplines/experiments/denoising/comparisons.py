@@ -23,11 +23,13 @@ __all__ = [
     "comparisons",
     "differences",
     "label",
+    "late_gain",
     "means",
     "needed",
     "of_study",
     "runs_of",
     "shown",
+    "spreads",
 ]
 
 OURS = "spline-identity"
@@ -63,6 +65,23 @@ def label(kind: Kind) -> str:
 def means(runs: Iterable[Record], mode: str, metric: str = "psnr") -> NDArray[np.float64]:
     """Mean over the test images for each run."""
     return np.array([np.mean(record.metrics[mode][metric]) for record in runs])
+
+
+def spreads(records: Iterable[Record], mode: str = "direct") -> dict[str, float]:
+    """Activation -> standard deviation of the PSNR over trainings in dB, mean over noise levels."""
+    found: dict[str, list[float]] = {}
+    for level in runs_of(records).values():
+        for (activation, constraint), own in level.items():
+            if constraint == "orthogonal" and len(own) > 1:
+                found.setdefault(activation, []).append(float(np.std(means(own, mode), ddof=1)))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def late_gain(record: Record) -> float | None:
+    """What the last fifth of the steps added to the highest validation PSNR, if it was compared."""
+    steps, values = (record.metrics["curves"][key] for key in ("step", "validation"))
+    early = [value for step, value in zip(steps, values, strict=True) if step <= 0.8 * steps[-1]]
+    return max(values) - max(early) if early else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,11 +16,13 @@ from lipsplines.experiments.denoising.comparisons import (
     comparisons,
     differences,
     label,
+    late_gain,
     means,
     needed,
     of_study,
     runs_of,
     shown,
+    spreads,
 )
 from lipsplines.experiments.denoising.protocol import (
     MODES,
@@ -132,14 +134,9 @@ def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
 
 def spread_text(records: Sequence[Record], mode: str = "direct") -> str:
     """How far trainings of one network differ: a standard deviation, averaged over noise levels."""
-    spreads: dict[str, list[float]] = {}
-    for level in runs_of(records).values():
-        for (activation, constraint), own in level.items():
-            if constraint == "orthogonal" and len(own) > 1:
-                spreads.setdefault(activation, []).append(float(np.std(means(own, mode), ddof=1)))
-    mean = {name: float(np.mean(values)) for name, values in spreads.items()}
+    found = spreads(records, mode)
     ours, others = (
-        [value for name, value in mean.items() if name.startswith("spline-") == ours]
+        [value for name, value in found.items() if name.startswith("spline-") == ours]
         for ours in (True, False)
     )
     if not ours or not others:
@@ -287,7 +284,7 @@ def reference_text(records: Sequence[Record]) -> str:
         f"{late} of {len(own)} networks were best at their last comparison with the "
         "validation images: a longer training may change their numbers and the order."
     )
-    gains = [gain for gain in map(_late_gain, own) if gain is not None]
+    gains = [gain for gain in map(late_gain, own) if gain is not None]
     if gains:
         parts.append(
             "In the last fifth of the steps the highest validation PSNR so far rose by "
@@ -313,13 +310,6 @@ def reference_text(records: Sequence[Record]) -> str:
     except ValueError as error:
         parts.append(f"No verdict: {error}")
     return "\n\n".join([*parts, provenance_text(records)])
-
-
-def _late_gain(record: Record) -> float | None:
-    """What the last fifth of the steps added to the highest validation PSNR, if it was compared."""
-    steps, values = record.metrics["curves"]["step"], _validation(record)
-    early = [value for step, value in zip(steps, values, strict=True) if step <= 0.8 * steps[-1]]
-    return max(values) - max(early) if early else None
 
 
 def _validation(record: Record) -> list[float]:
