@@ -62,5 +62,6 @@ def test_profiles_change_sizes_alone() -> None:
 
 def test_the_runs_that_decide_go_on_to_the_fixed_point_in_tuning_too() -> None:
     sizes = reconstruction.PROFILE_SIZES["reduced"]
+    assert sizes.acceleration > 0
     assert sizes.tuning_iterations == sizes.max_iterations >= 1000
     assert sizes.tolerance <= 1e-5
