@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lipsplines.claims.entries import load_claims
+from lipsplines.claims.rules import starts
 from lipsplines.claims.tables import SIGNS
 from lipsplines.claims.verdicts import Finding, findings
 from lipsplines.evidence.records import Store
@@ -45,8 +46,23 @@ def table(root: Path, link: str = "") -> str:
         title = f"[{does}]({link.format(chapter)})" if link else does
         profiles = dict.fromkeys(found[claim].profile for claim in (relu, rivals))
         sizes = ", ".join(f"*{profile}*" for profile in profiles if profile)
-        rows.append([title, _words(found[relu]), _words(found[rivals]), sizes or "none"])
-    header = ["networks that …", "better than ReLU", "as good as all rivals", "records"]
+        asked = "better: " if found[rivals].claim.margin == 1 else "at least as good: "
+        rows.append(
+            [
+                title,
+                starts(found[relu].claim).removesuffix(" start"),
+                _words(found[relu]),
+                asked + _words(found[rivals]),
+                sizes or "none",
+            ]
+        )
+    header = [
+        "networks that …",
+        "splines start as",
+        "better than ReLU",
+        "against all others",
+        "records",
+    ]
     return markdown_table(header, rows, names=len(header))
 
 

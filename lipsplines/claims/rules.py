@@ -24,9 +24,10 @@ from lipsplines.experiments.regularizers import comparisons as regularizers
 from lipsplines.experiments.theory.tables import held
 from lipsplines.experiments.wasserstein import comparisons as wasserstein
 from lipsplines.experiments.wgan import comparisons as wgan
+from lipsplines.export.denoisers import NAMES
 from lipsplines.pages.figures import activation_label
 
-__all__ = ["RULES", "Rule", "Unplanned", "rule_text"]
+__all__ = ["RULES", "Rule", "Unplanned", "rule_text", "starts", "unit"]
 
 PROVED, UNDECIDED = "proved", "undecided"
 ANSWERS = {True: "confirmed", False: "not confirmed"}
@@ -102,6 +103,17 @@ def unit(claim: Claim) -> str:
     """What the comparisons of a claim pair."""
     (name,) = claim.experiments
     return UNITS[name]
+
+
+def starts(claim: Claim) -> str:
+    """Where the splines of a claim start, which we chose for the task; empty if it has several."""
+    names = [*claim.starts]
+    if claim.rule in ("rivals", "ranks", "variants"):
+        (name,) = claim.experiments
+        ours = TABLES[name].OURS
+        names = [NAMES[ours][0] if ours in NAMES else ours]
+    labels = [activation_label(name) for name in names if name.startswith("spline-")]
+    return " and ".join(label.removeprefix("spline, ") for label in labels)
 
 
 def _checks(claim: Claim, records: Sequence[Record]) -> Answer:

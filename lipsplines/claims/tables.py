@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lipsplines.claims.rules import PROVED, UNDECIDED, rule_text, unit
+from lipsplines.claims.rules import PROVED, UNDECIDED, rule_text, starts, unit
 from lipsplines.claims.verdicts import Finding, best, corrected
 from lipsplines.evidence.records import Record, Store
 from lipsplines.evidence.statistics import LEVEL
@@ -100,6 +100,7 @@ def card(finding: Finding, build: Finding) -> str:
     rows = [
         ["said in", SOURCES[claim.source]],
         ["measured", claim.metric],
+        *([["our splines", starts(claim)]] if starts(claim) else []),
         [f"{PROVED if claim.checks else 'confirmed'} if", rule_text(claim)],
         ["verdict", f"{verdict_text(finding)}: {finding.text}"],
         ["records", _records(finding.records)],
@@ -112,7 +113,7 @@ def card(finding: Finding, build: Finding) -> str:
         reach = "" if finding.least < LEVEL else ": too few to confirm the claim, whatever they say"
         parts.append(
             f"The smallest corrected p-value that so many {unit(claim)} can give is "
-            f"{finding.least:.1g}{reach}."
+            f"{finding.least:.2g}{reach}."
         )
     return "\n\n".join(parts)
 

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.entries import load_claims
-from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, Unplanned, names_of, unit
+from lipsplines.claims.rules import (
+    RULES,
+    TABLES,
+    UNDECIDED,
+    UNITS,
+    Unplanned,
+    names_of,
+    unit,
+)
 from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.evidence.statistics import LEVEL, Comparison
@@ -27,11 +35,14 @@ SIZES = {
     "fitting1d": ("profile", "width", "hidden_layers", "models", "epochs", "train_points"),
     "wasserstein": ("profile", "hidden", "batch_size", "steps"),
     "wgan": ("profile", "channels", "hidden", "batch_size", "steps"),
-    "denoising": ("profile", "images", "channels", "depth", "side", "batch_size", "steps"),
+    "denoising": (
+        "profile", "images", "channels", "depth", "side", "batch_size", "steps", "precision",
+    ),
     "reconstruction": ("profile", "images", "tolerance", "max_iterations"),
     "classification": ("profile", "hidden", "models", "batch_size", "steps"),
     "flow": ("profile", "models", "epochs", "train_points"),
-}
+    "regularizers": ("profile", "images", "side", "batch_size", "steps", "precision"),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +94,14 @@ class Finding:
     @property
     def told(self) -> str:
         """The verdict, and if it is open what would decide."""
-        if self.verdict != UNDECIDED:
-            return self.verdict
         if self.progress:
             return f"{self.verdict}, {self.progress}"
-        return self.verdict + (more_runs(self.comparisons) if self.comparisons else "")
+        if not self.comparisons:
+            return self.verdict
+        what = unit(self.claim)
+        if self.verdict != UNDECIDED:
+            return self.verdict + (" for these networks" if what == UNITS["reconstruction"] else "")
+        return self.verdict + more_runs(self.comparisons, what)
 
 
 def findings(
@@ -230,8 +244,10 @@ def _progress(
 ) -> tuple[str, float]:
     """How many of the planned runs have all their records, and the part of the records there."""
     lacking = names_of(settings for settings in needed if identity(settings) not in there)
-    few = 0 < len(lacking) <= 2 < len(names_of(needed))
-    of = f" of {' and '.join(map(activation_label, sorted(lacking)))}" if few else ""
+    without = lacking - names_of(settings for settings in needed if identity(settings) in there)
+    word, few = (", none of ", without) if without else (" of ", lacking)
+    named = 0 < len(few) <= 2 < len(names_of(needed))
+    of = word + " and ".join(map(activation_label, sorted(few))) if named else ""
     records = sum(identity(settings) in there for settings in needed)
     share = records / max(len(needed), 1)
     if needed and all("run" in settings for settings in needed):

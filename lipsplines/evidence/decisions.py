@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 
 from lipsplines.evidence.statistics import LEVEL, Comparison
 
 __all__ = [
+    "RUNS",
     "holm",
     "runs_needed",
     "smallest_p",
     "verdict",
 ]
+
+#: Numbers of runs that a claim may be said to need.
+RUNS = (10, 15, 20, 30, 50, 70, 100, 150, 200, 300)
+DRAWS = 400
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -96,14 +101,12 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
 
 def runs_needed(
     comparisons: Sequence[Comparison], level: float = LEVEL, power: float = 0.8
-) -> int | None:
-    """How many pairs would decide a claim with some probability, from the spread seen so far.
+) -> float | None:
+    """How many pairs would decide a claim with some probability, from those seen so far.
 
-    The normal approximation of the signed-rank test, whose efficiency for normal differences is
-    ``3 / pi`` of that of a test of the mean, at the level that Holm's correction asks of the
-    smallest p-value: ``((z(1 - level / k) + z(power)) s / m)^2 pi / 3`` pairs for differences with
-    mean ``m`` and standard deviation ``s`` in one of ``k`` comparisons. All must speak for the
-    claim to confirm it, one against it is enough not to.
+    By simulation: pairs are drawn from the normal distribution that has the mean of those seen and
+    their covariance over the comparisons, and each draw is decided as by `verdict`. So few pairs
+    say little about the mean and the spread, and the answer is a rough one, of `RUNS`.
 
     Parameters
     ----------
@@ -116,28 +119,51 @@ def runs_needed(
 
     Returns
     -------
-    int or None
-        None if fewer than two pairs were seen, or their mean difference is zero.
+    float or None
+        The smallest of `RUNS` that is enough and more than there are; infinite if none is; None if
+        fewer than two pairs were seen.
 
     Examples
     --------
     >>> from lipsplines.evidence.decisions import runs_needed
     >>> from lipsplines.evidence.statistics import compare
     >>> runs_needed([compare("ours", [1.0, 1.2, 1.4], [2.0, 2.1, 1.3])])
-    8
+    10
     """
-    quantile = NormalDist().inv_cdf
-    if not comparisons or any(len(c.differences) < 2 for c in comparisons):
+    seen = [comparison.differences for comparison in comparisons]
+    if not seen or min(map(len, seen)) < 2:
         return None
-    share = level / len(comparisons)
-    factor = (quantile(1 - share) + quantile(power)) ** 2 * math.pi / 3
-    to_hold, to_fail = [], []
-    for comparison in comparisons:
-        mean, deviation = np.mean(comparison.differences), np.std(comparison.differences, ddof=1)
-        # So many at least that all of one sign reach the level.
-        fewest = max(math.floor(-math.log2(share)) + 1, len(comparison.differences) + 1)
-        count = math.inf if mean == 0 else max(fewest, math.ceil(factor * (deviation / mean) ** 2))
-        to_hold.append(count if mean < 0 else math.inf)
-        to_fail.append(count if mean > 0 else math.inf)
-    count = min(max(to_hold), min(to_fail))
-    return None if math.isinf(count) else int(count)
+    return _runs_needed(tuple(seen), level, power)
+
+
+@functools.cache
+def _runs_needed(seen: tuple[tuple[float, ...], ...], level: float, power: float) -> float:
+    from scipy.stats import wilcoxon
+
+    random = np.random.default_rng(0)
+    mean = np.array([np.mean(own) for own in seen])
+    if len({len(own) for own in seen}) == 1:  # pairs of one seed stand side by side
+        parts = [np.array(seen).T - mean]
+    else:
+        parts = [
+            np.outer(own - m, row)
+            for own, m, row in zip(seen, mean, np.eye(len(seen)), strict=True)
+        ]
+    for runs in RUNS:
+        if runs <= max(map(len, seen)):
+            continue
+        drawn = mean + sum(
+            random.standard_normal((DRAWS, runs, len(part))) @ part / np.sqrt(len(part) - 1)
+            for part in parts
+        )
+        method = "exact" if runs <= 50 else "asymptotic"
+        with np.errstate(invalid="ignore"):  # where all differences are zero there is no p-value
+            holds, fails = (
+                np.sort(wilcoxon(drawn, axis=1, alternative=side, method=method).pvalue, axis=1)
+                for side in ("less", "greater")
+            )
+        steps = np.arange(len(seen), 0, -1)
+        decided = (holds * steps < level).all(1) | (fails[:, 0] * len(seen) < level)
+        if decided.mean() >= power:
+            return runs
+    return math.inf

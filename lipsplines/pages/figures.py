@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lipsplines.evidence.rankings import Ranking
-from lipsplines.evidence.records import Record
+from lipsplines.evidence.records import Record, identity
 from lipsplines.evidence.results import benchmark
 from lipsplines.evidence.statistics import Comparison
 from lipsplines.pages.tables import source_text
@@ -91,7 +91,8 @@ def note(records: Sequence[Record], text: str = "") -> None:
     text
         A sentence to put first.
     """
-    _say(f"{text} {source_text(records)}".strip())
+    once = list({identity(record.settings): record for record in records}.values())
+    _say(f"{text} {source_text(once)}".strip())
 
 
 def _say(line: str) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lipsplines.evidence.decisions import holm, runs_needed, verdict
+from lipsplines.evidence.decisions import RUNS, holm, runs_needed, verdict
 from lipsplines.evidence.provenance import code_fingerprint
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL, Comparison
@@ -133,7 +133,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     return markdown_table(["rival", "error ratio", "corrected p", f"at {LEVEL:.0%}"], rows)
 
 
-def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
+def verdict_line(claim: str, comparisons: Sequence[Comparison], unit: str = "runs") -> str:
     """The verdict on one claim, in a sentence.
 
     Parameters
@@ -142,38 +142,42 @@ def verdict_line(claim: str, comparisons: Sequence[Comparison]) -> str:
         Its statement.
     comparisons
         The tests behind it, as for `decisions.verdict`.
+    unit
+        What they pair.
     """
     held = sum(p < LEVEL for p in holm([c.p_holds for c in comparisons]))
     failed = sum(p < LEVEL for p in holm([c.p_fails for c in comparisons]))
     return (
-        f"*{claim}*: **{verdict(comparisons)}**{more_runs(comparisons)} ({held} of "
+        f"*{claim}*: **{verdict(comparisons)}**{more_runs(comparisons, unit)} ({held} of "
         f"{len(comparisons)} comparisons hold, {failed} fail)."
     )
 
 
-def more_runs(comparisons: Sequence[Comparison]) -> str:
+def more_runs(comparisons: Sequence[Comparison], unit: str = "runs") -> str:
     """How many runs would decide what is undecided, after a comma; nothing for other verdicts.
 
     Parameters
     ----------
     comparisons
         The tests behind a claim; see `decisions.runs_needed`.
+    unit
+        What they pair.
 
     Examples
     --------
     >>> from lipsplines.evidence.statistics import compare
     >>> from lipsplines.pages.tables import more_runs
     >>> more_runs([compare("ours", [1.0, 1.2, 1.4], [2.0, 2.1, 1.3])])
-    ', about 8 runs would decide'
+    ', about 10 runs would decide'
     """
     if verdict(comparisons) != "undecided":
         return ""
     runs = runs_needed(comparisons)
     if runs is None:
         return ""
-    if runs > 1000:
-        return ", more than 1,000 runs would be needed to decide"
-    return f", about {runs} runs would decide"
+    if math.isinf(runs):
+        return f", more than {RUNS[-1]:,} {unit} would be needed to decide"
+    return f", about {runs:.0f} {unit} would decide"
 
 
 def provenance_text(records: Sequence[Record]) -> str:
@@ -206,6 +210,8 @@ def provenance_text(records: Sequence[Record]) -> str:
         ["Python, torch, NumPy", f"{values('python')}; {values('torch')}; {values('numpy')}"],
         ["processor", values("device")],
     ]
+    if precisions := {entry["precision"] for entry in origin if "precision" in entry}:
+        rows.append(["trained in", ", ".join(sorted(precisions))])
     return markdown_table(["provenance", ""], rows)
 
 

@@ -16,6 +16,7 @@ from lipsplines.claims import rules, verdicts
 from lipsplines.claims import tables as evidence_tables
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.entries import load_claims, parse_claims
+from lipsplines.claims.rules import unit
 from lipsplines.claims.verdicts import Finding, best, findings, judge
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import EXPERIMENTS
@@ -216,16 +217,19 @@ NAMES_OF_TESTED = [claim.id for claim in TESTED]
 @pytest.mark.parametrize("claim", TESTED, ids=NAMES_OF_TESTED)
 def test_planted_records_turn_every_verdict(claim: Claim) -> None:
     better = judge(claim, made(claim, 0.5), planned(claim))
-    assert better.told == "confirmed", better.text
+    assert better.verdict == "confirmed", better.text
+    # One network of each kind was trained: the verdict says that it speaks of these.
+    assert ("for these networks" in better.told) == (claim.experiments == ("reconstruction",))
     assert better.least < 0.05  # the planned runs can confirm it
-    assert judge(claim, made(claim, 2.0), planned(claim)).told == "not confirmed"
+    assert judge(claim, made(claim, 2.0), planned(claim)).verdict == "not confirmed"
 
 
 @pytest.mark.parametrize("claim", TESTED, ids=NAMES_OF_TESTED)
 def test_what_is_undecided_says_how_many_runs_would_decide(claim: Claim) -> None:
     finding = judge(claim, made(claim, 0.98 * claim.margin, spread=0.3), planned(claim))
     assert finding.comparisons
-    is_open = re.fullmatch(r"undecided, (about \d+|more than 1,000) runs .*decide", finding.told)
+    number = rf"(about \d+|more than 300) {unit(claim)}"
+    is_open = re.fullmatch(rf"undecided, {number} would .*decide", finding.told)
     assert bool(is_open) == (finding.verdict == "undecided")
 
 
@@ -248,7 +252,7 @@ def test_runs_that_lack_are_counted() -> None:
     assert judge(claim, records).told == "undecided, 5 of 8 runs"  # as if no more were planned
     without = [r for r in made(claim, 0.5) if r.settings["activation"] != "n-activation"]
     finding = judge(claim, without, planned(claim))
-    assert finding.told == "undecided, 0 of 8 runs of N-activation"
+    assert finding.told == "undecided, 0 of 8 runs, none of N-activation"
     assert finding.share == pytest.approx(5 / 6)
 
 

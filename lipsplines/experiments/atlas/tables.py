@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from lipsplines.evidence.records import Record
+from lipsplines.experiments.atlas.protocol import cells
 from lipsplines.pages.tables import markdown_table
 
-__all__ = ["LABELS", "kinds_table", "quality_table"]
+__all__ = ["LABELS", "kinds_table", "losses", "quality_table", "result_text"]
 
 LABELS = {
     "learned": "as learned",
@@ -40,6 +41,40 @@ def quality_table(records: Sequence[Record]) -> str:
         rows.append(row)
     header = [h for s in sigmas for h in (f"σ = {s}, replaced", f"σ = {s}, trained on")]
     return markdown_table(["activations", *header], rows)
+
+
+def losses(records: Sequence[Record]) -> dict[str, dict[str, dict[int, float]]]:
+    """Shape -> part -> noise level -> PSNR that is lost against the learned splines, in dB."""
+    means = {
+        (r.settings["sigma"], r.settings["shape"], part): float(np.mean(r.metrics[part]["psnr"]))
+        for r in records
+        for part in ("replaced", "trained")
+    }
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for (sigma, shape, part), value in means.items():
+        if shape != "learned" and (sigma, "learned", part) in means:
+            lost = means[sigma, "learned", part] - value
+            found.setdefault(shape, {}).setdefault(part, {})[sigma] = lost
+    return found
+
+
+def result_text(records: Sequence[Record]) -> str:
+    """How many records there are, and what the shapes cost at once and after further training."""
+    if not records:
+        return ""
+    planned = len(cells(records[0].settings["profile"]))
+    text = f"Records: {len(records)} of {planned}."
+    for part, when in (("replaced", "At once"), ("trained", "After further training")):
+        lost = {
+            (shape, sigma): value
+            for shape, parts in losses(records).items()
+            for sigma, value in parts.get(part, {}).items()
+        }
+        if lost:
+            ends = (pick(lost, key=lambda key: lost[key]) for pick in (min, max))
+            told = (f"{lost[e]:.2f} dB ({LABELS[e[0]]}, σ = {e[1]})" for e in ends)
+            text += f" {when} a shape costs {' to '.join(told)}."
+    return text
 
 
 def kinds_table(records: Sequence[Record]) -> str:

@@ -144,7 +144,7 @@ def claims_table(comparisons_of: dict[str, list[Comparison]]) -> str:
 
 def verdicts(found: dict[str, list[Comparison]]) -> str:
     """The two verdicts, a line each."""
-    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in found.items())
+    return "\n".join(f"- {verdict_line(CLAIMS[name], c, 'trainings')}" for name, c in found.items())
 
 
 def reference_text(records: Sequence[Record]) -> str:

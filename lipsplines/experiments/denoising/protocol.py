@@ -34,6 +34,7 @@ from lipsplines.runner.base import Settings
 __all__ = [
     "ACTIVATIONS",
     "LEARNING_RATES",
+    "LONG_RATES",
     "MINUTES",
     "MODES",
     "PROFILE_SIZES",
@@ -74,6 +75,8 @@ LEARNING_RATES = {
     "n-activation": 1e-2,
     "spline-absolute": 3e-2,
 }
+#: The same of the study ``long rates``, by the mean over its runs; for larger and longer trainings.
+LONG_RATES = dict(LEARNING_RATES)
 TRIAL = 100  # number of the run of a trial: its start and patches are those of no other run
 # Expected wall time of each profile in minutes, on two processor cores.
 MINUTES = {"smoke": 0.2, "quick": 0.7, "reduced": 1_000.0, "paper": 320_000.0}
@@ -113,15 +116,16 @@ class Study:
     free
         Noise levels at which the unconstrained ReLU network is trained once.
     rates
-        Learning rates to try for each activation; empty for `LEARNING_RATES`, None for that of
-        `sizes`.
+        Activation -> its learning rate; or the rates to try for each; or None for that of `sizes`.
     """
 
     sizes: Sizes
     activations: tuple[str, ...] = ACTIVATIONS
     more: Mapping[int, int] = dataclasses.field(default_factory=dict)
     free: tuple[int, ...] = (5, 10, 15)
-    rates: tuple[float, ...] | None = ()
+    rates: Mapping[str, float] | tuple[float, ...] | None = dataclasses.field(
+        default_factory=lambda: LEARNING_RATES
+    )
 
 
 #: Sizes of the study ``seeds`` of each profile.
@@ -157,11 +161,13 @@ STUDIES: dict[str, dict[str, Study]] = {
             Sizes(1, 10_000, channels=64, batch_size=32, points=10, precision="auto"),
             more={10: 2},
             free=(10,),
+            rates=LONG_RATES,
         ),
         "budget": Study(
             Sizes(1, 30_000, (10,), channels=64, batch_size=32, points=20, precision="auto"),
             ("spline-identity", "absolute", "relu"),
             free=(),
+            rates=LONG_RATES,
         ),
         "first": Study(Sizes(2, 1_500), OLD, rates=None),
     },
@@ -198,9 +204,9 @@ def _runs(study: Study) -> list[Settings]:
     most = max(runs, *study.more.values()) if study.more else runs
 
     def rates(activation: str) -> tuple[float, ...]:
-        if study.rates is None:
-            return (sizes["lr"],)
-        return study.rates or (LEARNING_RATES[activation],)
+        if isinstance(study.rates, tuple):
+            return study.rates
+        return (sizes["lr"] if study.rates is None else study.rates[activation],)
 
     kinds = [(name, "orthogonal", rate) for name in study.activations for rate in rates(name)]
     return [
@@ -209,7 +215,7 @@ def _runs(study: Study) -> list[Settings]:
             "constraint": constraint,
             "sigma": sigma,
             "spline": SPLINE if activation.startswith("spline-") else None,
-            "run": run + TRIAL if study.rates else run,
+            "run": run + TRIAL if isinstance(study.rates, tuple) else run,
             **sizes,
             "lr": rate,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +24,7 @@ from lipsplines.experiments.denoising.comparisons import (
     spreads,
 )
 from lipsplines.experiments.denoising.protocol import (
+    LEARNING_RATES,
     MODES,
     PROFILE_SIZES,
     RATES,
@@ -40,24 +40,23 @@ from lipsplines.pages.tables import (
 )
 
 __all__ = [
-    "ANCHORS",
     "CLAIM",
     "METRICS",
     "MODES",
     "OURS",
-    "Anchor",
-    "anchor_table",
     "budget_table",
     "certificate_table",
     "comparisons",
     "differences",
     "differences_table",
     "label",
+    "level_table",
     "means",
     "needed",
     "of_study",
     "quality_table",
     "rate_table",
+    "rates_text",
     "reference_text",
     "region_table",
     "runs_of",
@@ -69,29 +68,6 @@ __all__ = [
 FLAT = 0.05  # dB that the last fifth of a training may still add
 CLAIM = "1-Lipschitz denoisers with linear splines remove noise better than those with others"
 METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Anchor:
-    """Mean PSNR in dB on the grey BSD68 that others report or have measured, by noise level."""
-
-    name: str
-    psnr: dict[int, float]
-    mode: str  # "direct" or "averaged"; "other" for methods that are no such network
-    source: str
-
-
-CRR_TABLE = "table in the repository axgoujon/convex_ridge_regularizers"
-WCRR_TABLE = "table in the repository axgoujon/weakly_convex_ridge_regularizer"
-RELEASED = "released checkpoints of Bohra et al. 2021, measured in the averaged mode"
-ANCHORS = (
-    Anchor("spectral norm, ReLU", {5: 35.71, 10: 31.45}, "averaged", RELEASED),
-    Anchor("spectral norm, normalised splines", {5: 36.25, 10: 32.01}, "averaged", RELEASED),
-    Anchor("CRR (convex regulariser)", {5: 36.96, 15: 30.54, 25: 28.10}, "other", CRR_TABLE),
-    Anchor("WCRR (weakly convex)", {5: 37.65, 15: 31.21, 25: 28.68}, "other", WCRR_TABLE),
-    Anchor("BM3D", {15: 31.07, 25: 28.57}, "other", CRR_TABLE),
-    Anchor("DnCNN (not Lipschitz)", {15: 31.73, 25: 29.23}, "other", CRR_TABLE),
-)
 
 
 def quality_table(records: Sequence[Record], mode: str = "direct", metric: str = "psnr") -> str:
@@ -150,18 +126,23 @@ def spread_text(records: Sequence[Record], mode: str = "direct") -> str:
 
 def rate_table(records: Sequence[Record], study: str = "rates") -> str:
     """Best validation PSNR in dB of each activation at each rate of a study, mean over starts."""
-    values: dict[str, dict[float, list[float]]] = {}
-    for record in of_study(records, study):
-        own = values.setdefault(record.settings["activation"], {})
-        own.setdefault(record.settings["lr"], []).append(max(_validation(record)))
     rows = [
         [
             label((name, "orthogonal")),
             *(f"{np.mean(own[r]):.2f}" if r in own else "" for r in RATES),
         ]
-        for name, own in values.items()
+        for name, own in _trials(records, study).items()
     ]
     return markdown_table(["learning rate", *(f"{rate:g}" for rate in RATES)], rows)
+
+
+def _trials(records: Sequence[Record], study: str) -> dict[str, dict[float, list[float]]]:
+    """Activation -> rate -> best validation PSNR of each start."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for record in of_study(records, study):
+        own = values.setdefault(record.settings["activation"], {})
+        own.setdefault(record.settings["lr"], []).append(max(_validation(record)))
+    return values
 
 
 def budget_table(records: Sequence[Record]) -> str:
@@ -208,43 +189,63 @@ def certificate_table(records: Sequence[Record]) -> str:
 
 
 def region_table(records: Sequence[Record]) -> str:
-    """Linear regions of the learned splines that can be told apart (slopes 0.01 apart)."""
+    """Linear regions of the learned splines of all trainings (slopes 0.01 apart)."""
     rows = []
     for sigma, level in runs_of(records).items():
-        for record in level.get(OURS_KIND, [])[:1]:
-            counts = np.array([n for own in record.metrics["regions"].values() for n in own])
-            first, median, third = np.quantile(counts, [0.25, 0.5, 0.75])
-            pieces = record.settings["spline"]["num_coefficients"] - 1
-            regions = f"{median:.0f} [{first:.0f}, {third:.0f}]"
-            few = f"{(counts <= 3).mean():.0%}"
-            rows.append([sigma, counts.size, pieces, regions, counts.max(), few])
-    header = ["σ", "splines", "pieces", "regions: median [quartiles]", "most", "at most 3"]
+        own = level.get(OURS_KIND, [])
+        parts = [n for record in own for n in record.metrics["regions"].values()]
+        if not parts:
+            continue
+        counts = np.concatenate(parts)
+        first, median, third = np.quantile(counts, [0.25, 0.5, 0.75])
+        pieces = own[0].settings["spline"]["num_coefficients"] - 1
+        regions = f"{median:.0f} [{first:.0f}, {third:.0f}]"
+        few = f"{(counts <= 3).mean():.0%}"
+        rows.append([sigma, len(own), counts.size, pieces, regions, counts.max(), few])
+    regions = "regions: median [quartiles]"
+    header = ["σ", "trainings", "splines", "pieces", regions, "most", "at most 3"]
     return markdown_table(header, rows)
 
 
-def anchor_table(records: Sequence[Record], mode: str) -> str:
-    """Figures of others beside those of the 1-Lipschitz networks, in the same mode if it applies.
+def level_table(records: Sequence[Record]) -> str:
+    """The comparisons of the claims at each noise level by itself; p-values without correction."""
+    own = of_study(records, "seeds")
+    found = {
+        sigma: {c.label: c for c in comparisons([r for r in own if r.settings["sigma"] == sigma])}
+        for sigma in runs_of(own)
+    }
+    names = list(dict.fromkeys(name for level in found.values() for name in level))
+    rows = [
+        [
+            name,
+            *(f"{level[name].ratio:.3f} ({level[name].p_holds:.2g})" for level in found.values()),
+        ]
+        for name in names
+    ]
+    return markdown_table(["error ratio (p)", *(f"σ = {sigma}" for sigma in found)], rows)
 
-    Raises
-    ------
-    ValueError
-        If the records are not of BSD68: the figures of others would not compare.
-    """
-    if any(record.settings["images"] != "bsd" for record in records):
-        raise ValueError("Published figures are of BSD68; these records are of other images.")
-    levels, sigmas = runs_of(records), (5, 10, 15)
-    rows = []
-    for kind in dict.fromkeys(kind for level in levels.values() for kind in level):
-        if kind[1] != "orthogonal":
-            continue
-        own = [means(levels.get(sigma, {}).get(kind, []), mode) for sigma in sigmas]
-        row = [f"{values.mean():.2f}" if values.size else "" for values in own]
-        rows.append([f"{label(kind)}: {MODES[mode]}", *row, "these records"])
-    for anchor in ANCHORS:
-        if anchor.mode in (mode, "other"):
-            row = [f"{anchor.psnr[s]:.2f}" if s in anchor.psnr else "" for s in sigmas]
-            rows.append([anchor.name, *row, anchor.source])
-    return markdown_table(["PSNR (dB)", *(f"σ = {sigma}" for sigma in sigmas), "source"], rows)
+
+def rates_text(records: Sequence[Record]) -> str:
+    """How the rates of the many trainings do in trials of full length; empty without these."""
+    values = _trials(records, "long rates")
+    profile = records[0].settings["profile"]
+    planned = sum(study_of(settings) == "long rates" for settings in cells(profile))
+    if not planned or sum(len(v) for own in values.values() for v in own.values()) < planned:
+        return ""
+    told, right = [], 0
+    for name, own in values.items():
+        best = max(own, key=lambda rate: np.mean(own[rate]))
+        chosen = LEARNING_RATES[name]
+        right += best == chosen
+        if best != chosen:
+            gap = np.mean(own[best]) - np.mean(own[chosen])
+            told.append(f"{label((name, 'orthogonal'))} {gap:.2f} dB ({best:g}, not {chosen:g})")
+    text = (
+        "Rates were chosen in trials of a quarter of the length. In trials of full length, at one "
+        f"noise level and on the validation images, {right} of {len(values)} are the best of their "
+        "list"
+    )
+    return f"{text}; others lost {', '.join(told)}." if told else f"{text}."
 
 
 def reference_text(records: Sequence[Record]) -> str:

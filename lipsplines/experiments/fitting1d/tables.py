@@ -159,7 +159,7 @@ def claims_table(found: dict[str, list[Comparison]]) -> str:
 
 def verdicts(found: dict[str, list[Comparison]]) -> str:
     """The two verdicts, a line each."""
-    return "\n".join(f"- {verdict_line(CLAIMS[name], c)}" for name, c in found.items())
+    return "\n".join(f"- {verdict_line(CLAIMS[name], c, 'models')}" for name, c in found.items())
 
 
 def reference_text(records: Sequence[Record]) -> str:

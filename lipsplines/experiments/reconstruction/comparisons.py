@@ -88,7 +88,7 @@ def comparisons(
     for rival in rivals:
         if errors[rival].keys() != errors[ours].keys():
             raise ValueError(
-                f"The verdict needs the same images of all denoisers; the splines have "
+                f"The verdict needs the same reconstructions of all denoisers; the splines have "
                 f"{len(errors[ours])}, {method_label(rival)} has {len(errors[rival])}."
             )
         own, theirs = (by_image(errors[method]) for method in (ours, rival))

@@ -41,12 +41,14 @@ __all__ = [
     "METHODS",
     "METRICS",
     "OURS",
+    "at_edge",
     "best_text",
     "by_image",
     "by_problem",
     "comparisons",
     "converged",
     "converged_text",
+    "edge_text",
     "method_label",
     "needed",
     "problem_label",
@@ -100,7 +102,12 @@ def quality_text(records: Sequence[Record]) -> str:
 def converged_text(records: Sequence[Record]) -> str:
     """How many reconstructions by an iteration reached their fixed points."""
     ended, total = converged(records, [name for name in METHODS if name != "linear"])
-    return f"Of {total:,} reconstructions by an iteration {ended:,} ended by their tolerance."
+    text = f"Of {total:,} reconstructions by an iteration {ended:,} ended by their tolerance."
+    trials = [record.provenance["tuning"] for record in records if "tuning" in record.provenance]
+    tried, reached = (sum(own[key] for own in trials) for key in ("iterations", "converged"))
+    known = len(trials) == len(records)
+    told = f"{reached:,} of {tried:,}" if known else "not recorded for all of these records"
+    return f"{text} (While tuning: {told}.)"
 
 
 def best_text(records: Sequence[Record]) -> str:
@@ -127,8 +134,32 @@ def best_text(records: Sequence[Record]) -> str:
     return f"Largest mean PSNR {'; '.join(parts)}."
 
 
+def at_edge(record: Record) -> bool:
+    """Whether the chosen weight, or averaging, stands at an end of its grid."""
+    *others, chosen = record.metrics["tuned"]
+    tried = [t[-2] for t in record.metrics["trials"] if list(t[:-2]) == others]
+    return not min(tried) < chosen < max(tried)
+
+
+def edge_text(records: Sequence[Record]) -> str:
+    """How many tunings of each kind ended where the grid ends."""
+    counts: dict[str, list[bool]] = {}
+    for record in records:
+        method = record.settings["method"]
+        if method != "linear":
+            kind = "denoisers" if method in DENOISERS else method_label(method)
+            counts.setdefault(kind, []).append(at_edge(record))
+    told = [f"{kind} {sum(own)} of {len(own)}" for kind, own in counts.items() if any(own)]
+    if not told:
+        return "No weight and no averaging was chosen at an end of its grid."
+    return (
+        f"Chosen at an end of the grid (marked *): {'; '.join(told)}. There a wider grid might "
+        "give a larger PSNR."
+    )
+
+
 def tuning_table(records: Sequence[Record]) -> str:
-    """What was chosen with the images for tuning, problem by problem."""
+    """What was chosen with the images for tuning, problem by problem; ``*`` at an end of a grid."""
     chosen: dict[str, dict[tuple, str]] = {}
     columns: dict[tuple, str] = {}
     for record in records:
@@ -139,7 +170,7 @@ def tuning_table(records: Sequence[Record]) -> str:
         columns[place] = problem_label(place[:2]) + (f", {s['image']}" if s["image"] else "")
         values = record.metrics["tuned"]
         text = f"{values[0]:.1e}" if s["method"] == "tv" else f"{values[0]:g}; {values[1]:g}"
-        chosen.setdefault(s["method"], {})[place] = text
+        chosen.setdefault(s["method"], {})[place] = text + ("\\*" if at_edge(record) else "")
     rows = [
         [method_label(method), *(own.get(place, "") for place in columns)]
         for method, own in sorted(chosen.items(), key=lambda item: list(METHODS).index(item[0]))
@@ -177,8 +208,8 @@ def verdict_text(records: Sequence[Record]) -> str:
     least = smallest_p(found)
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
-        f"{verdict_line(CLAIM, found)} Test images: {len(names)}; the smallest p-value that they "
-        f"can give for {len(found)} rivals is {least:.2g}, {reach}."
+        f"{verdict_line(CLAIM, found, 'test images')} Test images: {len(names)}; the smallest "
+        f"p-value that they can give for {len(found)} rivals is {least:.2g}, {reach}."
     )
 
 
@@ -196,8 +227,10 @@ def _trained_text() -> str:
         told = " to ".join(f"{value:,}" for value in sorted({min(steps), max(steps)}))
         spans.append(f"{told} steps of {max(batch)} patches")
     return (
-        f"The denoisers were trained for {spans[0]}, the learned regularizers for {spans[1]}: the "
-        "two kinds differ in more than their form."
+        f"The denoisers have {denoisers[0]['channels']} channels and were trained for {spans[0]}; "
+        "the sizes of the paper stand on the [page on denoisers](denoising.ipynb). The "
+        f"learned regularizers were trained for {spans[1]}: the two kinds differ in more than "
+        "their form."
     )
 
 
@@ -217,15 +250,22 @@ def reference_text(records: Sequence[Record]) -> str:
             f"{own.coil_side} x {own.coil_side} pixels, slices of tomography {own.ct_side} x "
             f"{own.ct_side}, averaged down, with {own.angles} angles and {own.detectors} detectors "
             f"and not {paper.angles} and {paper.detectors}; {own.images_tested} slices are tested "
-            f"and {own.images_tuned} tune. Iterations end at {own.max_iterations:,} steps, or at a "
-            f"relative change of {own.tolerance:g} and not {paper.tolerance:g}."
+            f"and {own.images_tuned} tune. Iterations end at a relative change of "
+            f"{own.tolerance:g} and not {paper.tolerance:g}, or at {own.max_iterations:,} steps "
+            "(total variation: ten times as many)."
         )
     parts.append(_trained_text())
     parts += [quality_table(records, metric) for metric in METRICS]
-    parts += ["What was tuned:", tuning_table(records), "How long it took:", speed_table(records)]
+    parts += [
+        "What was tuned:",
+        tuning_table(records),
+        edge_text(records),
+        "How long it took:",
+        speed_table(records),
+    ]
     try:
         found = comparisons(records)
         parts += [comparison_table(found), verdict_text(records)]
     except ValueError as error:
-        parts.append(f"No verdict: {error}")
+        parts.append(f"The rivals cannot be compared all together yet: {error}")
     return "\n\n".join([*parts, provenance_text(records)])

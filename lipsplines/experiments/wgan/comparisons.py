@@ -128,7 +128,7 @@ def rank_comparisons(
 
     They are ranked among themselves and the named rivals, by default all activations but ReLU: a
     rival that is always last would make the splines' ranks look better than they are. See
-    `ranks.compare_ranks`. The Inception Score enters by its inverse.
+    `rankings.compare_ranks`. The Inception Score enters by its inverse.
 
     Raises
     ------

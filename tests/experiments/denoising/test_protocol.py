@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -73,18 +74,36 @@ def test_every_activation_has_as_many_trials_of_its_rate_and_takes_one_of_them()
     assert set(denoising.LEARNING_RATES.values()) <= set(denoising.RATES)
 
 
-def test_the_rates_are_the_best_of_the_trials_that_are_stored() -> None:
-    """As soon as all trials of an activation are there."""
+@pytest.mark.parametrize(
+    ("study", "chosen"),
+    [("rates", denoising.LEARNING_RATES), ("long rates", denoising.LONG_RATES)],
+)
+def test_the_rates_are_the_best_of_the_trials_that_are_stored(
+    study: str, chosen: dict[str, float]
+) -> None:
+    """By the mean over the starts, as soon as all trials of an activation are there."""
     store = Store(Path(__file__).parents[3] / "results")
-    values: dict[str, dict[float, float]] = {}
+    values: dict[str, dict[float, list[float]]] = {}
     for cell in EXPERIMENT.cells("reduced", 0):
-        record = store.get(cell) if denoising.study_of(cell) == "rates" else None
-        if record is not None:
-            own = values.setdefault(cell["activation"], {})
-            own[cell["lr"]] = max(record.metrics["curves"]["validation"])
+        if denoising.study_of(cell) == study:
+            record = store.get(cell)
+            own = values.setdefault(cell["activation"], {}).setdefault(cell["lr"], [])
+            own.append(max(record.metrics["curves"]["validation"]) if record else math.nan)
+    assert set(values) == set(chosen) == set(denoising.ACTIVATIONS)
     for activation, own in values.items():
-        if set(own) == set(denoising.RATES):
-            assert denoising.LEARNING_RATES[activation] == max(own, key=own.__getitem__)
+        means = {rate: sum(found) / len(found) for rate, found in own.items()}
+        if not any(map(math.isnan, means.values())):
+            assert chosen[activation] == max(means, key=means.__getitem__)
+
+
+@pytest.mark.parametrize("study", ["network", "budget"])
+def test_large_networks_train_at_the_rates_of_the_long_trials(study: str) -> None:
+    rates = {
+        (cell["activation"], cell["lr"])
+        for cell in EXPERIMENT.cells("reduced", 0)
+        if denoising.study_of(cell) == study and cell["constraint"] == "orthogonal"
+    }
+    assert rates == {(name, denoising.LONG_RATES[name]) for name, _ in rates}
 
 
 def test_the_runs_of_earlier_versions_are_known() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL
-from lipsplines.experiments.denoising import comparisons, tables
+from lipsplines.experiments.denoising import anchors, comparisons, tables
 from lipsplines.experiments.denoising import protocol as denoising
 from tests.handmade import ORIGIN
 
@@ -256,31 +256,50 @@ def test_trials_and_budget_are_tables() -> None:
     assert set(budget) >= {"spline, identity start", "absolute value", "ReLU"}
 
 
+def test_what_the_rates_of_the_runs_cost_is_told_once_all_trials_are_there() -> None:
+    long = grid(study="long rates")
+    for one in long:
+        one.metrics["curves"]["validation"] = [30.0 if one.settings["lr"] == 1e-2 else 29.5]
+    text = tables.rates_text(long)
+    assert "4 of 8 are the best of their list" in text
+    assert text.count("0.50 dB (0.01, not 0.03)") == 4
+    assert tables.rates_text(long[:-1]) == tables.rates_text(grid()) == ""
+
+
+def test_each_noise_level_by_itself() -> None:
+    rows = rows_of(tables.level_table(grid()))
+    names = {comparisons.label(kind) for kind in RIVALS if "spline" not in kind[0]}
+    assert set(rows) > names
+    level = [r for r in grid() if r.settings["sigma"] == 10]
+    (relu,) = (c for c in tables.comparisons(level) if c.label == "ReLU")
+    assert rows["ReLU"][1] == f"{relu.ratio:.3f} ({relu.p_holds:.2g})"
+
+
 def test_printed_bounds_still_bound() -> None:
     rows = rows_of(tables.certificate_table(grid()))
     assert rows["Householder"] == [f"{3 * RUNS}", "0.987 to 0.987", "1.000002"]
     assert rows["ReLU, unconstrained"] == ["3", "3.141 to 3.141", "12.4"]
 
 
-def test_region_table_counts_the_first_run() -> None:
+def test_region_table_counts_all_runs() -> None:
     rows = rows_of(tables.region_table(grid()))
-    assert rows["10"] == ["8", "50", "4 [3, 6]", "20", "38%"]
+    assert rows["10"] == [str(RUNS), str(8 * RUNS), "50", "4 [3, 6]", "20", "38%"]
     assert set(rows) >= {"5", "10", "15"}
 
 
 def test_anchors_are_for_the_berkeley_images_alone() -> None:
     for profile in ("smoke", "quick"):
         with pytest.raises(ValueError, match="records are of other images"):
-            tables.anchor_table(grid(profile), "direct")
+            anchors.anchor_table(grid(profile), "direct")
 
 
 def test_anchors_keep_their_mode() -> None:
-    direct, averaged = (rows_of(tables.anchor_table(grid(), mode)) for mode in tables.MODES)
-    only = {anchor.name for anchor in tables.ANCHORS if anchor.mode == "averaged"}
+    direct, averaged = (rows_of(anchors.anchor_table(grid(), mode)) for mode in tables.MODES)
+    only = {anchor.name for anchor in anchors.ANCHORS if anchor.mode == "averaged"}
     assert only
     assert only <= set(averaged)
     assert not only & set(direct)
-    others = {anchor.name for anchor in tables.ANCHORS if anchor.mode == "other"}
+    others = {anchor.name for anchor in anchors.ANCHORS if anchor.mode == "other"}
     assert others <= set(direct)
     assert others <= set(averaged)
     assert direct["spline, identity start: D(y)"] == ["36.00"] * 3 + ["these records"]
@@ -288,7 +307,7 @@ def test_anchors_keep_their_mode() -> None:
 
 
 def test_every_anchor_has_a_source_and_a_known_mode() -> None:
-    for anchor in tables.ANCHORS:
+    for anchor in anchors.ANCHORS:
         assert anchor.mode in (*tables.MODES, "other")
         assert anchor.source
         assert anchor.psnr
