@@ -45,6 +45,7 @@ def test_the_studies_are_those_that_were_planned() -> None:
         "rates": 8 * len(denoising.RATES),
         "seeds": 8 * 8 * 3 + 3,
         "long rates": 2 * 8 * len(denoising.RATES),
+        "tuned": 6 * 8 * 3,
         "network": 8 * 4 + 1,
         "budget": 3,
         "first": 39,
@@ -96,7 +97,7 @@ def test_the_rates_are_the_best_of_the_trials_that_are_stored(
             assert chosen[activation] == max(means, key=means.__getitem__)
 
 
-@pytest.mark.parametrize("study", ["network", "budget"])
+@pytest.mark.parametrize("study", ["tuned", "network", "budget"])
 def test_large_networks_train_at_the_rates_of_the_long_trials(study: str) -> None:
     rates = {
         (cell["activation"], cell["lr"])
@@ -104,6 +105,24 @@ def test_large_networks_train_at_the_rates_of_the_long_trials(study: str) -> Non
         if denoising.study_of(cell) == study and cell["constraint"] == "orthogonal"
     }
     assert rates == {(name, denoising.LONG_RATES[name]) for name, _ in rates}
+
+
+def test_the_tuned_runs_differ_from_the_many_in_their_rate_alone() -> None:
+    cells = [c for c in EXPERIMENT.cells("reduced", 0) if c["constraint"] == "orthogonal"]
+    many, tuned = (
+        {
+            (c["activation"], c["sigma"], c["run"]): {**c, "lr": 0.0, "study": ""}
+            for c in cells
+            if denoising.study_of(c) == name
+        }
+        for name in ("seeds", "tuned")
+    )
+    changed = {
+        name
+        for name, rate in denoising.LONG_RATES.items()
+        if denoising.LEARNING_RATES[name] != rate
+    }
+    assert tuned == {place: cell for place, cell in many.items() if place[0] in changed}
 
 
 def test_the_runs_of_earlier_versions_are_known() -> None:
