@@ -100,17 +100,28 @@ def rule_text(claim: Claim) -> str:
 
 
 def unit(claim: Claim) -> str:
-    """What the comparisons of a claim pair."""
+    """What the comparisons of a claim pair.
+
+    Parameters
+    ----------
+    claim
+        One that is decided by tests.
+    """
     (name,) = claim.experiments
     return UNITS[name]
 
 
 def starts(claim: Claim) -> str:
-    """Where the splines of a claim start, which we chose for the task; empty if it has several."""
+    """Where the splines of a claim start, which we chose for the task; empty if it has several.
+
+    Parameters
+    ----------
+    claim
+        One of `load_claims`.
+    """
     names = [*claim.starts]
     if claim.rule in ("rivals", "ranks", "variants"):
-        (name,) = claim.experiments
-        ours = TABLES[name].OURS
+        ours = TABLES[claim.experiments[0]].OURS
         names = [NAMES[ours][0] if ours in NAMES else ours]
     labels = [activation_label(name) for name in names if name.startswith("spline-")]
     return " and ".join(label.removeprefix("spline, ") for label in labels)
