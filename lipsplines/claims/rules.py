@@ -119,12 +119,12 @@ def starts(claim: Claim) -> str:
     claim
         One of `load_claims`.
     """
-    names = [*claim.starts]
+    names = list(claim.starts)
     if claim.rule in ("rivals", "ranks", "variants"):
-        ours = TABLES[claim.experiments[0]].OURS
-        names = [NAMES[ours][0] if ours in NAMES else ours]
-    labels = [activation_label(name) for name in names if name.startswith("spline-")]
-    return " and ".join(label.removeprefix("spline, ") for label in labels)
+        (table,) = map(TABLES.__getitem__, claim.experiments)
+        names = [NAMES[table.OURS][0] if table is reconstruction else table.OURS]
+    found = map(activation_label, [name for name in names if name.startswith("spline-")])
+    return " and ".join(label.removeprefix("spline, ") for label in found)
 
 
 def _checks(claim: Claim, records: Sequence[Record]) -> Answer:

@@ -12,15 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lipsplines.claims.claim import Claim
 from lipsplines.claims.entries import load_claims
-from lipsplines.claims.rules import (
-    RULES,
-    TABLES,
-    UNDECIDED,
-    UNITS,
-    Unplanned,
-    names_of,
-    unit,
-)
+from lipsplines.claims.rules import RULES, TABLES, UNDECIDED, Unplanned, names_of, unit
 from lipsplines.evidence.decisions import holm, smallest_p, verdict
 from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.evidence.statistics import LEVEL, Comparison
@@ -41,7 +33,7 @@ SIZES = {
     "reconstruction": ("profile", "images", "tolerance", "max_iterations"),
     "classification": ("profile", "hidden", "models", "batch_size", "steps"),
     "flow": ("profile", "models", "epochs", "train_points"),
-    "regularizers": ("profile", "images", "side", "batch_size", "steps", "precision"),
+    "regularizers": ("profile", "images", "channels", "side", "batch_size", "steps"),
 }  # fmt: skip
 
 
@@ -98,10 +90,10 @@ class Finding:
             return f"{self.verdict}, {self.progress}"
         if not self.comparisons:
             return self.verdict
-        what = unit(self.claim)
-        if self.verdict != UNDECIDED:
-            return self.verdict + (" for these networks" if what == UNITS["reconstruction"] else "")
-        return self.verdict + more_runs(self.comparisons, what)
+        if self.verdict == UNDECIDED:
+            return self.verdict + more_runs(self.comparisons, unit(self.claim))
+        is_of_images = self.claim.experiments == ("reconstruction",)  # of one network of each kind
+        return self.verdict + (" for these networks" if is_of_images else "")
 
 
 def findings(

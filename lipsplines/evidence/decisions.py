@@ -105,8 +105,9 @@ def runs_needed(
     """How many pairs would decide a claim with some probability, from those seen so far.
 
     By simulation: pairs are drawn from the normal distribution that has the mean of those seen and
-    their covariance over the comparisons, and each draw is decided as by `verdict`. So few pairs
-    say little about the mean and the spread, and the answer is a rough one, of `RUNS`.
+    their covariance over the comparisons, and each draw is decided by signed-rank tests as in
+    `verdict`. So few pairs say little about the mean and the spread, and the answer is a rough
+    one, of `RUNS`.
 
     Parameters
     ----------

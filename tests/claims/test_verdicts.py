@@ -81,6 +81,21 @@ def test_claims_name_what_exists() -> None:
             assert f'"name": "{label}"' in text, (claim.id, label)
 
 
+def test_where_the_splines_of_a_claim_start() -> None:
+    expected = {
+        "fitting1d-relu": "ReLU start",
+        "wasserstein-rivals": "absolute start",
+        "wgan-rivals": "absolute start",
+        "denoising-rivals": "identity start",
+        "pnp-relu": "identity start",  # of the denoisers
+        "shape-fitting1d": "absolute start and ReLU start",
+        "starts-denoising": "",  # the worst
+        "regularizers-learned": "",
+        "certified": "",
+    }
+    assert {name: rules.starts(CLAIMS[name]) for name in expected} == expected
+
+
 def test_every_experiment_of_the_paper_decides_a_claim() -> None:
     named = {name for claim in CLAIMS.values() for name in claim.experiments}
     helpers = {"classifier", "generator", "differences", "atlas"}

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from lipsplines.evidence.rankings import rank_methods
+from lipsplines.evidence.records import Record
 from lipsplines.models.mlp import ACTIVATIONS
 from lipsplines.pages import figures
+from tests.handmade import ORIGIN
 
 
 def test_every_activation_has_its_own_look() -> None:
@@ -61,6 +63,15 @@ def test_a_note_is_text_and_has_its_own_type(monkeypatch: pytest.MonkeyPatch) ->
     figures.note([], "Two runs.")
     line = "Two runs. No records."
     assert shown == [({"text/plain": line, figures.SOURCE_TYPE: line}, True)]
+
+
+def test_a_note_counts_a_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    common = {"experiment": "test", "profile": "smoke", "seed": 0}
+    runs = [Record({**common, "run": run}, {}, {}, ORIGIN) for run in range(3)]
+    figures.note([*runs, *runs])
+    assert shown[0]["text/plain"].startswith("3 runs of each kind")
 
 
 def test_mean_ranks_stand_in_order_with_bars_of_the_critical_difference() -> None:

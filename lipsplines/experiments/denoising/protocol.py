@@ -79,7 +79,7 @@ LEARNING_RATES = {
     "n-activation": 1e-2,
     "spline-absolute": 3e-2,
 }
-#: The same of the study ``long rates``, by the mean over its runs; for larger and longer trainings.
+#: The same of the study ``long rates``, by the mean over its runs; for the studies after it.
 LONG_RATES = {
     "spline-identity": 1e-2,
     "relu": 1e-2,

@@ -28,6 +28,7 @@ from lipsplines.experiments.denoising.protocol import (
     MODES,
     PROFILE_SIZES,
     RATES,
+    STUDIES,
     cells,
     study_of,
 )
@@ -50,7 +51,7 @@ __all__ = [
     "differences",
     "differences_table",
     "label",
-    "level_table",
+    "level_text",
     "means",
     "needed",
     "of_study",
@@ -207,22 +208,22 @@ def region_table(records: Sequence[Record]) -> str:
     return markdown_table(header, rows)
 
 
-def level_table(records: Sequence[Record]) -> str:
-    """The comparisons of the claims at each noise level by itself; p-values without correction."""
+def level_text(records: Sequence[Record]) -> str:
+    """The comparisons of the claims at each noise level by itself; empty while runs are missing."""
     own = of_study(records, "seeds")
-    found = {
-        sigma: {c.label: c for c in comparisons([r for r in own if r.settings["sigma"] == sigma])}
-        for sigma in runs_of(own)
-    }
-    names = list(dict.fromkeys(name for level in found.values() for name in level))
+    levels = {sigma: [r for r in own if r.settings["sigma"] == sigma] for sigma in runs_of(own)}
+    try:
+        found = {sigma: {c.label: c for c in comparisons(level)} for sigma, level in levels.items()}
+    except ValueError:
+        return ""
+    names = dict.fromkeys(name for level in found.values() for name in level)
     rows = [
-        [
-            name,
-            *(f"{level[name].ratio:.3f} ({level[name].p_holds:.2g})" for level in found.values()),
-        ]
+        [name, *(f"{c[name].ratio:.3f} ({c[name].p_holds:.2g})" for c in found.values())]
         for name in names
     ]
-    return markdown_table(["error ratio (p)", *(f"σ = {sigma}" for sigma in found)], rows)
+    table = markdown_table(["error ratio (p)", *(f"σ = {sigma}" for sigma in found)], rows)
+    head = "Each noise level by itself: error ratio, and p-value of the test for the splines"
+    return f"{head} (uncorrected):\n\n{table}" if rows else ""
 
 
 def rates_text(records: Sequence[Record]) -> str:
@@ -241,9 +242,9 @@ def rates_text(records: Sequence[Record]) -> str:
             gap = np.mean(own[best]) - np.mean(own[chosen])
             told.append(f"{label((name, 'orthogonal'))} {gap:.2f} dB ({best:g}, not {chosen:g})")
     text = (
-        "Rates were chosen in trials of a quarter of the length. In trials of full length, at one "
-        f"noise level and on the validation images, {right} of {len(values)} are the best of their "
-        "list"
+        f"Rates were chosen in trials of {STUDIES[profile]['rates'].sizes.steps:,} steps. In "
+        "trials of full length, at one noise level and on the validation images, "
+        f"{right} of {len(values)} are the best of their list"
     )
     return f"{text}; others lost {', '.join(told)}." if told else f"{text}."
 

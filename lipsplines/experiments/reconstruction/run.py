@@ -62,7 +62,7 @@ def compute(group: list[Settings]) -> list[Outcome]:
         if not tensors and _is_kept(settings):
             tensors = {"image": _bytes(found), "reference": _bytes(picture)}
     metrics |= {"tuned": tuned, "trials": trials, "images": results}
-    # No result: a later version adds it, and both agree with earlier records.
+    # With the provenance, for it is no result to be compared, and earlier records lack it.
     origin = {"tuning": dict(zip(("converged", "iterations"), ended, strict=True))}
     return [Outcome(metrics, lipschitz, tensors, checksums, origin)]
 

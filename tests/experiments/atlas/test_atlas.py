@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from lipsplines import LinearSpline
-from lipsplines.evidence.records import Store, identity
+from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.experiments import EXPERIMENTS, run
 from lipsplines.experiments.atlas import shapes, tables
+from tests.handmade import ORIGIN
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["atlas"]
@@ -86,3 +87,23 @@ def test_records_and_tables(tmp_path) -> None:
     assert "as learned" in EXPERIMENT.table(records)
     assert tables.kinds_table(records).count("\n") == 2
     assert "No record" in tables.quality_table([])
+
+
+def test_what_the_shapes_cost_is_told() -> None:
+    psnr = {("learned", 5): 36.0, ("relu", 5): 35.0, ("n", 5): 34.0, ("relu", 10): 30.0}
+    records = [
+        Record(
+            {"experiment": "atlas", "profile": "reduced", "sigma": sigma, "shape": shape},
+            {"replaced": {"psnr": [value]}, "trained": {"psnr": [36 - (36 - value) / 4]}},
+            {},
+            ORIGIN,
+        )
+        for (shape, sigma), value in psnr.items()
+    ]
+    planned = len(EXPERIMENT.cells("reduced", 0))
+    assert tables.result_text(records) == (
+        f"Records: 4 of {planned}. At once a shape costs 1.00 dB (ReLU, σ = 5) to 2.00 dB "
+        "(N, σ = 5). After further training a shape costs 0.25 dB (ReLU, σ = 5) to 0.50 dB "
+        "(N, σ = 5)."
+    )  # where nothing was learned there is nothing to lose
+    assert tables.result_text([]) == ""

@@ -262,17 +262,19 @@ def test_what_the_rates_of_the_runs_cost_is_told_once_all_trials_are_there() -> 
         one.metrics["curves"]["validation"] = [30.0 if one.settings["lr"] == 1e-2 else 29.5]
     text = tables.rates_text(long)
     assert "4 of 8 are the best of their list" in text
+    assert "in trials of 1,000 steps" in text
     assert text.count("0.50 dB (0.01, not 0.03)") == 4
     assert tables.rates_text(long[:-1]) == tables.rates_text(grid()) == ""
 
 
 def test_each_noise_level_by_itself() -> None:
-    rows = rows_of(tables.level_table(grid()))
+    rows = rows_of(tables.level_text(grid()).partition("\n\n")[2])
     names = {comparisons.label(kind) for kind in RIVALS if "spline" not in kind[0]}
     assert set(rows) > names
     level = [r for r in grid() if r.settings["sigma"] == 10]
     (relu,) = (c for c in tables.comparisons(level) if c.label == "ReLU")
     assert rows["ReLU"][1] == f"{relu.ratio:.3f} ({relu.p_holds:.2g})"
+    assert tables.level_text(grid()[:-3]) == tables.level_text([]) == ""  # never a part of the runs
 
 
 def test_printed_bounds_still_bound() -> None:
