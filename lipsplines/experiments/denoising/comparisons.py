@@ -30,6 +30,8 @@ __all__ = [
     "runs_of",
     "shown",
     "spreads",
+    "trainings",
+    "validation",
 ]
 
 OURS = "spline-identity"
@@ -75,6 +77,11 @@ def spreads(records: Iterable[Record], mode: str = "direct") -> dict[str, float]
             if constraint == "orthogonal" and len(own) > 1:
                 found.setdefault(activation, []).append(float(np.std(means(own, mode), ddof=1)))
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def validation(record: Record) -> list[float]:
+    """Mean PSNR in dB on the validation images, at each comparison with the best so far."""
+    return record.metrics["curves"]["validation"]
 
 
 def late_gain(record: Record) -> float | None:
@@ -131,6 +138,7 @@ def comparisons(
     ours: str = OURS,
     margin: float = 1.0,
     mode: str = "direct",
+    study: str = "seeds",
 ) -> list[Comparison]:
     """For each rival (by default all but splines) the test of the claim, over trainings.
 
@@ -146,7 +154,7 @@ def comparisons(
         If there are no records of ours or of a rival, or a rival has other runs.
     """
     errors: dict[str, dict[int, dict[int, float]]] = {}
-    for sigma, level in runs_of(of_study(records, "seeds")).items():
+    for sigma, level in runs_of(trainings(records, study)).items():
         for (activation, constraint), own in level.items():
             for record in own if constraint == "orthogonal" else ():
                 runs = errors.setdefault(activation, {}).setdefault(record.settings["run"], {})
@@ -174,6 +182,14 @@ def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settin
 def of_study(records: Iterable[Record], study: str) -> list[Record]:
     """Those records that belong to a study."""
     return [record for record in records if study_of(record.settings) == study]
+
+
+def trainings(records: Sequence[Record], study: str) -> list[Record]:
+    """Those that a study compares: ``tuned`` takes from ``seeds`` what it does not train again."""
+    own = of_study(records, study)
+    again = {record.settings["activation"] for record in own}
+    same = of_study(records, "seeds") if study == "tuned" else []
+    return own + [record for record in same if record.settings["activation"] not in again]
 
 
 def shown(records: Sequence[Record]) -> list[Record]:

@@ -22,16 +22,16 @@ from lipsplines.experiments.denoising.comparisons import (
     runs_of,
     shown,
     spreads,
+    validation,
 )
 from lipsplines.experiments.denoising.protocol import (
-    LEARNING_RATES,
     MODES,
     PROFILE_SIZES,
-    RATES,
-    STUDIES,
     cells,
     study_of,
 )
+from lipsplines.experiments.denoising.quality import METRICS, differences_table, quality_table
+from lipsplines.experiments.denoising.studies import other_studies
 from lipsplines.pages.tables import (
     markdown_table,
     provenance_text,
@@ -45,7 +45,6 @@ __all__ = [
     "METRICS",
     "MODES",
     "OURS",
-    "budget_table",
     "certificate_table",
     "comparisons",
     "differences",
@@ -56,8 +55,6 @@ __all__ = [
     "needed",
     "of_study",
     "quality_table",
-    "rate_table",
-    "rates_text",
     "reference_text",
     "region_table",
     "runs_of",
@@ -68,45 +65,6 @@ __all__ = [
 
 FLAT = 0.05  # dB that the last fifth of a training may still add
 CLAIM = "1-Lipschitz denoisers with linear splines remove noise better than those with others"
-METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
-
-
-def quality_table(records: Sequence[Record], mode: str = "direct", metric: str = "psnr") -> str:
-    """Mean over the test images of one mode: mean of the runs, and from which to which they go."""
-    levels = runs_of(records)
-    digits = 2 if metric == "psnr" else 4
-    kinds = list(dict.fromkeys(kind for level in levels.values() for kind in level))
-    rows = []
-    noisy = [next(iter(level.values()))[0].metrics["noisy"][metric] for level in levels.values()]
-    rows.append(["noisy", *(f"{np.mean(values):.{digits}f}" for values in noisy)])
-    for kind in kinds:
-        row = [label(kind)]
-        for level in levels.values():
-            own = means(level.get(kind, []), mode, metric)
-            if own.size == 0:
-                row.append("")
-            elif own.size == 1:
-                row.append(f"{own[0]:.{digits}f}")
-            else:
-                least, most = own.min(), own.max()
-                row.append(f"{own.mean():.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]")
-        rows.append(row)
-    header = f"{METRICS[metric]}, {MODES[mode]}"
-    return markdown_table([header, *(f"σ = {sigma}" for sigma in levels)], rows)
-
-
-def differences_table(records: Sequence[Record], mode: str = "direct") -> str:
-    """`differences` as a table: better, worse or a tie."""
-    found = differences(records, mode)
-    kinds = list(dict.fromkeys(kind for level in found.values() for kind in level))
-    rows = []
-    for kind in kinds:
-        row = [label(kind)]
-        for level in found.values():
-            d = level.get(kind)
-            row.append(f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}] {d.word}" if d else "")
-        rows.append(row)
-    return markdown_table(["splines less (dB)", *(f"σ = {sigma}" for sigma in found)], rows)
 
 
 def spread_text(records: Sequence[Record], mode: str = "direct") -> str:
@@ -123,41 +81,6 @@ def spread_text(records: Sequence[Record], mode: str = "direct") -> str:
         "From training to training the PSNR of one network varies, with a standard deviation of "
         "{} with splines, by their start, and of {} with the other activations.".format(*spans)
     )
-
-
-def rate_table(records: Sequence[Record], study: str = "rates") -> str:
-    """Best validation PSNR in dB of each activation at each rate of a study, mean over starts."""
-    rows = [
-        [
-            label((name, "orthogonal")),
-            *(f"{np.mean(own[r]):.2f}" if r in own else "" for r in RATES),
-        ]
-        for name, own in _trials(records, study).items()
-    ]
-    return markdown_table(["learning rate", *(f"{rate:g}" for rate in RATES)], rows)
-
-
-def _trials(records: Sequence[Record], study: str) -> dict[str, dict[float, list[float]]]:
-    """Activation -> rate -> best validation PSNR of each start."""
-    values: dict[str, dict[float, list[float]]] = {}
-    for record in of_study(records, study):
-        own = values.setdefault(record.settings["activation"], {})
-        own.setdefault(record.settings["lr"], []).append(max(_validation(record)))
-    return values
-
-
-def budget_table(records: Sequence[Record]) -> str:
-    """PSNR in dB on the validation images against the steps of the study ``budget``."""
-    own = of_study(records, "budget")
-    rows = [
-        [
-            label((record.settings["activation"], record.settings["constraint"])),
-            *(f"{value:.2f}" for value in _validation(record)),
-        ]
-        for record in own
-    ]
-    steps = own[0].metrics["curves"]["step"] if own else []
-    return markdown_table(["steps", *(f"{step:,}" for step in steps)], rows)
 
 
 def verdict_text(records: Sequence[Record], mode: str = "direct") -> str:
@@ -226,29 +149,6 @@ def level_text(records: Sequence[Record]) -> str:
     return f"{head} (uncorrected):\n\n{table}" if rows else ""
 
 
-def rates_text(records: Sequence[Record]) -> str:
-    """How the rates of the many trainings do in trials of full length; empty without these."""
-    values = _trials(records, "long rates")
-    profile = records[0].settings["profile"]
-    planned = sum(study_of(settings) == "long rates" for settings in cells(profile))
-    if not planned or sum(len(v) for own in values.values() for v in own.values()) < planned:
-        return ""
-    told, right = [], 0
-    for name, own in values.items():
-        best = max(own, key=lambda rate: np.mean(own[rate]))
-        chosen = LEARNING_RATES[name]
-        right += best == chosen
-        if best != chosen:
-            gap = np.mean(own[best]) - np.mean(own[chosen])
-            told.append(f"{label((name, 'orthogonal'))} {gap:.2f} dB ({best:g}, not {chosen:g})")
-    text = (
-        f"Rates were chosen in trials of {STUDIES[profile]['rates'].sizes.steps:,} steps. In "
-        "trials of full length, at one noise level and on the validation images, "
-        f"{right} of {len(values)} are the best of their list"
-    )
-    return f"{text}; others lost {', '.join(told)}." if told else f"{text}."
-
-
 def reference_text(records: Sequence[Record]) -> str:
     """The committed reference runs of one profile: what they are, tables, verdict, provenance."""
     if not records:
@@ -281,7 +181,7 @@ def reference_text(records: Sequence[Record]) -> str:
             f"At σ = {', '.join(single)} there is one training of each kind: the intervals there "
             "speak of other images and not of other trainings."
         )
-    late = sum(np.argmax(v) == len(v) - 1 for v in map(_validation, own))
+    late = sum(np.argmax(v) == len(v) - 1 for v in map(validation, own))
     parts.append(
         f"{late} of {len(own)} networks were best at their last comparison with the "
         "validation images: a longer training may change their numbers and the order."
@@ -296,23 +196,9 @@ def reference_text(records: Sequence[Record]) -> str:
             "of its own.)"
         )
     parts += ["Certified Lipschitz constants:", certificate_table(own)]
-    if of_study(records, "rates"):
-        parts += ["Trials of the learning rate (σ = 10), validation PSNR:", rate_table(records)]
-    if trials := of_study(records, "long rates"):
-        planned = sum(study_of(settings) == "long rates" for settings in cells(profile))
-        parts += [
-            f"Trials of full length, {len(trials)} of {planned} (σ = 10), mean validation PSNR. "
-            "They were planned when the runs above were nearly done, and change none of them:",
-            rate_table(records, "long rates"),
-        ]
-    if of_study(records, "budget"):
-        parts += ["More steps (σ = 10), validation PSNR:", budget_table(records)]
+    parts += other_studies(records)
     try:
         parts.append(verdict_text(records))
     except ValueError as error:
         parts.append(f"No verdict: {error}")
     return "\n\n".join([*parts, provenance_text(records)])
-
-
-def _validation(record: Record) -> list[float]:
-    return record.metrics["curves"]["validation"]

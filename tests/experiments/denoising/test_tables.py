@@ -9,7 +9,7 @@ import pytest
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import LEVEL
-from lipsplines.experiments.denoising import anchors, comparisons, tables
+from lipsplines.experiments.denoising import anchors, comparisons, studies, tables
 from lipsplines.experiments.denoising import protocol as denoising
 from tests.handmade import ORIGIN
 
@@ -243,15 +243,15 @@ def test_trials_and_budget_are_tables() -> None:
     for one in records:
         one.metrics["curves"]["validation"] = [29.0, 30.0 + one.settings["lr"], 28.0]
         one.metrics["curves"]["step"] = [1_500, 3_000, 4_500]
-    rows = rows_of(tables.rate_table(records))
+    rows = rows_of(studies.rate_table(records))
     assert rows["ReLU"] == [f"{30 + rate:.2f}" for rate in denoising.RATES]
     assert len(rows) == 2 + len(denoising.ACTIVATIONS)
     long = grid(study="long rates")
     for one in long:
         one.metrics["curves"]["validation"] = [30.0 + one.settings["run"] % 2]
-    assert rows_of(tables.rate_table(long, "long rates"))["ReLU"] == ["30.50"] * 3
+    assert rows_of(studies.rate_table(long, "long rates"))["ReLU"] == ["30.50"] * 3
     assert f"{len(long)} of {len(long)} (σ = 10)" in tables.reference_text([*grid(), *long])
-    budget = rows_of(tables.budget_table(records))
+    budget = rows_of(studies.budget_table(records))
     assert budget["steps"] == ["1,500", "3,000", "4,500"]
     assert set(budget) >= {"spline, identity start", "absolute value", "ReLU"}
 
@@ -260,11 +260,38 @@ def test_what_the_rates_of_the_runs_cost_is_told_once_all_trials_are_there() -> 
     long = grid(study="long rates")
     for one in long:
         one.metrics["curves"]["validation"] = [30.0 if one.settings["lr"] == 1e-2 else 29.5]
-    text = tables.rates_text(long)
+    text = studies.rates_text(long)
     assert "4 of 8 are the best of their list" in text
     assert "in trials of 1,000 steps" in text
     assert text.count("0.50 dB (0.01, not 0.03)") == 4
-    assert tables.rates_text(long[:-1]) == tables.rates_text(grid()) == ""
+    assert studies.rates_text(long[:-1]) == studies.rates_text(grid()) == ""
+
+
+def test_the_comparisons_at_other_rates_take_what_is_not_trained_again_from_the_claims() -> None:
+    again = grid(study="tuned", gain=lambda cell: 4.5 if is_ours(cell) else 4.6)
+    records = grid() + again
+    (relu,) = (c for c in comparisons.comparisons(records, study="tuned") if c.label == "ReLU")
+    assert relu.ratio == pytest.approx(10**-0.05)  # 4.5 dB against 4 dB of the study ``seeds``
+    assert comparisons.comparisons(records) == comparisons.comparisons(grid())
+    text, table = studies.tuned_text(records).split("\n\n")
+    assert "spline, identity start is ahead of ReLU, behind " in text
+    assert f"({len(again)} more trainings" in text
+    rows = rows_of(table)
+    assert rows["spline, identity start / ReLU"][:2] == [f"{10**-0.1:.3f}", f"{10**-0.05:.3f}"]
+    assert rows["spline, identity start / Householder"][:2] == ["0.794", f"{10**0.01:.3f}"]
+    assert len(rows) == 2 + 2 * 6
+    assert studies.tuned_text(records[:-1]) == studies.tuned_text(grid()) == ""
+    assert studies.tuned_text(again) == ""  # nothing to compare with
+
+
+def test_a_part_of_the_networks_of_the_papers_size_stands_beside_the_claims() -> None:
+    own = grid(study="network")
+    text = studies.network_text([*grid(), *own[:4]])
+    assert f"4 of {len(own)} runs" in text
+    assert "64 channels" in text
+    assert text in tables.reference_text([*grid(), *own[:4]])
+    assert studies.network_text([*grid(), *own]) == ""  # then the tables are of these networks
+    assert studies.network_text(grid()) == ""
 
 
 def test_each_noise_level_by_itself() -> None:
