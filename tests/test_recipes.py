@@ -38,6 +38,17 @@ def imported(source: str) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+def compiler_or_skip() -> None:
+    """Skip where PyTorch finds no C++ compiler, as anyone who compiles there would be told."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("no C++ compiler is installed")
+
+
 def test_every_section_has_one_recipe_that_fits_the_page() -> None:
     assert [len(blocks(section)) for section in SECTIONS] == [1] * len(SECTIONS)
     for recipe in (BEGINNING, *RECIPES.values()):
@@ -52,6 +63,8 @@ def test_recipe(heading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     recipe = RECIPES[heading]
     for name in sorted(imported(recipe) & OPTIONAL):
         pytest.importorskip(name)
+    if "torch.compile" in recipe:
+        compiler_or_skip()
     script = tmp_path / "recipe.py"
     script.write_text(f"{BEGINNING}\n{recipe}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,7 @@ ASCENT_STEPS = 4
 MOST_PAIRS = 16  # that ascend; half of them at each finer distance
 MOST_OUTPUTS = 32  # up to here the whole Jacobian is computed
 POWER_STEPS = 4
+TAME = (1e-120, 1e120)  # norms in double precision whose squares neither vanish nor overflow
 SMOOTH = (nn.Tanh, nn.Sigmoid, nn.Softplus, nn.ELU)
 
 
@@ -53,12 +54,13 @@ def steepest_pair(
         The points, shape ``(2, *input_shape)``.
     """
     directions = _steepest_directions(model, points)
+    layers = {module: _Layer(module, constant) for module, constant in constants.items()}
     best = -1.0  # so that there is a pair where every quotient is 0
     kept = min(MOST_PAIRS, max(len(points) // 2, 1))
     for radius in RADII:
         for step in range(ASCENT_STEPS + 1):
             ahead, behind = points + radius * directions, points - radius * directions
-            quotients = _quotients(model, constants, ahead, behind)
+            quotients = _quotients(model, layers, ahead, behind)
             top = int(quotients.argmax())
             if quotients[top] > best:
                 best, pair = quotients[top].item(), torch.stack((ahead[top], behind[top]))
@@ -119,11 +121,12 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def _quotients(
-    model: nn.Module, constants: dict[nn.Module, float], ahead: Tensor, behind: Tensor
+    model: nn.Module, layers: dict[nn.Module, _Layer], ahead: Tensor, behind: Tensor
 ) -> Tensor:
     """Difference quotients less their rounding errors, shape ``(P,)``; 0 for equal points."""
     with torch.no_grad():
-        values, error = _evaluate(model, torch.cat((ahead, behind)), 0.0, constants)
+        points = torch.cat((ahead, behind))
+        values, _, error = _evaluate(model, points, _size(points), 0.0, layers)
     first, second = values.flatten(1).chunk(2)
     distance, change = _norms(ahead - behind), _norms(first - second)
     # Relative rounding error of a quotient of two norms of differences.
@@ -134,68 +137,82 @@ def _quotients(
 
 
 def _evaluate(
-    module: nn.Module, x: Tensor, error: float, constants: dict[nn.Module, float]
-) -> tuple[Tensor, float]:
-    """Output, and a bound of its rounding error in the 2-norm, over all points of the batch.
+    module: nn.Module, x: Tensor, size: float, error: float, layers: dict[nn.Module, _Layer]
+) -> tuple[Tensor, float, float]:
+    """Output, its size, and a bound of its rounding error in the 2-norm, for a whole batch.
 
     Each layer multiplies the error so far by its Lipschitz constant and adds its own.
     """
     if isinstance(module, nn.Sequential):
         for child in module:
-            x, error = _evaluate(child, x, error, constants)
-        return x, error
+            x, size, error = _evaluate(child, x, size, error, layers)
+        return x, size, error
     if isinstance(module, (Residual, Averaged)):
-        value, inner = _evaluate(module.module, x, error, constants)
+        value, reached, inner = _evaluate(module.module, x, size, error, layers)
         weight = module.weight if isinstance(module, Averaged) else 1.0
         keep = 1 - weight if isinstance(module, Averaged) else 1.0
-        own = 4 * (_size(x) + _size(value)) * UNIT_ROUNDOFF + 2 * x[0].numel() * SMALLEST
-        return keep * x + weight * value, keep * error + weight * inner + own
+        own = 4 * (size + reached) * UNIT_ROUNDOFF + 2 * x[0].numel() * SMALLEST
+        output = keep * x + weight * value
+        return output, _size(output), keep * error + weight * inner + own
     output = module(x)
-    return output, error * constants[module] + _own_error(module, x, output, constants[module])
+    layer, reached = layers[module], _size(output)
+    return output, reached, error * layer.constant + layer.own_error(x, output, size, reached)
 
 
-def _own_error(module: Any, x: Tensor, output: Tensor, constant: float) -> float:
-    """Rounding error of one layer: of inner products, or of a position on the grid of a spline.
+class _Layer:
+    """What the rounding error of a layer needs of its parameters, which it reads once."""
 
-    That position, ``x + R / alpha``, rounds by the size of ``R / alpha`` also for small ``x``.
-    Every operation may lose `SMALLEST` besides, by underflow.
-    """
-    before, after, entries = _size(x), _size(output), output[0].numel()
-    lost = entries * (1 + constant)
-    linear = linear_parts(module)
-    if linear is not None:
-        weight, windows = linear
-        own = _size(weight[None]) * math.sqrt(windows) * before
-        if module.bias is not None:
-            positions = output[0].numel() // module.bias.numel()
-            own += _size(module.bias[None]) * math.sqrt(positions)
-        terms = weight.numel() // min(weight.shape[:2]) + 2
-        own, lost = 2 * terms * own, lost + entries * terms
-    elif isinstance(module, LinearSpline):
-        smallest = module.scale.min().item()
-        grid = module.range_ / smallest * math.sqrt(entries)
-        own = 16 * (1 + constant) * (before + after + grid)
-        lost *= 4 * (1 + module.range_) / smallest
-    elif isinstance(module, BATCH_NORMS):
-        # Mean and bias shift each channel by as much at every position.
-        positions = entries // module.num_features
-        shift = constant * _size(cast(Tensor, module.running_mean)[None])
-        if module.bias is not None:
-            shift += _size(module.bias[None])
-        own = 8 * (before * constant + after + shift * math.sqrt(positions))
-        lost *= 2 + before + _size(cast(Tensor, module.running_mean)[None])
-    elif isinstance(module, SMOOTH):
-        own = 32 * (constant * (before + math.sqrt(entries)) + after)
-        if isinstance(module, nn.Softplus):
-            lost *= 1 + 1 / abs(module.beta)
-            if bool((module.beta * x > module.threshold).any()):  # where torch takes the identity
-                jump = math.exp(-module.threshold) / abs(module.beta)
-                own += jump * math.sqrt(entries) / UNIT_ROUNDOFF
-    else:
-        pooled = x[0].numel() / max(entries, 1)
-        own = 8 * (before + after) * max(pooled, 1.0)
-        lost *= max(pooled, 1.0)
-    return own * UNIT_ROUNDOFF + lost * SMALLEST
+    def __init__(self, module: Any, constant: float) -> None:
+        self.module, self.constant = module, constant
+        self.linear = linear_parts(module)
+        bias = getattr(module, "bias", None)
+        self.bias = 0.0 if bias is None else _size(bias[None])
+        if self.linear is not None:
+            weight, windows = self.linear
+            self.weight = _size(weight[None]) * math.sqrt(windows)
+            self.terms = weight.numel() // min(weight.shape[:2]) + 2
+        elif isinstance(module, LinearSpline):
+            self.smallest = module.scale.min().item()
+        elif isinstance(module, BATCH_NORMS):
+            self.mean = _size(cast(Tensor, module.running_mean)[None])
+
+    def own_error(self, x: Tensor, output: Tensor, before: float, after: float) -> float:
+        """Rounding error of inner products, or of a position on the grid of a spline.
+
+        That position, ``x + R / alpha``, rounds by the size of ``R / alpha`` also for small ``x``.
+        Every operation may lose `SMALLEST` besides, by underflow. `before` and `after` are the
+        sizes of input and output.
+        """
+        module, constant = self.module, self.constant
+        entries = output[0].numel()
+        lost = entries * (1 + constant)
+        if self.linear is not None:
+            own = self.weight * before
+            if module.bias is not None:
+                own += self.bias * math.sqrt(entries // module.bias.numel())
+            own, lost = 2 * self.terms * own, lost + entries * self.terms
+        elif isinstance(module, LinearSpline):
+            grid = module.range_ / self.smallest * math.sqrt(entries)
+            own = 16 * (1 + constant) * (before + after + grid)
+            lost *= 4 * (1 + module.range_) / self.smallest
+        elif isinstance(module, BATCH_NORMS):
+            # Mean and bias shift each channel by as much at every position.
+            positions = entries // module.num_features
+            shift = constant * self.mean + self.bias
+            own = 8 * (before * constant + after + shift * math.sqrt(positions))
+            lost *= 2 + before + self.mean
+        elif isinstance(module, SMOOTH):
+            own = 32 * (constant * (before + math.sqrt(entries)) + after)
+            if isinstance(module, nn.Softplus):
+                lost *= 1 + 1 / abs(module.beta)
+                if bool((module.beta * x > module.threshold).any()):  # torch takes the identity
+                    jump = math.exp(-module.threshold) / abs(module.beta)
+                    own += jump * math.sqrt(entries) / UNIT_ROUNDOFF
+        else:
+            pooled = x[0].numel() / max(entries, 1)
+            own = 8 * (before + after) * max(pooled, 1.0)
+            lost *= max(pooled, 1.0)
+        return own * UNIT_ROUNDOFF + lost * SMALLEST
 
 
 def _size(x: Tensor) -> float:
@@ -208,6 +225,9 @@ def _norms(x: Tensor) -> Tensor:
     flat = x.flatten(1)
     if not flat.shape[1]:
         return flat.new_zeros(len(flat))
+    norms = flat.norm(dim=1)
+    if bool(((norms > TAME[0]) & (norms < TAME[1])).all()):
+        return norms  # scaling would not change a bit, but for squares far below the sum
     exponent = torch.frexp(flat.abs().amax(1)).exponent
     half = exponent // 2  # in two steps: the power itself may be out of range
     parts = ((2.0 ** -half.double())[:, None], (2.0 ** -(exponent - half).double())[:, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -57,6 +58,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 @pytest.fixture
 def origin(tmp_path: Path) -> str:
     """A repository to fetch."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     folder = tmp_path / "origin"
     (folder / "notebooks").mkdir(parents=True)
     (folder / "notebooks" / "good.ipynb").write_text("{}")
