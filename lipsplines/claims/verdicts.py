@@ -220,10 +220,15 @@ def judge(
 
 
 def _check_sizes(records: Iterable[Record]) -> None:
-    """Refuse records of one experiment that are not of one size."""
+    """Refuse records of one experiment that are not of one size.
+
+    Where the precision was left to the machine, what it chose stands in the provenance.
+    """
     first: dict[str, Settings] = {}
     for record in records:
         s = record.settings
+        if s.get("precision") == "auto":
+            s = {**s, "precision": record.provenance.get("precision")}
         one = first.setdefault(s["experiment"], s)
         other = [k for k in SIZES.get(s["experiment"], ()) if s.get(k) != one.get(k)]
         if other:

@@ -289,6 +289,20 @@ def test_records_of_other_sizes_are_never_mixed() -> None:
     assert not finding.comparisons
 
 
+def test_trainings_in_two_precisions_are_never_mixed() -> None:
+    """Even where both were planned alike, and the machines chose."""
+    claim = CLAIMS["denoising-relu"]
+    *records, last = (
+        dataclasses.replace(r, provenance={**r.provenance, "precision": "bfloat16"})
+        for r in made(claim, 0.5)
+    )
+    other = dataclasses.replace(last, provenance={**last.provenance, "precision": "float32"})
+    assert judge(claim, [*records, last]).verdict == "confirmed"
+    finding = judge(claim, [*records, other])
+    assert finding.verdict == "undecided"
+    assert "precision bfloat16 and float32" in finding.text
+
+
 def test_reconstructions_that_did_not_converge_decide_nothing() -> None:
     claim = CLAIMS["pnp-relu"]
     records = made(claim, 0.5)
