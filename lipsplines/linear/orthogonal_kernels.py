@@ -49,7 +49,7 @@ def symmetric_projector(weight: Tensor, iterations: int = 15) -> Tensor:
 def block_orthogonal_kernel(base: Tensor, projectors: Tensor) -> Tensor:
     """Kernel of an orthogonal convolution: factors ``Q + (I - Q) S``, ``S`` a shift by one pixel.
 
-    If ``Q`` is a symmetric projector, each factor is matrices, for at every frequency
+    If ``Q`` is a symmetric projector, each factor is orthogonal, for at every frequency
     ``(Q + (I - Q) z)(Q + (I - Q) z)^* = I``, ``|z| = 1``. The factors shift along the two axes in
     turn, ``k - 1`` times each, and a matrix with orthonormal rows or columns is applied at one end
     (block convolutions, BCOP; Li et al. 2019). On every torus all singular values are 1. If only
