@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lipsplines.nn.inputs import batched
+
 __all__ = ["closest_adversaries"]
 
 BISECTIONS = 20
@@ -73,7 +75,7 @@ def closest_adversaries(
     1.0
     """
     radii = _checked(inputs, labels, radii, steps, restarts)
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.inference_mode(mode=False), torch.no_grad(), batched():
         return _search(model, inputs.clone(), labels.clone(), radii, steps, restarts, seed)
 
 

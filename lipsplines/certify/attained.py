@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lipsplines.certify.layer_bounds import BATCH_NORMS, SMALLEST, linear_parts
 from lipsplines.linear.norms import UNIT_ROUNDOFF
 from lipsplines.nn.combinations import Averaged, Residual
+from lipsplines.nn.inputs import batched
 from lipsplines.nn.linear_spline import LinearSpline
 
 __all__ = ["steepest_pair"]
@@ -25,6 +26,7 @@ TAME = (1e-120, 1e120)  # norms in double precision whose squares neither vanish
 SMOOTH = (nn.Tanh, nn.Sigmoid, nn.Softplus, nn.ELU)
 
 
+@batched()
 def steepest_pair(
     model: nn.Module, constants: dict[nn.Module, float], points: Tensor
 ) -> tuple[float, Tensor]:

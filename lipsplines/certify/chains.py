@@ -11,6 +11,7 @@ from torch import nn
 
 from lipsplines.export.fold import bare
 from lipsplines.nn.combinations import Averaged, Residual
+from lipsplines.nn.containers import is_plainly
 
 __all__ = ["chain_constant", "gains_above", "unfold_chain"]
 
@@ -141,12 +142,3 @@ def members_of(module: Any) -> list[tuple[str, nn.Module]] | None:
     if is_plainly(module, Residual) or is_plainly(module, Averaged):
         return [("module", module.module)]
     return None
-
-
-def is_plainly(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a container runs as one of this class: subclasses may add names, no computation."""
-    own = type(module)
-    methods = ("forward", "__call__", "__iter__", "__getattr__", "__getattribute__")
-    return isinstance(module, kind) and all(
-        getattr(own, name, None) is getattr(kind, name, None) for name in methods
-    )

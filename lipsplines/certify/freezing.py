@@ -22,6 +22,7 @@ from lipsplines.certify.layer_bounds import (
 from lipsplines.certify.probes import probe_points
 from lipsplines.export.fold import bare, fold
 from lipsplines.nn.combinations import Averaged, Residual
+from lipsplines.nn.inputs import batched
 
 __all__ = ["input_shapes", "layer_constants"]
 
@@ -74,6 +75,7 @@ def layer_constants(
     return frozen, constants, points
 
 
+@batched()
 def input_shapes(frozen: nn.Module, point: Tensor) -> dict[nn.Module, torch.Size]:
     """Shape of one input of each layer, when the model is applied to a point ``(1, *shape)``.
 

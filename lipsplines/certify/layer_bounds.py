@@ -19,6 +19,7 @@ from torch.nn import functional
 from lipsplines import splines
 from lipsplines.linear.norms import UNIT_ROUNDOFF, kernel_norm_bound, matrix_norm_bound
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
+from lipsplines.nn.convolution import CheckedConv2d
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
 from lipsplines.nn.transposed import CircularConvTranspose2d
@@ -85,16 +86,26 @@ def _kernel_bound(module: Any, stride: Any, torus: Any) -> float:
 
 
 def _average_pool(module: nn.AvgPool2d, shape: Sequence[int]) -> float:
-    """A convolution of each channel with a constant kernel."""
+    """The product of the norms of window sums along the two axes, over the divisor.
+
+    With stride ``s``, window sums of ``k`` pixels are a convolution of the ``s`` interleaved parts
+    of a signal with kernels of ones. Their symbols are largest at frequency 0, where they count
+    the ones: of ``k = q s + r`` with ``0 <= r < s``, ``q + 1`` in ``r`` parts and ``q`` in the
+    others. One output reads all parts, so that the squared norm is ``r (q + 1)^2 + (s - r) q^2``
+    for long signals, and at most that for all, with any padding by zeros.
+    """
     kernel, stride, padding = map(_both, (module.kernel_size, module.stride, module.padding))
     if module.ceil_mode or not (module.count_include_pad or padding == (0, 0)):
         raise TypeError(
             "No Lipschitz bound is known for average pooling that divides by the number of pixels "
             "inside of the image; use ceil_mode=False and count_include_pad=True."
         )
-    area = module.divisor_override or math.prod(kernel)
-    constant = torch.full((1, 1, *kernel), 1 / area, dtype=torch.float64)
-    return kernel_norm_bound(constant, stride) * (1 + 2 * UNIT_ROUNDOFF)
+    square = Fraction(1, (module.divisor_override or math.prod(kernel)) ** 2)
+    for k, s in zip(kernel, stride, strict=True):
+        q, r = divmod(k, s)
+        square *= r * (q + 1) ** 2 + (s - r) * q**2
+    nearest = math.sqrt(square)  # of a float: two roundings, together less than one unit
+    return nearest if Fraction(nearest) ** 2 >= square else math.nextafter(nearest, math.inf)
 
 
 def _max_pool(module: nn.MaxPool2d, shape: Sequence[int]) -> float:
@@ -219,7 +230,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 #: one input without a batch.
 DIMENSIONS: dict[type[nn.Module], int] = {
     nn.Conv1d: 3,
-    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, CircularConvTranspose2d), 4),
+    **dict.fromkeys((nn.Conv2d, CheckedConv2d, nn.ConvTranspose2d, CircularConvTranspose2d), 4),
     **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle), 4),
 }
 #: Class of a layer -> why it has no bound.
@@ -241,6 +252,7 @@ BOUNDS: dict[type[nn.Module], Callable[[Any, Sequence[int]], float]] = {
     nn.Linear: _linear,
     nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
+    CheckedConv2d: _convolution,
     nn.ConvTranspose2d: _transposed,
     CircularConvTranspose2d: _transposed,
     nn.AvgPool2d: _average_pool,

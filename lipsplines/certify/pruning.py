@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lipsplines.certify import chains
 from lipsplines.certify.freezing import input_shapes, layer_constants
@@ -283,6 +284,11 @@ def _refuse_unfit_splines(model: nn.Module) -> None:
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, LinearSpline):
+            if parametrize.is_parametrized(module):
+                raise TypeError(
+                    f"The splines of {name} are parametrized, so that their coefficients cannot be "
+                    "replaced; fold the model first."
+                )
             if module.coefficients.dtype not in (torch.float32, torch.float64):
                 raise TypeError(
                     f"The splines of {name} are in {module.coefficients.dtype}; convert the model "
@@ -301,7 +307,9 @@ def _fewest_regions(layers: list[_Layer], tolerance: float) -> list[np.ndarray]:
     curves = []  # of each layer: smallest movement after so many knots have gone, and how
     for layer in layers:
         squares, choices = cheapest_split(list(layer.costs()))
-        curves.append((layer.gain * np.sqrt(squares), choices))
+        moved = np.sqrt(squares)
+        np.multiply(moved, layer.gain, out=moved, where=np.isfinite(moved))  # gains may be 0
+        curves.append((moved, choices))
     movement, choices = cheapest_split([curve for curve, _ in curves])
     removed = int(np.flatnonzero(movement <= tolerance * (1 - 4e-12)).max())
     kept = []

@@ -11,7 +11,7 @@ from torch import nn
 from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
 from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
 from lipsplines.nn.combinations import Averaged, Residual
-from lipsplines.nn.convolution import OrthogonalConv2d
+from lipsplines.nn.convolution import CheckedConv2d, OrthogonalConv2d
 from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
 from lipsplines.nn.linear_spline import LinearSpline
 from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
@@ -111,6 +111,7 @@ KNOWN: dict[type[nn.Module], Kinds] = {
     OrthogonalLinear: {**_LINEAR, "iterations": _optional(_repetitions), "method": _text},
     SpectralLinear: {**_LINEAR, "squarings": _optional(_repetitions)},
     nn.Conv2d: {**_CONVOLUTION, **_GENERAL},
+    CheckedConv2d: {**_CONVOLUTION, **_GENERAL},
     OrthogonalConv2d: {**_CONVOLUTION, **_GENERAL, "kernel_size": _sides},
     nn.ConvTranspose2d: {**_TRANSPOSED, **_GENERAL},
     CircularConvTranspose2d: _TRANSPOSED,

@@ -96,10 +96,15 @@ def moderate_or_none(factor: Tensor, longest: Tensor) -> Tensor:
     """``Z`` if ``(x W^T) Z^T`` is as exact as ``x (Z W)^T`` up to a small factor, or no entries.
 
     It is if no row or column of ``Z`` is longer than 4 times the inverse of the longest row of
-    ``W``. NaN is not moderate.
+    ``W``, and the length of that row lies within 2^-20 and 2^20: its inverse cube, of which the
+    gradient of ``Z`` is made, must not leave the range of float32. NaN is not moderate.
     """
-    lengths = [torch.linalg.vector_norm(factor.detach(), dim=dim).max() for dim in (0, 1)]
-    return factor if bool(max(lengths) * longest.max() <= 4) else factor[:0, :0]
+    length = float(longest.max())
+    if 2.0**-20 <= length <= 2.0**20:
+        lengths = [torch.linalg.vector_norm(factor.detach(), dim=dim).max() for dim in (0, 1)]
+        if float(max(lengths)) * length <= 4:
+            return factor
+    return factor[:0, :0]
 
 
 def has_values(tensor: Tensor) -> bool:

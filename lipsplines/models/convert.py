@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from lipsplines.models.mlp import ACTIVATIONS
-from lipsplines.models.starts import RANGES, connected, fitted, orthogonal, started
-from lipsplines.nn.activations import Absolute, GroupSort, Householder, LipschitzPReLU
+from lipsplines.models.obstacles import CONVOLUTIONS, obstacles, pair, refuse, ties
+from lipsplines.models.starts import RANGES, connected, fitted, started
 from lipsplines.nn.combinations import Averaged
-from lipsplines.nn.convolution import OrthogonalConv2d
-from lipsplines.nn.linear import OrthogonalLinear, SpectralLinear
-from lipsplines.nn.linear_spline import LinearSpline
-from lipsplines.nn.n_activation import NActivation, ShiftedAbsolute
-from lipsplines.nn.transposed import OrthogonalConvTranspose2d
+from lipsplines.nn.containers import is_plainly
+from lipsplines.nn.inputs import batched
 
 __all__ = ["constrain"]
 
-# Modules that stay: they are 1-Lipschitz as they are, dropout in evaluation mode.
-KEPT = (
-    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AdaptiveAvgPool2d),
-    *(Absolute, GroupSort, Householder, LipschitzPReLU, NActivation, ShiftedAbsolute),
-    *(OrthogonalLinear, SpectralLinear, OrthogonalConv2d, OrthogonalConvTranspose2d),
-)
-FUSED = {nn.Linear: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
+ELEMENTWISE = ("relu", "absolute")  # activations that need not know where the channels are
 
 
 def constrain(
@@ -63,8 +52,8 @@ def constrain(
     activation
         ``"spline"``, or a key of `mlp.ACTIVATIONS`, for all activations.
     input_shape
-        Shape of one input, without the batch dimension. By default that of the first layer, if it
-        is fully connected.
+        Shape of one input, without the batch dimension, channels first. By default that of the
+        first layer, if it is fully connected.
 
     Returns
     -------
@@ -74,7 +63,8 @@ def constrain(
     Raises
     ------
     TypeError
-        If the model has modules that cannot be converted; all are named, with the reason.
+        If the model has modules that cannot be converted, perhaps for inputs of this shape, or
+        that share a parameter; all are named, with the reason.
     ValueError
         For an unknown activation, and if the input shape is missing or does not fit.
 
@@ -97,15 +87,14 @@ def constrain(
             f"Unknown activation {activation!r}; choose 'spline' or one of "
             f"{', '.join(ACTIVATIONS)}."
         )
-    reasons = list(_obstacles(model, "model"))
-    if reasons:
-        raise TypeError(f"The model cannot be converted: {'; '.join(reasons)}.")
+    places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
+    refuse([*obstacles(model, "model", places), *ties(model)])
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise ValueError(f"The parameter {name!r} holds NaN or infinite entries.")
     shape = _shape(model, input_shape)
     plain = _merged(copy.deepcopy(model).eval())
-    channels = _channels(plain, shape)
+    channels = _channels(plain, shape, activation)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(0)  # the same copy at every call, and no draw from the caller's numbers
         known: dict[nn.Module, nn.Module] = {}
@@ -116,63 +105,6 @@ def constrain(
             result.to(like)
     _try(converted, shape)
     return converted.train(model.training)
-
-
-def _plain_type(module: nn.Module) -> type[nn.Module]:
-    return parametrize.type_before_parametrizations(module)
-
-
-def _is_chain(module: nn.Module) -> bool:
-    kind = type(module)
-    return isinstance(module, nn.Sequential) and kind.forward is nn.Sequential.forward
-
-
-def _obstacles(module: nn.Module, name: str, before: nn.Module | None = None) -> Iterable[str]:
-    """What cannot be converted, and why."""
-    kind = _plain_type(module)
-    where = f"{name} ({kind.__name__})"
-    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-        yield f"{where} has hooks or a forward method of its own"
-    elif _is_chain(module):
-        previous = None
-        for key, child in module._modules.items():
-            if child is not None:
-                yield from _obstacles(child, f"{name}.{key}", previous)
-                previous = child
-    elif type(module) is Averaged:
-        yield from _obstacles(module.module, f"{name}.module")
-    elif parametrize.is_parametrized(module) and kind not in KEPT:
-        yield f"{where} has a constraint already; fold it first"
-    elif kind is nn.Conv2d:
-        try:
-            orthogonal(module, torch.device("meta"))
-        except ValueError as error:
-            yield f"{where}: {str(error).rstrip('.')}"
-    elif kind in (nn.BatchNorm1d, nn.BatchNorm2d):
-        if before is None or FUSED.get(type(before)) is not kind:
-            yield f"{where} does not stand right behind a layer into which it could be merged"
-        elif module.running_var is None:
-            yield f"{where} has no running statistics to merge"
-    elif kind is nn.MaxPool2d:
-        kernel, stride, dilation = (_pair(getattr(module, key)) for key in POOLING)
-        overlap = any(k > s for k, s in zip(kernel, stride, strict=True))
-        if overlap or dilation != (1, 1) or module.return_indices:
-            yield f"{where} enlarges distances where its windows overlap; use a stride as large"
-    elif kind is nn.AvgPool2d:
-        if module.divisor_override or module.ceil_mode or not module.count_include_pad:
-            yield f"{where} does not divide by the size of its window; use its defaults"
-    elif kind is LinearSpline:
-        if module.constraint is None:
-            yield f"{where} has free slopes; build it with constraint='project'"
-    elif kind not in (nn.Linear, *RANGES, *KEPT):
-        yield f"{where} has no 1-Lipschitz counterpart here"
-
-
-POOLING = ("kernel_size", "stride", "dilation")
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
 
 
 def _shape(model: nn.Module, input_shape: Iterable[int] | int | None) -> tuple[int, ...]:
@@ -199,7 +131,7 @@ def _shape(model: nn.Module, input_shape: Iterable[int] | int | None) -> tuple[i
 
 def _merged(module: nn.Module) -> nn.Module:
     """The same function in evaluation mode without BatchNorm, which becomes an identity."""
-    if not _is_chain(module):
+    if not is_plainly(module, nn.Sequential):
         if type(module) is Averaged:
             module.module = _merged(module.module)
         return module
@@ -221,18 +153,45 @@ def _merged(module: nn.Module) -> nn.Module:
     return nn.Sequential(members)
 
 
-def _channels(model: nn.Module, shape: tuple[int, ...]) -> dict[nn.Module, int]:
-    """Size of dimension 1 of the inputs of each activation."""
+def _channels(model: nn.Module, shape: tuple[int, ...], activation: str) -> dict[nn.Module, int]:
+    """Size of dimension 1 of the inputs of each activation; refuses those that have it last."""
     found: dict[nn.Module, set[int]] = {}
+    names = {module: ".".join(filter(None, ("model", n))) for n, module in model.named_modules()}
+    reasons: list[str] = []
+    features_last = False
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.setdefault(module, set()).add(inputs[0].shape[1])
+        where = f"{names[module]} ({type(module).__name__})"
+        if type(module) in RANGES:
+            found.setdefault(module, set()).add(inputs[0].shape[1])
+            if features_last and activation not in ELEMENTWISE:
+                reasons.append(
+                    f"{where} sees inputs of shape {tuple(inputs[0].shape[1:])} with the features "
+                    "last, behind a fully connected layer, where its counterpart has dimension 1 "
+                    "for channels; give the vectors as one batch, x.flatten(0, -2), and "
+                    "input_shape as the number of their features, or choose activation='absolute'"
+                )
+        elif type(module) is nn.AdaptiveAvgPool2d:
+            sides = tuple(inputs[0].shape[-2:])
+            if any((m or n) > n for n, m in zip(sides, pair(module.output_size), strict=True)):
+                reasons.append(
+                    f"{where} enlarges images of {sides[0]} x {sides[1]} pixels, and distances; "
+                    "use an output_size of at most that"
+                )
 
-    replaced = [module for module in model.modules() if type(module) in RANGES]
-    hooks = [module.register_forward_pre_hook(note) for module in replaced]
+    def turn(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal features_last
+        if isinstance(module, nn.Linear):
+            features_last = output.dim() > 2
+        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) or output.dim() == 2:
+            features_last = False
+
+    hooks: list[Any] = [module.register_forward_pre_hook(note) for module in names]
+    hooks += [module.register_forward_hook(turn) for module in names]
     _try(model, shape)
     for hook in hooks:
         hook.remove()
+    refuse(reasons)
     # One that is applied to several numbers of channels, or never, has no parameters to share.
     return {module: sizes.pop() for module, sizes in found.items() if len(sizes) == 1}
 
@@ -240,7 +199,7 @@ def _channels(model: nn.Module, shape: tuple[int, ...]) -> dict[nn.Module, int]:
 def _try(model: nn.Module, shape: tuple[int, ...]) -> None:
     like = next(model.parameters(), torch.empty(0))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), batched():
             model(torch.zeros(2, *shape, dtype=like.dtype, device=like.device))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
@@ -256,7 +215,7 @@ def _converted(
         return known[module]
     kind = type(module)
     result: nn.Module = module
-    if _is_chain(module):
+    if is_plainly(module, nn.Sequential):
         members = module._modules.items()
         result = nn.Sequential(
             OrderedDict((k, _converted(m, activation, channels, known)) for k, m in members)
@@ -265,7 +224,7 @@ def _converted(
         result = Averaged(_converted(module.module, activation, channels, known), module.weight)
     elif kind is nn.Linear:
         result = connected(module)
-    elif kind is nn.Conv2d:
+    elif kind in CONVOLUTIONS:
         result = fitted(module)
     elif kind in RANGES:
         if module not in channels:
@@ -277,7 +236,7 @@ def _converted(
         result = started(module, activation, channels[module])
         if like is not None:
             result = result.to(like).requires_grad_(like.requires_grad)
-    if kind in (nn.Linear, nn.Conv2d):
+    if kind in (nn.Linear, *CONVOLUTIONS):
         result.requires_grad_(module.weight.requires_grad)
         if module.bias is not None:
             result.get_parameter("bias").requires_grad_(module.bias.requires_grad)

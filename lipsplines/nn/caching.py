@@ -8,6 +8,7 @@ optimizers, ``.data`` and ``torch.utils.swap_tensors`` leave them as they were.
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 from lipsplines.splines.plain import single
@@ -30,6 +32,9 @@ _block: ContextVar[dict[tuple, _Shared] | None] = ContextVar("constrain_once", d
 # Module in evaluation -> (function, settings, copies of its parameters, result).
 _kept: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()
 
+# Kinds of attributes that count as settings of a module.
+_SIMPLE = (bool, int, float, str, tuple, type(None))
+
 _DEAD = -2  # level of a tensor whose transformation is over
 
 
@@ -42,10 +47,12 @@ def constrain_once() -> Iterator[None]:
     the loss is differentiated: take one loss of all uses, or ``retain_graph=True``.
 
     It covers the orthogonal and spectral layers and the slopes of `LinearSpline`. A parameter that
-    changes within the block, in whatever way, is constrained anew, and so is one whose constraint
-    was differentiated: gradients of several batches may be accumulated in one block. A block
-    within a block shares the results of the outer one. Other threads are not concerned, and neither
-    are compiled models. Nothing is shared with what ``torch.utils.checkpoint`` computes again.
+    changes within the block, in whatever way, is constrained anew, as it is when a number, string
+    or tuple is assigned to an attribute of its module, ``slope_bounds`` say, and when its
+    constraint was differentiated: gradients of several batches may be accumulated in one block. A
+    block within a block shares the results of the outer one. Other threads are not concerned, and
+    neither are compiled models. Nothing is shared with what ``torch.utils.checkpoint`` computes
+    again, nor where parameters have derivatives in ``torch.autograd.forward_ad``.
 
     Examples
     --------
@@ -73,6 +80,7 @@ class _Shared:
 
     def __init__(self, module: nn.Module, parameters: Sequence[Tensor], result: Tensor) -> None:
         self.module, self.parameters, self.result = module, parameters, result
+        self.settings = _settings(module)
         self.recorded = [p.requires_grad for p in parameters]
         with _eager():
             self.copies = [_beneath(t).detach().clone() for t in (*parameters, result)]
@@ -85,14 +93,16 @@ class _Shared:
     def serves(self, parameters: Sequence[Tensor]) -> bool:
         """Whether `parameters` are those of the result, and neither they nor it have changed.
 
-        Nor may the constraint have been differentiated: its graph is gone then. The same holds of
-        a result that was computed within ``torch.func.grad``, after that.
+        Nor may a setting have been assigned, nor the constraint have been differentiated: its graph
+        is gone then. The same holds of a result that was computed within ``torch.func.grad``, after
+        that.
         """
         if (
             self.spent
             or torch._C._functorch.maybe_get_level(self.result) == _DEAD
             or any(p is not q for p, q in zip(parameters, self.parameters, strict=True))
             or [p.requires_grad for p in parameters] != self.recorded
+            or not _same(_settings(self.module), self.settings)
         ):
             return False
         tensors = map(_beneath, (*parameters, self.result))
@@ -110,7 +120,7 @@ def once(module: nn.Module, compute: Callable[[], Tensor], *parameters: Tensor) 
     compute
         What is to be computed once; no parameter itself.
     parameters
-        All tensors that the result depends on.
+        All tensors that the result depends on, beside simple attributes of the module.
     """
     results = None if torch.compiler.is_compiling() else _block.get()
     if results is None or _computes_again() or not all(map(_has_numbers, parameters)):
@@ -133,7 +143,8 @@ def in_reverse_mode(compute: Callable[[], Tensor]) -> Tensor:
     Raises
     ------
     NotImplementedError
-        Within ``torch.func.jvp``, ``jacfwd`` or ``hessian`` in one of its tensors.
+        Within ``torch.func.jvp``, ``jacfwd`` or ``hessian`` in one of its tensors, or where one is
+        a dual tensor of ``torch.autograd.forward_ad``.
     """
     if torch.compiler.is_compiling():
         return compute()
@@ -240,14 +251,34 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _has_numbers(tensor: Tensor) -> bool:
-    """Whether there are numbers beneath whatever wraps the tensor, and they may be read now."""
+    """Whether there are numbers beneath whatever wraps the tensor, and they may be read now.
+
+    Not of a dual tensor: its numbers are not all that a result depends on.
+    """
     tensor = _beneath(tensor)
     return (
         type(tensor) in (Tensor, nn.Parameter)
         and not tensor.is_meta
         and not torch.jit.is_tracing()
         and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+        and not (forward_ad._current_level >= 0 and _has_tangent(tensor))
     )
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    with _eager():
+        return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def _settings(module: nn.Module) -> list[Any]:
+    """What a constraint may read of its module, beside tensors."""
+    its = vars(module).items()
+    return [value for key, value in its if type(value) in _SIMPLE and key != "training"]
+
+
+def _same(some: list[Any], others: list[Any]) -> bool:
+    """Whether these are the same objects, for tuples of tensors cannot be compared by value."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _beneath(tensor: Tensor) -> Tensor:

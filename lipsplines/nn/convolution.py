@@ -16,7 +16,48 @@ from lipsplines.nn.block_orthogonal import BlockOrthogonal
 from lipsplines.nn.constraints import ConstrainedLayer
 from lipsplines.nn.images import Size, check_image, kernel_and_stride, pair, sides
 
-__all__ = ["OrthogonalConv2d"]
+__all__ = ["CheckedConv2d", "OrthogonalConv2d"]
+
+
+class CheckedConv2d(nn.Conv2d):
+    """``nn.Conv2d`` that refuses what a circular `OrthogonalConv2d` with a stride refuses.
+
+    On a torus whose sides are no multiples of the stride the windows overlap unevenly, and the norm
+    of an orthogonal kernel may be up to the stride.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
+        As in ``nn.Conv2d``; ``"circular"`` is what the check is for.
+
+    Raises
+    ------
+    ValueError
+        In the forward pass, for such an image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines.nn.convolution import CheckedConv2d
+    >>> layer = CheckedConv2d(1, 4, 3, stride=2, padding=1, padding_mode="circular")
+    >>> layer(torch.zeros(1, 1, 6, 6)).shape
+    torch.Size([1, 4, 3, 3])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        _check_torus(self, input)
+        return super().forward(input)
+
+
+def _check_torus(layer: nn.Conv2d, image: Tensor) -> None:
+    if layer.padding_mode != "circular":
+        return
+    for n, step in zip(image.shape[-2:], layer.stride, strict=True):
+        if n % step:
+            raise ValueError(
+                f"With circular padding and stride {step} the sides of an image must be multiples "
+                f"of the stride, got {sides(image)}; use zero padding."
+            )
 
 
 class OrthogonalConv2d(ConstrainedLayer, nn.Conv2d):
@@ -80,7 +121,6 @@ class OrthogonalConv2d(ConstrainedLayer, nn.Conv2d):
     True
     """
 
-    folded_class = nn.Conv2d
     padding: tuple[int, int]
 
     def __init__(
@@ -127,17 +167,19 @@ class OrthogonalConv2d(ConstrainedLayer, nn.Conv2d):
         constraint = BlockOrthogonal(out_channels, in_channels, side, step)
         parametrize.register_parametrization(self, "weight", constraint)
 
+    @property
+    def folded_class(self) -> type[nn.Module]:
+        """The plain class: one that knows the check of a torus, where it is needed."""
+        uneven = self.padding_mode == "circular" and self.stride != (1, 1)
+        return CheckedConv2d if uneven else nn.Conv2d
+
     def forward(self, input: Tensor) -> Tensor:
         check_image(input, self.in_channels)
+        _check_torus(self, input)
         for n, p in zip(input.shape[-2:], self.padding, strict=True):
             if n + 2 * p < self.kernel_size[0] or (self.padding_mode == "circular" and p > n):
                 raise ValueError(
                     f"The image, {sides(input)} with padding {self.padding}, is smaller than the "
                     f"kernel, {self.kernel_size[0]} x {self.kernel_size[0]}."
-                )
-            if self.padding_mode == "circular" and n % self.stride[0]:
-                raise ValueError(
-                    f"With circular padding and stride {self.stride[0]} the sides of an image must "
-                    f"be multiples of the stride, got {sides(input)}; use zero padding."
                 )
         return super().forward(input)

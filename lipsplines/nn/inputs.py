@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from lipsplines.splines.plain import single
 
-__all__ = ["check_channels", "check_input", "check_real", "same_shape"]
+__all__ = ["batched", "check_channels", "check_input", "check_real", "same_shape"]
+
+_is_batched = False
+
+
+@contextlib.contextmanager
+def batched() -> Iterator[None]:
+    """Within this block the first dimension of every input is its batch, whatever its size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lipsplines import LinearSpline
+    >>> from lipsplines.nn.inputs import batched
+    >>> with batched():
+    ...     output = LinearSpline(2)(torch.zeros(2, 2, 5))  # refused outside
+    >>> output.shape
+    torch.Size([2, 2, 5])
+    """
+    global _is_batched
+    before, _is_batched = _is_batched, True
+    try:
+        yield
+    finally:
+        _is_batched = before
 
 
 def check_channels(x: Tensor, channels: int) -> None:
@@ -24,11 +51,11 @@ def check_channels(x: Tensor, channels: int) -> None:
             f"Expected an input of shape (N, {channels}, ...), got {tuple(x.shape)}: "
             f"this module was built for {channels} channels."
         )
-    if x.dim() == 3 and x.shape[0] == channels > 1:
+    if x.dim() == 3 and x.shape[0] == channels > 1 and not _is_batched:
         raise ValueError(
             f"An input of shape {tuple(x.shape)} may be {channels} sequences or an image without "
-            "its batch dimension; add that with x[None], or pass sequences (N, C, n) as "
-            "x.unsqueeze(-1)."
+            "its batch dimension; add that with x[None], or compute with sequences (N, C, n) "
+            "within `lipsplines.nn.inputs.batched()`, or pass them as x.unsqueeze(-1)."
         )
 
 

@@ -108,7 +108,8 @@ class OrthogonalLinear(ConstrainedLayer, nn.Linear):
         factor = self._left_factor(input)
         if factor is None:
             return super().forward(input)
-        weight: Any = self.get_submodule("parametrizations.weight").original
+        chain: Any = self.get_submodule("parametrizations.weight")
+        weight = chain._parameters["original"]
         if self.out_features <= self.in_features:
             return functional.linear(functional.linear(input, weight), factor, self.bias)
         return functional.linear(functional.linear(input, factor.mT), weight, self.bias)
@@ -117,15 +118,19 @@ class OrthogonalLinear(ConstrainedLayer, nn.Linear):
         """What to apply beside the free weight in a training step, where that takes less time.
 
         With ``r`` rows of inputs and an ``m x n`` weight this takes some ``3 (r + m) m^2`` in place
-        of ``2 n m^2`` operations.
+        of ``2 n m^2`` operations. Not where the weight is no parameter of its own, or where hooks
+        want to be called: what prunes it sets it in one.
         """
         if not torch.is_grad_enabled() or not parametrize.is_parametrized(self, "weight"):
             return None
         chain: Any = self.get_submodule("parametrizations.weight")
-        weight, small, large = chain.original, *sorted((self.in_features, self.out_features))
+        weight = chain._parameters.get("original")
+        small, large = sorted((self.in_features, self.out_features))
         if not (
-            len(chain) == 1
+            weight is not None
+            and len(chain) == 1
             and chain[0].left_factor is not None
+            and not (_has_hooks(chain) or _has_hooks(chain[0]))
             and weight.requires_grad
             and 2 * (input.shape[:-1].numel() + small) <= large
             and weight.dtype == input.dtype == torch.float32
@@ -139,6 +144,16 @@ class OrthogonalLinear(ConstrainedLayer, nn.Linear):
         wide = weight if self.out_features <= self.in_features else weight.mT
         factor = once(self, lambda: chain[0].left_factor(wide), weight)
         return factor if factor.numel() else None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its ``forward``."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 class SpectralLinear(ConstrainedLayer, nn.Linear):

@@ -116,6 +116,7 @@ class LinearSpline(nn.Module):
         self.init = init if isinstance(init, str) else _name_of(init)
         # Of a function its values, which can be stored and copied.
         self._sampled = None if isinstance(init, str) else tuple(start[0].tolist())
+        device = torch.get_default_device() if device is None else device
         start = start.to(device=device, dtype=dtype or torch.get_default_dtype())
         self.coefficients = nn.Parameter(start)
         check_real(start)
@@ -267,12 +268,14 @@ def _name_of(init: Callable[[Tensor], Tensor]) -> str:
 def _spline_start(
     init: str | Callable[[Tensor], Tensor], channels: int, num_coefficients: int, range_: float
 ) -> Tensor:
-    points = splines.knots(num_coefficients, range_, dtype=torch.float64)
     if callable(init):
-        values = torch.as_tensor(init(points), dtype=torch.float64)
+        # Its values are needed, also where those of the parameters are not, on the device meta.
+        points = splines.knots(num_coefficients, range_, dtype=torch.float64, device="cpu")
+        values = torch.as_tensor(init(points), dtype=torch.float64, device="cpu")
         if values.shape != points.shape or not bool(values.isfinite().all()):
             raise ValueError("init must map the knots, shape (K,), to as many finite values.")
         return values.repeat(channels, 1)
+    points = splines.knots(num_coefficients, range_, dtype=torch.float64)
     if init not in SPLINE_STARTS:
         raise ValueError(
             f"Unknown init {init!r}; choose one of {', '.join(SPLINE_STARTS)} or give a function."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,9 +79,8 @@ def parameter_groups(
     kinds = {}
     for module in model.modules():
         if isinstance(module, LinearSpline):
-            kinds[id(module.coefficients)] = "coefficients"
-            if module.log_scale is not None:
-                kinds[id(module.log_scale)] = "scales"
+            for name, own in module.named_parameters():  # of a parametrization, too
+                kinds[id(own)] = "scales" if "log_scale" in name else "coefficients"
     for name, own in model.named_parameters():
         tensor = own if parameters is None else parameters[name]
         groups[kinds.get(id(own), "weights")]["params"].append(tensor)
@@ -270,6 +270,12 @@ def _check_fit_arguments(
         raise ValueError(
             f"{count} models need as many sets of inputs, targets and seeds, got {len(inputs)}, "
             f"{len(targets)} and {len(seeds)}."
+        )
+    kinds = {re.sub(r"init='[^']*'", "", repr(model)) for model in models}  # starts may differ
+    if len(kinds) > 1:
+        raise ValueError(
+            "The models differ in more than their parameters, and only those of one architecture "
+            "with the same settings are trained as one; fit the others by themselves."
         )
     if inputs.shape[1] != targets.shape[1]:
         raise ValueError(f"{inputs.shape[1]} inputs but {targets.shape[1]} targets for each model.")

@@ -25,6 +25,7 @@ from lipsplines import (
     OrthogonalLinear,
     ShiftedAbsolute,
     SpectralLinear,
+    fold,
     lipschitz_bounds,
     splines,
 )
@@ -431,3 +432,24 @@ def test_tiny_and_huge_layers_cancel() -> None:
         layers.append(layer)
     lower, upper = lipschitz_bounds(nn.Sequential(*layers), (1, 8, 8))
     assert 7 < lower <= upper < 9.1
+
+
+@pytest.mark.parametrize("channels", [2, 4, 8, 16])
+@pytest.mark.parametrize("activation", [LinearSpline, NActivation, Householder])
+def test_sequences_of_any_number_of_channels(activation: type[nn.Module], channels: int) -> None:
+    """Batches of the search that are as large as the channels are no images without a batch."""
+    layers = nn.Conv1d(1, channels, 3), activation(channels), nn.Conv1d(channels, 1, 3)
+    bounds = lipschitz_bounds(nn.Sequential(*layers), input_shape=(1, 12))
+    assert 0 < bounds.lower <= bounds.upper
+    with pytest.raises(ValueError, match=r"within `lipsplines\.nn\.inputs\.batched\(\)`"):
+        layers[1](torch.zeros(channels, channels, 5))
+
+
+def test_images_that_a_folded_layer_would_refuse_have_no_bounds() -> None:
+    layer = OrthogonalConv2d(2, 8, 3, stride=2, padding=1, padding_mode="circular")
+    assert lipschitz_bounds(layer, input_shape=(2, 6, 6)).upper < 1.001
+    for model in (layer, fold(layer)):
+        with pytest.raises(ValueError, match="multiples of the stride"):
+            lipschitz_bounds(model, input_shape=(2, 5, 5))
+        with pytest.raises(ValueError, match="multiples of the stride"):
+            model(torch.zeros(1, 2, 5, 5))

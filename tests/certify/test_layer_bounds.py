@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lipsplines import LinearSpline, lipschitz_bounds
+from lipsplines.linear.norms import kernel_norm_bound
 from lipsplines.nn.transposed import CircularConvTranspose2d
 from tests.dense_convolutions import dense_layer, seeds
 
@@ -106,22 +107,36 @@ def test_transposed_on_a_torus(side, stride, pad, extra) -> None:
 
 
 @given(
-    st.tuples(sides, sides),
-    st.one_of(st.none(), pairs),
-    st.integers(0, 1),
-    st.sampled_from([None, 1, 3]),
+    st.tuples(st.integers(1, 7), st.integers(1, 6)),
+    st.one_of(st.none(), st.tuples(sides, sides)),
+    st.integers(0, 3),
+    st.sampled_from([None, 1, 3, -7]),
 )
 def test_average_pooling(kernel, stride, pad, divisor) -> None:
-    """A linear map: at least its norm, and at most 1 where it averages without overlap."""
+    """A linear map: at least its norm, at most the bound of its kernel, the root where disjoint."""
     assume(all(2 * pad <= k for k in kernel))
     layer = nn.AvgPool2d(kernel, stride, pad, divisor_override=divisor)
     units = torch.eye(42, dtype=torch.float64).reshape(42, 1, 7, 6)
     norm = torch.linalg.matrix_norm(layer(units).flatten(1), 2).item()
     bound = upper(layer, (1, 7, 6))
     assert norm <= bound * (1 + 1e-14)
-    if divisor is None and stride is None:
-        size = kernel[0] * kernel[1]
-        assert bound == pytest.approx(size**-0.5, rel=1e-9)
+    area = divisor or math.prod(kernel)
+    constant = torch.full((1, 1, *kernel), 1 / area, dtype=torch.float64)
+    assert bound <= kernel_norm_bound(constant, layer.stride)
+    if divisor is None:
+        assert bound <= 1
+        if stride is None:
+            assert bound == pytest.approx(math.prod(kernel) ** -0.5, rel=1e-15)
+
+
+@pytest.mark.parametrize(("side", "stride"), [(3, 1), (11, 1), (25, 1), (5, 2), (7, 3), (2, 3)])
+def test_average_pooling_of_long_signals(side: int, stride: int) -> None:
+    """Their norms tend to the bound, which is 1 with stride 1."""
+    bound = upper(nn.AvgPool2d((1, side), (1, stride)), (1, 1, 600))
+    matrix = nn.AvgPool1d(side, stride)(torch.eye(600, dtype=torch.float64))
+    norm = torch.linalg.matrix_norm(matrix, 2).item()
+    assert norm <= bound * (1 + 1e-14) <= 1.002 * norm * (1 + side / 600)
+    assert bound == 1 or stride > 1
 
 
 @given(st.tuples(sides, sides), st.one_of(st.none(), pairs), seeds)

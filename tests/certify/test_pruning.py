@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrize
 
 from lipsplines import (
     Averaged,
@@ -236,6 +237,31 @@ def test_shared_coefficients_and_other_dtypes_are_refused() -> None:
         sparsify(nn.Sequential(LinearSpline(2, dtype=torch.bfloat16)), 0.1, input_shape=(2,))
     with pytest.raises(TypeError, match="sparsify takes a model"):
         sparsify([LinearSpline(2)], 0.1)
+
+
+class Odd(nn.Module):
+    def forward(self, c: torch.Tensor) -> torch.Tensor:
+        return (c - c.flip(-1)) / 2
+
+
+def test_parametrized_splines_are_refused_until_folded() -> None:
+    """What is computed from other parameters cannot be written to."""
+    spline = LinearSpline(4, num_coefficients=11)
+    parametrize.register_parametrization(spline, "coefficients", Odd())
+    with torch.no_grad():
+        spline.parametrizations.coefficients.original.add_(0.05 * torch.randn(4, 11))
+    model = nn.Sequential(OrthogonalLinear(4, 4), spline, OrthogonalLinear(4, 2))
+    with pytest.raises(TypeError, match=r"splines of 1 are parametrized.* fold the model first"):
+        sparsify(model, 1.0)
+    folded = fold(model)
+    pruned = sparsify(folded, 1.0)
+    assert torch.equal(pruned["1"], sparsify(folded, 0.0)["1"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_part_without_weight_moves_nothing() -> None:
+    inner = nn.Sequential(LinearSpline(3, 11, init=lambda t: t.sin()), OrthogonalLinear(3, 3))
+    assert sparsify(Averaged(inner, weight=0.0), 0.1, input_shape=3).bound == 0
 
 
 def test_unknown_modules_and_shapes_are_refused() -> None:

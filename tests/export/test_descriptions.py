@@ -34,6 +34,7 @@ from lipsplines.export.fold import fold
 from lipsplines.export.known_modules import CONTAINERS, KNOWN
 from lipsplines.models.mlp import ACTIVATIONS, MLP, make_activation
 from lipsplines.models.regularizers import ConvexRegularizer, WeaklyConvexRegularizer
+from lipsplines.nn.convolution import CheckedConv2d
 from lipsplines.nn.transposed import CircularConvTranspose2d
 
 # At least one of each known type, with arguments that are not the defaults.
@@ -48,6 +49,7 @@ EXAMPLES = [
     nn.Conv2d(4, 6, (3, 5), (2, 1), "valid", 2, 2, False, "reflect"),
     nn.Conv2d(4, 6, 3, padding="same", padding_mode="circular"),
     OrthogonalConv2d(3, 4, 4, 2, 1, padding_mode="circular"),
+    CheckedConv2d(3, 4, 4, 2, 1, padding_mode="circular"),
     OrthogonalConv2d(3, 4, 3, padding="same", bias=False, dtype=torch.float64),
     nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, False, 2),
     CircularConvTranspose2d(2, 3, 4, 2, 1),

@@ -25,6 +25,7 @@ from lipsplines import (
 from lipsplines.export.fold import fold
 from lipsplines.models.mlp import ACTIVATIONS, LINEAR_LAYERS, MLP, make_activation
 from lipsplines.nn.caching import constrain_once
+from lipsplines.nn.convolution import CheckedConv2d
 from lipsplines.nn.transposed import CircularConvTranspose2d
 
 DTYPES = [torch.float32, torch.float64]
@@ -93,7 +94,7 @@ def test_networks_of_the_paper(activation: str, constraint: str, dtype: torch.dt
 CONVOLUTIONS = {
     "circular": (OrthogonalConv2d(3, 5, 3, padding=1, padding_mode="circular"), nn.Conv2d),
     "zeros": (OrthogonalConv2d(3, 5, 3, padding="same", bias=False), nn.Conv2d),
-    "stride": (OrthogonalConv2d(3, 5, 4, 2, 1, padding_mode="circular"), nn.Conv2d),
+    "stride": (OrthogonalConv2d(3, 5, 4, 2, 1, padding_mode="circular"), CheckedConv2d),
     "transpose": (OrthogonalConvTranspose2d(3, 5, 4, 2, 1), nn.ConvTranspose2d),
     "circular transpose": (
         OrthogonalConvTranspose2d(3, 5, 4, 2, 1, padding_mode="circular"),

@@ -328,6 +328,21 @@ def test_no_left_factor_of_an_ill_conditioned_weight(function) -> None:
     assert not FACTORS[function](torch.zeros(3, 30)).numel()
 
 
+@pytest.mark.parametrize("function", FACTORS)
+@pytest.mark.parametrize("exponent", [-20, -18, -15, -5, 5, 15, 20, 22])
+def test_left_factor_of_any_magnitude(function, exponent: int) -> None:
+    """Its gradient is right to rounding wherever there is one, and there is for usual weights."""
+    weight, probe = 10.0**exponent * draw(0, 4, 64), draw(1, 4, 64)
+    leaf = weight.float().requires_grad_()
+    small = FACTORS[function](leaf)
+    assert bool(small.numel()) == (abs(exponent) == 5)
+    if small.numel():
+        ((small @ leaf) * probe.float()).sum().backward()
+        of = exact if function is not polar_factor else polar_factor
+        expected = grad(lambda w: (of(w) * probe).sum())(weight)
+        assert float((leaf.grad.double() - expected).norm()) <= 1e-5 * float(expected.norm())
+
+
 @settings(max_examples=10)
 @given(st.integers(1, 3), st.integers(1, 600), st.integers(1, 60), seeds)
 def test_products_in_parts(count: int, rows: int, columns: int, seed: int) -> None:

@@ -7,14 +7,18 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from lipsplines import (
     Averaged,
     GroupSort,
+    Householder,
     LinearSpline,
     OrthogonalConv2d,
+    OrthogonalConvTranspose2d,
     OrthogonalLinear,
     Residual,
+    SpectralLinear,
     constrain,
     fold,
     lipschitz_bounds,
@@ -168,6 +172,108 @@ def test_what_cannot_be_converted_is_named() -> None:
         assert part in message
 
 
+class Twice(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return 2 * weight
+
+
+class Called(nn.Sequential):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return 5 * super().__call__(x)
+
+
+def doubled(layer: nn.Module) -> nn.Module:
+    return parametrize.register_parametrization(layer, "weight", Twice())
+
+
+def hooked(layer: nn.Module) -> nn.Module:
+    layer.parametrizations.weight.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return layer
+
+
+def freed(layer: nn.Module) -> nn.Module:
+    return parametrize.remove_parametrizations(layer, "weight")
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (LinearSpline(4, slope_bounds=(-3, 3)), r"has slope_bounds=\(-3.0, 3.0\); build it with"),
+        (LinearSpline(4, slope_bounds=(-2, 0)), r"has slope_bounds=\(-2.0, 0.0\); build it with"),
+        (doubled(OrthogonalLinear(4, 4)), "lacks its own constraint, or has more"),
+        (doubled(OrthogonalConv2d(4, 4, 3)), "lacks its own constraint, or has more"),
+        (hooked(OrthogonalLinear(4, 4)), "lacks its own constraint, or has more"),
+        (freed(SpectralLinear(4, 4)), "lacks its own constraint, or has more"),
+        (freed(OrthogonalConvTranspose2d(4, 4, 3)), "lacks its own constraint, or has more"),
+        (doubled(nn.Linear(4, 4)), "has a constraint already; fold it first"),
+        (Called(nn.Linear(4, 4)), "has no 1-Lipschitz counterpart"),
+    ],
+)
+def test_layers_that_are_not_what_their_class_says(layer: nn.Module, message: str) -> None:
+    with pytest.raises(TypeError, match=rf"model\.1 .*{message}"):
+        constrain(nn.Sequential(nn.Linear(4, 4), layer))
+
+
+def test_what_was_folded_can_be_constrained_again() -> None:
+    """With a stride on a torus too, whose plain class knows a check of its own."""
+    layers = [OrthogonalConv2d(2, 4, 4, 2, 1, padding_mode="circular"), nn.BatchNorm2d(4)]
+    model = constrain(nn.Sequential(fold(layers[0]), layers[1], nn.ReLU()), input_shape=(2, 6, 8))
+    assert type(fold(model[0])) is type(fold(layers[0]))
+    assert lipschitz_bounds(model.eval(), (2, 6, 8), probes=1).upper <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("method", ["cholesky", "polar", "cayley", "bjorck"])
+def test_layers_of_the_library_stay_with_their_constraint(method: str) -> None:
+    dense = [OrthogonalLinear(3, 4, method=method), nn.ReLU(), SpectralLinear(4, 2)]
+    images = [OrthogonalConv2d(3, 4, 3), nn.ReLU(), OrthogonalConvTranspose2d(4, 2, 3)]
+    for layers, shape in ((dense, (3,)), (images, (3, 6, 5))):
+        model = constrain(nn.Sequential(*layers), input_shape=shape)
+        assert [type(model[i]) for i in (0, 2)] == [type(layers[i]) for i in (0, 2)]
+        assert lipschitz_bounds(model, shape, probes=1).upper <= 1 + 1e-5
+
+
+def test_adaptive_pooling_that_enlarges() -> None:
+    """Images that become larger are refused, and those that do not are certified."""
+    for size, shape in (((7, 7), (2, 2)), ((None, 3), (9, 2)), ((1, 3), (2, 2))):
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(size)]
+        with pytest.raises(
+            TypeError, match=f"model.1 .* enlarges images of {shape[0]} x {shape[1]}"
+        ):
+            constrain(nn.Sequential(*layers), input_shape=(3, *shape))
+        large = (3, 9, 8)
+        model = constrain(nn.Sequential(*layers), input_shape=large)
+        assert lipschitz_bounds(model, large, probes=1).upper <= 1 + 1e-5
+
+
+def test_ties_that_would_come_undone() -> None:
+    """One parameter of two layers, and one layer of which BatchNorm would make two."""
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    with pytest.raises(TypeError, match=r"model\.0\.weight and model\.2\.weight are one param"):
+        constrain(net)
+    block = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    with pytest.raises(TypeError, match=r"model\.1\.1 .* layer that occurs in several places"):
+        constrain(nn.Sequential(block, block))
+
+
+def test_tokens_have_no_channels_in_dimension_1() -> None:
+    """Their features come last: refused, unless the activation is one for all entries."""
+    net = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.1), nn.ReLU(), nn.Linear(16, 1))
+    for shape in ((10, 8), (3, 5, 8)):
+        with pytest.raises(TypeError, match=r"model\.2 \(ReLU\) sees .* x\.flatten\(0, -2\)"):
+            constrain(net, input_shape=shape)
+        model = constrain(net, "absolute", shape)
+        assert model(torch.zeros(shape[0], *shape)).shape == (shape[0], *shape[:-1], 1)
+    flat = nn.Sequential(nn.Linear(8, 4), nn.Flatten(), nn.ReLU(), nn.Linear(40, 1))
+    assert constrain(flat, input_shape=(10, 8))[2].num_activations == 40
+
+
+def test_sequences_have_their_channels_first() -> None:
+    layers = [nn.Linear(6, 20), nn.Unflatten(1, (4, 5)), nn.ReLU(), nn.Flatten(), nn.Linear(20, 1)]
+    assert constrain(nn.Sequential(*layers))[2].num_activations == 4
+    assert constrain(nn.Sequential(nn.Tanh()), input_shape=(4, 5))[0].num_activations == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -202,3 +308,9 @@ def test_weights_that_are_no_numbers_are_named() -> None:
     net[0].weight.data[0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"'0\.weight' holds NaN or infinite entries"):
         constrain(net, input_shape=(2,))
+
+
+def test_sequences_of_two_channels() -> None:
+    """As many as the inputs of the trial, which are a batch all the same."""
+    model = nn.Sequential(nn.Unflatten(1, (2, 4)), Householder(2), nn.Flatten(), nn.Linear(8, 1))
+    assert constrain(model, input_shape=8)(torch.zeros(3, 8)).shape == (3, 1)

@@ -733,13 +733,17 @@ def test_reset_after_a_start_without_memory() -> None:
     """Built on the device meta, given memory, started."""
     for build in (
         lambda **to: LinearSpline(4, init="maxmin", **to),
+        lambda **to: LinearSpline(4, init=torch.sin, **to),
         lambda **to: Householder(4, **to),
         lambda **to: LipschitzPReLU(4, "maxmin", **to),
     ):
-        module = build(device="meta").to_empty(device="cpu")
-        module.reset_parameters()
-        for found, expected in zip(module.parameters(), build().parameters(), strict=True):
-            assert torch.equal(found, expected)
+        with torch.device("meta"):
+            within = build()
+        for module in (build(device="meta"), within):
+            assert {p.device.type for p in module.parameters()} == {"meta"}
+            module.to_empty(device="cpu").reset_parameters()
+            for found, expected in zip(module.parameters(), build().parameters(), strict=True):
+                assert torch.equal(found, expected)
 
 
 # Gradient-norm preservation -----------------------------------------------------------------------

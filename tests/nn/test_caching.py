@@ -13,7 +13,8 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.autograd import forward_ad
+from torch.func import functional_call, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lipsplines import (
@@ -29,6 +30,7 @@ from lipsplines import (
 from lipsplines.linear import gram_schmidt, matrices, polar, spectral
 from lipsplines.linear import orthogonal_kernels as kernels
 from lipsplines.nn import caching
+from lipsplines.nn.block_orthogonal import constrain_together
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "cholesky": lambda: OrthogonalLinear(4, 4),
@@ -390,6 +392,26 @@ def test_modules_that_come_and_go() -> None:
             assert torch.equal(fold(layer).weight, layer.weight)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_settings_that_change_within_a_block(together: bool) -> None:
+    """Attributes that a constraint reads count as its parameters do."""
+    model = nn.Sequential(*(LinearSpline(2, init="absolute") for _ in range(2)))
+    layer = OrthogonalLinear(4, 4, iterations=1)
+    with constrain_once():
+        if together:
+            constrain_together(model)
+        before, weight = model[0].projected_coefficients, layer.weight
+        model[0].eval()
+        assert model[0].projected_coefficients is before
+        model[0].slope_bounds = (0.0, 0.5)
+        assert bool((model[0].projected_coefficients.diff() >= 0).all())
+        model[0].constraint = None
+        assert torch.equal(model[0].projected_coefficients, model[0].coefficients)
+        layer.parametrizations["weight"][0].iterations = 30
+        assert not torch.equal(layer.weight, weight)
+        assert torch.equal(layer.weight, anew(layer))
+
+
 def test_models_in_a_batch() -> None:
     """Under `vmap` two passes share the constraint as well."""
     models = [network() for _ in range(3)]
@@ -561,6 +583,62 @@ def test_evaluation_within_transformations_and_traces(name: str, calls: list[str
     with torch.no_grad():
         torch.testing.assert_close(traced(other, x), functional_call(layer, other, (x,)))
     assert not torch.equal(traced(other, x), value)
+
+
+def duals(layer: nn.Module, x: Tensor) -> tuple[Callable[[], Tensor | None], Tensor]:
+    """A derivative of the outputs in the parameters by ``forward_ad``, and by ``jvp``."""
+    parameters = {key: p.detach() for key, p in layer.named_parameters()}
+    tangents = {key: torch.randn_like(p) for key, p in parameters.items()}
+
+    def found() -> Tensor | None:
+        with forward_ad.dual_level():
+            both = {key: forward_ad.make_dual(p, tangents[key]) for key, p in parameters.items()}
+            return forward_ad.unpack_dual(functional_call(layer, both, (x,))).tangent
+
+    _, expected = jvp(lambda p: functional_call(layer, p, (x,)), (parameters,), (tangents,))
+    return found, expected
+
+
+@pytest.mark.parametrize("kind", [OrthogonalLinear, OrthogonalConv2d])
+@pytest.mark.parametrize("block", [constrain_once, contextlib.nullcontext])
+def test_evaluation_and_derivatives_in_forward_mode(kind, block) -> None:
+    """What is kept has none, and what has one is not kept."""
+    is_linear = kind is OrthogonalLinear
+    layer = (kind(4, 4, method="cayley") if is_linear else kind(4, 4, 3)).eval()
+    x = torch.randn(3, *((4,) if is_linear else (4, 5, 5)))
+    found, expected = duals(layer, x)
+    with torch.no_grad(), block():
+        for _ in range(2):
+            value = layer(x)
+            torch.testing.assert_close(found(), expected)
+            assert torch.equal(layer(x), value)
+
+
+@pytest.mark.parametrize("name", ["cholesky", "polar", "bjorck", "spectral"])
+def test_evaluation_without_derivatives_in_forward_mode(name: str, calls: list[str]) -> None:
+    """What refuses them does so, whatever was computed before; it is used for those in inputs."""
+    layer, x = LAYERS[name]().eval(), torch.randn(3, 4)
+    with torch.no_grad(), forward_ad.dual_level():
+        layer(x)
+        calls.clear()
+        found = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, x))).tangent
+        torch.testing.assert_close(found, x @ layer.weight.mT)
+        assert not calls
+        values = {key: forward_ad.make_dual(p, p) for key, p in layer.named_parameters()}
+        with pytest.raises(NotImplementedError, match="in forward mode"):
+            functional_call(layer, values, (x,))
+
+
+def test_duals_by_a_change_in_place() -> None:
+    """The tensor and its numbers are as before."""
+    layer = OrthogonalLinear(4, 4, method="cayley")
+    with constrain_once(), torch.no_grad():
+        layer.weight.sum()
+        with forward_ad.dual_level():
+            own = parameter(layer)
+            own.copy_(forward_ad.make_dual(own.clone(), torch.ones(4, 4)))
+            assert forward_ad.unpack_dual(layer.weight).tangent is not None
+        assert forward_ad.unpack_dual(parameter(layer)).tangent is None
 
 
 def test_evaluation_of_models_in_a_batch() -> None:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from lipsplines import (
     Averaged,
@@ -339,6 +339,43 @@ def test_when_the_weight_is_left_out(inputs: int, outputs: int, monkeypatch) -> 
         weight[0, :] = weight[1, :]
         weight[:, 0] = weight[:, 1]
     assert uses(few) == 1
+
+
+@pytest.mark.parametrize("method", ["cholesky", "polar"])
+@pytest.mark.parametrize("exponent", [-20, -18, -15, 0, 15, 20, 22])
+def test_steps_of_any_magnitude(method: str, exponent: int) -> None:
+    """The gradient is that of float64, on few inputs too."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        layer = OrthogonalLinear(64, 4, bias=False, method=method, dtype=dtype)
+        weight = layer.parametrizations.weight.original
+        weight.data = (10.0**exponent * draw(0, 4, 64)).to(dtype)
+        layer(draw(1, 2, 64, dtype=dtype)).square().sum().backward()
+        found.append(weight.grad.double() * 10.0**exponent)
+    assert float((found[0] - found[1]).norm()) <= 1e-5 * float(found[1].norm())
+
+
+HOOKED: dict[str, Callable[[nn.Module], object]] = {
+    "pruned": lambda chain: prune.l1_unstructured(chain, "original", amount=0.5),
+    "parametrized": lambda chain: parametrize.register_parametrization(
+        chain, "original", nn.Hardtanh()
+    ),
+    "hook": lambda chain: chain.register_forward_hook(lambda *values: 0.5 * values[-1]),
+    "hook of the constraint": lambda chain: chain[0].register_forward_pre_hook(
+        lambda _, inputs: (inputs[0].flip(0),)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_few_inputs_and_changes_of_the_free_weight(name: str) -> None:
+    """What torch or a user puts between the parameter and the weight is not passed by."""
+    layer = OrthogonalLinear(64, 4, bias=False)
+    HOOKED[name](layer.parametrizations.weight)
+    layer(torch.randn(40, 64))[:, 0].sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.01).step()
+    x = torch.randn(2, 64)
+    torch.testing.assert_close(layer(x), x @ layer.weight.mT)
 
 
 def test_repr_shows_the_settings() -> None:

@@ -364,6 +364,19 @@ def test_arguments_out_of_domain(changes: dict, message: str) -> None:
         fit_regression(**arguments(**changes))
 
 
+def test_models_of_other_settings_are_not_trained_as_one() -> None:
+    """Equal shapes are not enough; another start is no other setting."""
+    one, other, start = (
+        MLP((1, 4, 1), name, activation_options={"range_": r})
+        for name, r in (("spline-relu", 1.0), ("spline-relu", 0.1), ("spline-absolute", 1.0))
+    )
+    x = torch.linspace(-1, 1, 8).view(1, 8, 1).repeat(2, 1, 1)
+    options = {"epochs": 1, "batch_size": 8, "lr": 0.01, "seeds": [0, 1]}
+    with pytest.raises(ValueError, match="differ in more than their parameters"):
+        fit_regression([one, other], x, x.abs(), **options)
+    assert fit_regression([one, start], x, x.abs(), **options).shape == (2, 1)
+
+
 # Building -----------------------------------------------------------------------------------------
 
 
@@ -417,6 +430,14 @@ def test_shared_parameters_appear_once() -> None:
     spline = LinearSpline(3)
     groups = parameter_groups(nn.Sequential(spline, nn.Linear(3, 3), spline), 0.1)
     assert [len(group["params"]) for group in groups] == [2, 1, 1]
+
+
+def test_parametrized_coefficients_are_coefficients() -> None:
+    spline = LinearSpline(3)
+    parametrize.register_parametrization(spline, "coefficients", nn.Identity())
+    groups = parameter_groups(nn.Sequential(nn.Linear(3, 3), spline), 0.1)
+    assert [group["name"] for group in groups] == ["weights", "coefficients", "scales"]
+    assert groups[1]["params"] == [spline.parametrizations.coefficients.original]
 
 
 def test_parameter_groups_of_stacked_parameters() -> None:
