@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"warning: {message}", file=sys.stderr
     )
     try:
-        with _interrupts():
-            return _answered(options)
+        with _interrupts() as begin:
+            return _answered(options, begin)
     except BrokenPipeError:
         # The reader of the output, such as ``head``, has seen enough.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
@@ -62,15 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[None]:
-    """Let an interrupt end the command in any case.
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Let an interrupt end the command in any case; what is yielded is called when work begins.
 
     As an exception it can be lost: Python ignores those of finalisers, and an import may catch it.
     So the process ends by itself after `PATIENCE`, also if tidying up takes longer than that; what
-    is stored is whole at any time.
+    is stored is whole at any time. Before work begins an interrupt ends the process at once: an
+    exception would break the start of compiled libraries.
     """
+    begun = threading.Event()
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, by nohup say
-        yield
+        yield begun.set
         return
     waiting: list[threading.Timer] = []
 
@@ -79,6 +81,8 @@ def _interrupts() -> Iterator[None]:
         os._exit(130)
 
     def strike(*_: object) -> None:
+        if not begun.is_set():
+            give_up()
         waiting.append(threading.Timer(PATIENCE, give_up))
         waiting[-1].daemon = True
         waiting[-1].start()
@@ -87,20 +91,21 @@ def _interrupts() -> Iterator[None]:
     try:
         signal.signal(signal.SIGINT, strike)
     except ValueError:  # not the main thread, which alone is interrupted
-        yield
+        yield begun.set
         return
     try:
-        yield
+        yield begun.set
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for timer in waiting:
             timer.cancel()
 
 
-def _answered(options: argparse.Namespace) -> int:
+def _answered(options: argparse.Namespace, begin: Callable[[], None]) -> int:
     # Imported here: ``--help`` and ``--version`` need not wait for torch.
     from lipsplines.experiments import ExperimentError
 
+    begin()
     try:
         return options.function(options)
     except ExperimentError as error:

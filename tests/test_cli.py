@@ -175,7 +175,7 @@ def test_nothing_is_no_name_of_a_folder(capsys, command: list[str], name: str) -
 
 
 def test_an_interrupt_while_modules_are_loaded_is_no_traceback(monkeypatch, capsys) -> None:
-    def interrupted(options):
+    def interrupted(options, begin):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_answered", interrupted)
