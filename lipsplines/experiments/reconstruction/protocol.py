@@ -40,8 +40,9 @@ REGULARIZERS = ("convex", "weakly-convex")
 BASELINES = ("linear", "tv", *REGULARIZERS)
 DENOISERS = tuple(name for name in NAMES if name != "unconstrained")
 # What a method is tuned over. The weight of the total variation is relative to the norm of H.
-# Both grids once began at 0.02 and 1e-5; the runs whose tuning ended there are made again. No
-# other run would differ, for tuning walks from a start to its neighbours.
+# Both grids once began at 0.02 and 1e-5; the runs whose tuning ended there are to be made again,
+# all methods of a problem together, and until then the table of the settings marks them. No other
+# run would differ, for tuning walks from a start to its neighbours.
 SIGMAS = (5, 10, 15)
 AVERAGING = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 WEIGHTS = tuple(10.0 ** (k / 4) for k in range(-28, -3))
