@@ -22,7 +22,10 @@ The runs of a profile belong to *studies*, each with one question and one size o
     planned when ``seeds`` and ``long rates`` were done, and before its own runs; it stands beside
     the verdicts and changes none.
 ``first``
-    The runs of earlier versions: short, and two of each kind.
+    The runs of earlier versions: short, and two of each kind. Their networks come with the library
+    and reconstruct images until all of ``network`` are there. N-activations joined them last, so
+    that reconstruction is compared with every rival: planned before their runs, when those of the
+    others were known, with the same sizes and the same rate.
 
 All sizes and numbers of a study were written down before its runs, but for those of ``first``.
 """
@@ -55,15 +58,16 @@ __all__ = [
 ]
 
 REVISION = 1
-OLD = (
+FIRST = (
     "spline-identity",
     "relu",
     "absolute",
     "prelu-maxmin",
     "groupsort-2",
     "householder",
+    "n-activation",
 )
-ACTIVATIONS = (*OLD, "n-activation", "spline-absolute")
+ACTIVATIONS = (*FIRST, "spline-absolute")
 SPLINE = {"num_coefficients": 51, "range_": 0.1, "tv2_weight": 1e-6}
 MODES = {"direct": "D(y)", "averaged": "(y + D(y)) / 2"}
 #: Learning rates that the study ``rates`` tries for each activation, once each.
@@ -188,7 +192,7 @@ STUDIES: dict[str, dict[str, Study]] = {
             free=(),
             rates=LONG_RATES,
         ),
-        "first": Study(Sizes(2, 1_500), OLD, rates=None),
+        "first": Study(Sizes(2, 1_500), FIRST, rates=None),
     },
     "paper": {"seeds": Study(PROFILE_SIZES["paper"], rates=None)},
 }

@@ -37,6 +37,7 @@ METHODS = {
     "prelu": "PReLU",
     "groupsort": "GroupSort 2 (MaxMin)",
     "householder": "Householder",
+    "n-activation": "N-activation",
     "unconstrained": "ReLU, unconstrained",
 }
 Problem = tuple  # what names a problem in the settings of a run

@@ -48,7 +48,7 @@ def test_the_studies_are_those_that_were_planned() -> None:
         "tuned": 6 * 8 * 3,
         "network": 8 * 4 + 1,
         "budget": 3,
-        "first": 39,
+        "first": 7 * 2 * 3 + 3,
     }
     assert {(c["steps"], c["channels"], c["batch_size"]) for c in studies["seeds"]} == {
         (4_000, 32, 8)
