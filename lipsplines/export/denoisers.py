@@ -22,6 +22,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "prelu": ("prelu-maxmin", "orthogonal"),
     "groupsort": ("groupsort-2", "orthogonal"),
     "householder": ("householder", "orthogonal"),
+    "n-activation": ("n-activation", "orthogonal"),
     "unconstrained": ("relu", "none"),
 }
 INDEX = "denoisers.json"
@@ -38,8 +39,9 @@ def load_denoiser(name: str = "spline", sigma: float = 5) -> nn.Sequential:
     Parameters
     ----------
     name
-        The activation: ``"spline"``, ``"relu"``, ``"absolute"``, ``"prelu"``, ``"groupsort"`` or
-        ``"householder"``; or ``"unconstrained"``, the ReLU network with free convolutions.
+        The activation: ``"spline"``, ``"relu"``, ``"absolute"``, ``"prelu"``, ``"groupsort"``,
+        ``"householder"`` or ``"n-activation"``; or ``"unconstrained"``, the ReLU network with free
+        convolutions.
     sigma
         Standard deviation of the noise it was trained for, in grey levels of 255.
 
