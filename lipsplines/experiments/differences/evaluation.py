@@ -149,10 +149,10 @@ def validation_noise(profile: str, seed: int) -> Found:
             Effect("standard deviation of the PSNR, in dB", spread, own_spread),
             Effect("best of 20 less their mean, in dB", luck, own_luck),
             Effect(
-                "for comparison: splines above ReLU, in dB", None, tested["spline"] - tested["relu"]
+                "for comparison: splines less ReLU, in dB", None, tested["spline"] - tested["relu"]
             ),
             Effect(
-                "splines above the next best, in dB",
+                "splines less the best rival, in dB",
                 None,
                 tested.pop("spline") - max(tested.values()),
             ),
