@@ -22,7 +22,7 @@ from lipsplines.experiments.regularizers import EXPERIMENT as REGULARIZERS
 from lipsplines.experiments.regularizers.comparisons import OURS, shipped
 from lipsplines.experiments.regularizers.protocol import WEAK
 from lipsplines.experiments.regularizers.run import build as build_regularizer
-from lipsplines.export.denoisers import INDEX, NAMES
+from lipsplines.export.denoisers import INDEX, NAMES, SECOND
 from lipsplines.export.regularizers import INDEX as REGULARIZERS_INDEX
 from lipsplines.export.storage import save_model
 from lipsplines.runner.references import reference_records
@@ -32,19 +32,19 @@ KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batc
 
 
 def export(store: Store, folder: Path) -> dict[str, list[dict]]:
-    """Write the weights of the first run of every kind, and the index; return the index.
+    """Write the weights of the networks of `NAMES`, and the index; return the index.
 
     The runs are those of the study with the largest networks of which weights are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, list[dict]] = {}
-    kinds = {kind: name for name, kind in NAMES.items()}
+    kinds = {(*kind, int(name == SECOND)): name for name, kind in NAMES.items()}
     # Of most of the many short trainings no weights are kept.
     for record in shown([r for r in reference_records(EXPERIMENT, store) if r.tensors]):
         s = record.settings
-        if s["run"] != 0 or (s["activation"], s["constraint"]) not in kinds:
+        name = kinds.get((s["activation"], s["constraint"], s["run"]))
+        if name is None:
             continue
-        name = kinds[s["activation"], s["constraint"]]
         model = build(s)
         model.load_state_dict(store.tensors(record))
         path = save_model(model, folder / f"{name}-{s['sigma']}.safetensors", {"name": name})

@@ -12,11 +12,12 @@ from torch import nn
 
 from lipsplines.export.shipped import facts, load_shipped
 
-__all__ = ["NAMES", "denoiser_facts", "load_denoiser"]
+__all__ = ["NAMES", "SECOND", "denoiser_facts", "load_denoiser"]
 
 #: Name for `load_denoiser` -> activation and constraint of the convolutions.
 NAMES: dict[str, tuple[str, str]] = {
     "spline": ("spline-identity", "orthogonal"),
+    "spline-second": ("spline-identity", "orthogonal"),
     "relu": ("relu", "orthogonal"),
     "absolute": ("absolute", "orthogonal"),
     "prelu": ("prelu-maxmin", "orthogonal"),
@@ -25,6 +26,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "n-activation": ("n-activation", "orthogonal"),
     "unconstrained": ("relu", "none"),
 }
+#: Of the names, that of a network which differs from ``"spline"`` by its training alone.
+SECOND = "spline-second"
 INDEX = "denoisers.json"
 
 
@@ -41,7 +44,8 @@ def load_denoiser(name: str = "spline", sigma: float = 5) -> nn.Sequential:
     name
         The activation: ``"spline"``, ``"relu"``, ``"absolute"``, ``"prelu"``, ``"groupsort"``,
         ``"householder"`` or ``"n-activation"``; or ``"unconstrained"``, the ReLU network with free
-        convolutions.
+        convolutions; or ``"spline-second"``, from a second training of the splines, with another
+        start and other patches: two trainings can differ by more than two activations.
     sigma
         Standard deviation of the noise it was trained for, in grey levels of 255.
 

@@ -192,6 +192,8 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
 
 def is_kept(settings: Settings) -> bool:
     """Whether the weights of a run are kept to be used; those of most runs only count."""
+    if settings["run"] == 1 and study_of(settings) == "first":
+        return settings["spline"] is not None  # reconstruction asks what a second training changes
     if settings["run"] != 0:
         return False
     if settings["profile"] not in LONG_PROFILES or study_of(settings) in ("first", "network"):

@@ -13,7 +13,7 @@ from lipsplines.experiments.differences.fits import main_cells
 from lipsplines.experiments.fitting1d.protocol import cells
 from lipsplines.experiments.fitting1d.run import train_set
 from lipsplines.experiments.pictures.pairs import noisy_pairs
-from lipsplines.export.denoisers import NAMES, denoiser_facts, load_denoiser
+from lipsplines.export.denoisers import NAMES, SECOND, denoiser_facts, load_denoiser
 from lipsplines.measures.image_quality import psnr, snr
 from lipsplines.runner.references import reference
 from lipsplines.training.regression import build_models
@@ -142,7 +142,7 @@ def validation_noise(profile: str, seed: int) -> Found:
     tested = {
         name: denoiser_facts(name, 10)["test"]["direct"]["psnr"]
         for name in NAMES
-        if name != "unconstrained"
+        if name not in ("unconstrained", SECOND)
     }
     return Found(
         [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import product
 
 import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, compare
 from lipsplines.experiments.reconstruction.protocol import DENOISERS
+from lipsplines.export.denoisers import SECOND
 from lipsplines.runner.base import Settings
 
 __all__ = [
@@ -32,6 +34,7 @@ METHODS = {
     "convex": "convex regularizer",
     "weakly-convex": "weakly convex regularizer",
     "spline": "spline",
+    SECOND: "spline, second training",
     "relu": "ReLU",
     "absolute": "absolute value",
     "prelu": "PReLU",
@@ -73,8 +76,9 @@ def comparisons(
 
     For each image the squared errors of its problems are averaged first, as a geometric mean:
     reconstructions of one image under several masks or noise levels are no independent samples.
-    Then the signed-rank test, paired over the images. One denoiser of each kind was trained, so the
-    test speaks of these denoisers.
+    Then the signed-rank test, paired over the images. One denoiser of each kind was trained, of the
+    splines a second one, which is compared with every rival too: the test speaks of these
+    denoisers.
 
     Raises
     ------
@@ -85,21 +89,23 @@ def comparisons(
     rivals = [n for n in DENOISERS if n != ours and n in errors and (not rivals or n in rivals)]
     if ours not in errors or not rivals:
         raise ValueError("The verdict needs records of the splines and of a rival.")
+    splines = [ours, *([SECOND] if ours == OURS and SECOND in errors else [])]
     found = []
-    for rival in rivals:
-        if errors[rival].keys() != errors[ours].keys():
+    for own, rival in product(splines, rivals):
+        if errors[rival].keys() != errors[own].keys():
             raise ValueError(
                 f"The verdict needs the same reconstructions of all denoisers; the splines have "
-                f"{len(errors[ours])}, {method_label(rival)} has {len(errors[rival])}."
+                f"{len(errors[own])}, {method_label(rival)} has {len(errors[rival])}."
             )
-        own, theirs = (by_image(errors[method]) for method in (ours, rival))
-        found.append(compare(method_label(rival), own, theirs, margin))
+        label = method_label(rival) + (", second training" if own == SECOND else "")
+        found.append(compare(label, by_image(errors[own]), by_image(errors[rival]), margin))
     return found
 
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
     """Of the planned runs those that a comparison of these methods needs."""
-    return [settings for settings in planned if settings["method"] in methods]
+    names = {*methods, SECOND} if OURS in methods else methods
+    return [settings for settings in planned if settings["method"] in names]
 
 
 def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
