@@ -204,8 +204,8 @@ def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
 
 def _rivals(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Exact signed-rank test over trainings that share their seed, for each rival, error against
-    error; Holm's correction. (Reconstruction has one network of each kind, so test images are
-    paired and the verdict speaks of these networks.)"""
+    error; Holm's correction. (Reconstruction has two networks with splines, both must be ahead, and
+    one of each other kind: test images are paired, the verdict speaks of these networks.)"""
     (name,) = claim.experiments
     return TABLES[name].comparisons(records, claim.rivals, margin=claim.margin)
 

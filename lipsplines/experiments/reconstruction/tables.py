@@ -209,7 +209,7 @@ def verdict_text(records: Sequence[Record]) -> str:
     reach = "too large to decide anything" if least >= LEVEL else f"below the level of {LEVEL:.0%}"
     return (
         f"{verdict_line(CLAIM, found, 'test images')} Test images: {len(names)}; the smallest "
-        f"p-value that they can give for {len(found)} rivals is {least:.2g}, {reach}."
+        f"p-value that they can give for {len(found)} comparisons is {least:.2g}, {reach}."
     )
 
 

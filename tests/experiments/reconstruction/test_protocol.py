@@ -10,6 +10,7 @@ from lipsplines.evidence.records import identity
 from lipsplines.experiments import EXPERIMENTS
 from lipsplines.experiments.reconstruction import protocol as reconstruction
 from lipsplines.experiments.reconstruction.problems import CENTRES, MASKS
+from lipsplines.export.denoisers import SECOND
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["reconstruction"]
@@ -46,6 +47,7 @@ def test_the_long_profiles_have_all_problems_and_denoisers() -> None:
         assert {c["method"] for c in cells} == {
             *reconstruction.BASELINES,
             *reconstruction.DENOISERS,
+            SECOND,
         }
     paper = settings("paper", "ct")
     assert (paper["side"], paper["angles"], paper["detectors"]) == (512, 200, 400)

@@ -11,6 +11,7 @@ import pytest
 from lipsplines.evidence.records import Record
 from lipsplines.experiments.reconstruction import comparisons, tables
 from lipsplines.experiments.reconstruction import protocol as reconstruction
+from lipsplines.export.denoisers import SECOND
 from tests.handmade import ORIGIN
 
 LEVELS = {
@@ -19,6 +20,7 @@ LEVELS = {
     "convex": 26.0,
     "weakly-convex": 26.5,
     **dict.fromkeys(reconstruction.DENOISERS, 29.0),
+    SECOND: 30.0,
 }
 
 
@@ -164,7 +166,7 @@ def test_converged_runs_are_counted() -> None:
 
 def test_a_page_shows_what_is_there_and_says_how_much() -> None:
     text = tables.reference_text([r for r in grid() if r.settings["method"] != "absolute"])
-    assert "117 of 130 runs" in text
+    assert "143 of 156 runs" in text
     assert "absolute" not in text
 
 
@@ -186,6 +188,19 @@ def test_one_planted_record_changes_nothing_that_many_say_and_equal_errors_decid
 
 def test_baselines_take_no_part_in_the_verdict() -> None:
     assert "**confirmed**" in tables.verdict_text(grid("paper", tv=99.0, linear=99.0))
+
+
+def test_both_trainings_of_the_splines_must_be_ahead() -> None:
+    found = tables.comparisons(grid())
+    labels = [comparison.label for comparison in found]
+    rivals = [label for label in labels if "second training" not in label]
+    assert labels == [*rivals, *(f"{label}, second training" for label in rivals)]
+    assert len(rivals) == len(reconstruction.DENOISERS) - 1
+    assert "**confirmed**" in tables.verdict_text(grid())
+    assert "**not confirmed**" in tables.verdict_text(grid(**{SECOND: 28.0}))
+    assert "**undecided**" in tables.verdict_text(grid(**{SECOND: 29.0}))
+    needed = comparisons.needed(reconstruction.cells("reduced"), {tables.OURS, "relu"})
+    assert {settings["method"] for settings in needed} == {tables.OURS, SECOND, "relu"}
 
 
 def test_without_a_rival_there_is_no_verdict() -> None:
