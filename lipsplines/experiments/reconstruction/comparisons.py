@@ -104,16 +104,22 @@ def comparisons(
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
     """Of the planned runs those that a comparison of these methods needs."""
-    names = {*methods, SECOND} if OURS in methods else methods
+    names = _with_second(methods)
     return [settings for settings in planned if settings["method"] in names]
+
+
+def _with_second(methods: Collection[str]) -> set[str]:
+    """The methods, and with the splines their second training."""
+    return {*methods, SECOND} if OURS in methods else {*methods}
 
 
 def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:
     """How many reconstructions of these methods ended by their tolerance, and of how many."""
+    names = _with_second(methods)
     ended = [
         image["converged"]
         for record in records
-        if record.settings["method"] in methods
+        if record.settings["method"] in names
         for image in record.metrics["images"].values()
     ]
     return sum(ended), len(ended)
