@@ -108,7 +108,10 @@ def _reconstruction(records: Sequence[Record]) -> Cells:
         if len(errors.get(name, ())) == most:
             found.setdefault(NAMES[name][0], []).append(by_image(errors[name]))
     # Of two trainings the geometric mean.
-    return {name: {("all",): np.exp(np.mean(np.log(own), axis=0))} for name, own in found.items()}
+    return {
+        name: {("all",): np.exp(np.mean(np.log(np.array(own)), axis=0))}
+        for name, own in found.items()
+    }
 
 
 def _classification(records: Sequence[Record]) -> Cells:

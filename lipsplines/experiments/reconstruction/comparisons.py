@@ -97,7 +97,7 @@ def comparisons(
                 f"The verdict needs the same reconstructions of all denoisers; the splines have "
                 f"{len(errors[own])}, {method_label(rival)} has {len(errors[rival])}."
             )
-        label = method_label(rival) + (", second training" if own == SECOND else "")
+        label = method_label(rival) + (" (second spline)" if own == SECOND else "")
         found.append(compare(label, by_image(errors[own]), by_image(errors[rival]), margin))
     return found
 

@@ -194,8 +194,8 @@ def test_baselines_take_no_part_in_the_verdict() -> None:
 def test_both_trainings_of_the_splines_must_be_ahead() -> None:
     found = tables.comparisons(grid())
     labels = [comparison.label for comparison in found]
-    rivals = [label for label in labels if "second training" not in label]
-    assert labels == [*rivals, *(f"{label}, second training" for label in rivals)]
+    rivals = [label for label in labels if "second spline" not in label]
+    assert labels == [*rivals, *(f"{label} (second spline)" for label in rivals)]
     assert len(rivals) == len(reconstruction.DENOISERS) - 1
     assert "**confirmed**" in tables.verdict_text(grid())
     assert "**not confirmed**" in tables.verdict_text(grid(**{SECOND: 28.0}))
