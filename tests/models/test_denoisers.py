@@ -112,7 +112,7 @@ def test_the_public_name() -> None:
 
 
 def test_an_unknown_name_or_level_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"there are spline, .*relu, .*unconstrained"):
+    with pytest.raises(ValueError, match=r"there are spline, spline-second, relu, .*unconstrained"):
         load_denoiser("tanh")
     with pytest.raises(ValueError, match="sigma = 25; there are those for 5, 10, 15"):
         load_denoiser("spline", sigma=25)
