@@ -20,7 +20,8 @@ The runs of a profile belong to *studies*, each with one question and one size o
 ``tuned``
     ``seeds`` once more for the activations whose best rate at full length is another one. It was
     planned when ``seeds`` and ``long rates`` were done, and before its own runs; it stands beside
-    the verdicts and changes none.
+    the verdicts and changes none. With the runs of ``seeds`` whose rate is the best one already, it
+    has eight trainings of every kind. At one noise level their weights are kept, and reconstruct.
 ``first``
     The runs of earlier versions: short, and two of each kind. Their networks come with the library
     and reconstruct images until all of ``network`` are there. N-activations joined them last, so
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 from lipsplines.experiments.pictures.patches import IMAGES
 from lipsplines.runner.base import Settings
@@ -46,6 +48,7 @@ __all__ = [
     "MODES",
     "PROFILE_SIZES",
     "RATES",
+    "RECONSTRUCTS",
     "REVISION",
     "SPLINE",
     "STUDIES",
@@ -54,6 +57,7 @@ __all__ = [
     "cells",
     "cost",
     "group",
+    "is_of_best_rate",
     "study_of",
 ]
 
@@ -94,6 +98,7 @@ LONG_RATES = {
     "n-activation": 3e-3,
     "spline-absolute": 3e-2,
 }
+RECONSTRUCTS = 5  # noise level at which the weights of every training at the best rate are kept
 TRIAL = 100  # number of the run of a trial: its start and patches are those of no other run
 # Expected wall time of each profile in minutes, on two processor cores.
 MINUTES = {"smoke": 0.2, "quick": 0.7, "reduced": 1_200.0, "paper": 320_000.0}
@@ -255,6 +260,16 @@ def _runs(study: Study) -> list[Settings]:
 def study_of(settings: Mapping[str, object]) -> str:
     """The study that a run belongs to."""
     return str(settings.get("study", "first"))
+
+
+def is_of_best_rate(settings: Mapping[str, Any]) -> bool:
+    """Whether a run is one of the many trainings, at the rate that `LONG_RATES` has for it."""
+    return (
+        study_of(settings) in ("seeds", "tuned")
+        and settings["profile"] == "reduced"
+        and settings["constraint"] == "orthogonal"
+        and settings["lr"] == LONG_RATES[settings["activation"]]
+    )
 
 
 def group(settings: Settings) -> Hashable:

@@ -13,7 +13,12 @@ from torch.nn import functional
 
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.evidence.checkpoints import Checkpoint
-from lipsplines.experiments.denoising.protocol import MODES, study_of
+from lipsplines.experiments.denoising.protocol import (
+    MODES,
+    RECONSTRUCTS,
+    is_of_best_rate,
+    study_of,
+)
 from lipsplines.experiments.pictures.pairs import middles, noisy_pairs, quality
 from lipsplines.experiments.pictures.patches import DenoisingImages, Patches, load_images
 from lipsplines.experiments.pictures.training import NOISE, PLACES, TEST, ImageTraining, seed_of
@@ -192,13 +197,14 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
 
 def is_kept(settings: Settings) -> bool:
     """Whether the weights of a run are kept to be used; those of most runs only count."""
-    if settings["run"] == 1 and study_of(settings) == "first":
-        return settings["spline"] is not None  # reconstruction asks what a second training changes
-    if settings["run"] != 0:
-        return False
-    if settings["profile"] not in LONG_PROFILES or study_of(settings) in ("first", "network"):
+    study, run = study_of(settings), settings["run"]
+    if is_of_best_rate(settings) and settings["sigma"] == RECONSTRUCTS:
         return True
-    return study_of(settings) == "seeds" and settings["spline"] is not None
+    if study == "first" and run == 1:
+        return settings["spline"] is not None  # reconstruction asks what a second training changes
+    return run == 0 and (
+        settings["profile"] not in LONG_PROFILES or study in ("first", "network")
+    )
 
 
 def regions(model: nn.Module) -> dict[str, list[int]]:
