@@ -202,9 +202,7 @@ def is_kept(settings: Settings) -> bool:
         return True
     if study == "first" and run == 1:
         return settings["spline"] is not None  # reconstruction asks what a second training changes
-    return run == 0 and (
-        settings["profile"] not in LONG_PROFILES or study in ("first", "network")
-    )
+    return run == 0 and (settings["profile"] not in LONG_PROFILES or study in ("first", "network"))
 
 
 def regions(model: nn.Module) -> dict[str, list[int]]:
