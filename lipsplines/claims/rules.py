@@ -20,6 +20,9 @@ from lipsplines.experiments.denoising import comparisons as denoising
 from lipsplines.experiments.fitting1d import comparisons as fitting1d
 from lipsplines.experiments.flow import comparisons as flow
 from lipsplines.experiments.reconstruction import comparisons as reconstruction
+from lipsplines.experiments.reconstruction_trainings import (
+    comparisons as reconstruction_trainings,
+)
 from lipsplines.experiments.regularizers import comparisons as regularizers
 from lipsplines.experiments.theory.tables import held
 from lipsplines.experiments.wasserstein import comparisons as wasserstein
@@ -33,14 +36,10 @@ PROVED, UNDECIDED = "proved", "undecided"
 ANSWERS = {True: "confirmed", False: "not confirmed"}
 #: Experiment -> what its comparisons pair.
 UNITS = {
-    "fitting1d": "models",
-    "wasserstein": "runs",
-    "wgan": "runs",
-    "denoising": "runs",
+    **dict.fromkeys(("fitting1d", "flow"), "models"),
+    **dict.fromkeys(("wasserstein", "wgan", "denoising", "regularizers"), "runs"),
+    **dict.fromkeys(("classification", "reconstruction_trainings"), "trainings"),
     "reconstruction": "test images",
-    "regularizers": "runs",
-    "classification": "trainings",
-    "flow": "models",
 }
 #: Experiment -> its tables, which have its comparisons and the runs that they need.
 TABLES: dict[str, ModuleType] = {
@@ -49,6 +48,7 @@ TABLES: dict[str, ModuleType] = {
     "wgan": wgan,
     "denoising": denoising,
     "reconstruction": reconstruction,
+    "reconstruction_trainings": reconstruction_trainings,
     "regularizers": regularizers,
     "classification": classification,
     "flow": flow,
@@ -204,8 +204,8 @@ def _variants(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
 
 def _rivals(claim: Claim, records: Sequence[Record]) -> list[Comparison]:
     """Exact signed-rank test over trainings that share their seed, for each rival, error against
-    error; Holm's correction. (Reconstruction has two networks with splines, both must be ahead, and
-    one of each other kind: test images are paired, the verdict speaks of these networks.)"""
+    error; Holm's correction. (Where test images are paired, the verdict is on the denoisers that
+    come with the library: two with splines, which both must be ahead, one of each other kind.)"""
     (name,) = claim.experiments
     return TABLES[name].comparisons(records, claim.rivals, margin=claim.margin)
 

@@ -31,6 +31,7 @@ SIZES = {
         "profile", "images", "channels", "depth", "side", "batch_size", "steps", "precision",
     ),
     "reconstruction": ("profile", "images", "tolerance", "max_iterations"),
+    "reconstruction_trainings": ("profile", "images", "sigma", "tolerance", "max_iterations"),
     "classification": ("profile", "hidden", "models", "batch_size", "steps"),
     "flow": ("profile", "models", "epochs", "train_points"),
     "regularizers": ("profile", "images", "channels", "side", "batch_size", "steps"),
