@@ -24,7 +24,11 @@ LINES = {
     "wasserstein": ("estimate a Wasserstein distance", "wasserstein-relu", "wasserstein-rivals"),
     "wgan": ("train a generator of digits", "wgan-relu", "wgan-rivals"),
     "denoising": ("remove noise from photographs", "denoising-relu", "denoising-rivals"),
-    "reconstruction": ("reconstruct images by plug-and-play", "pnp-relu", "pnp-rivals"),
+    "reconstruction": (
+        "reconstruct images by plug-and-play",
+        "pnp-trainings-relu",
+        "pnp-trainings-rivals",
+    ),
 }
 
 

@@ -2,7 +2,8 @@
 
 ``python -m tools.weights`` reads the reference runs of the experiments ``denoising`` and
 ``regularizers`` in ``results`` and writes ``lipsplines/weights``: a file for each kind of model and
-noise level, and an index of each experiment.
+noise level, and an index of each experiment. The weights of a denoiser then leave ``results``, for
+the repository shall hold them once; its record names the file of the package and the SHA-256.
 """
 
 from __future__ import annotations
@@ -28,30 +29,44 @@ from lipsplines.export.storage import save_model
 from lipsplines.runner.references import reference_records
 
 ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = "shipped"  # key in the provenance of a record whose weights come with the package
 KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batch_size", "profile")
 
 
 def export(store: Store, folder: Path) -> dict[str, list[dict]]:
     """Write the weights of the networks of `NAMES`, and the index; return the index.
 
-    The runs are those of the study with the largest networks of which weights are kept.
+    The runs are those of the study with the largest networks of which weights are kept, beside
+    their records or, from an earlier call, in the folder.
+
+    Raises
+    ------
+    ValueError
+        If a file in the folder is not the one that its record names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, list[dict]] = {}
     kinds = {(*kind, int(name == SECOND)): name for name, kind in NAMES.items()}
     # Of most of the many short trainings no weights are kept.
-    for record in shown([r for r in reference_records(EXPERIMENT, store) if r.tensors]):
+    kept = [r for r in reference_records(EXPERIMENT, store) if r.tensors or SHIPPED in r.provenance]
+    for record in shown(kept):
         s = record.settings
         name = kinds.get((s["activation"], s["constraint"], s["run"]))
         if name is None:
             continue
-        model = build(s)
-        model.load_state_dict(store.tensors(record))
-        path = save_model(model, folder / f"{name}-{s['sigma']}.safetensors", {"name": name})
+        path = folder / f"{name}-{s['sigma']}.safetensors"
+        if record.tensors:
+            model = build(s)
+            model.load_state_dict(store.tensors(record))
+            save_model(model, path, {"name": name})
+            entry = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            record = store.strip(record, **{SHIPPED: entry})
+        entry = record.provenance[SHIPPED]
+        if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            raise ValueError(f"{path} is not the file that {store.path(s)} names.")
         index.setdefault(name, []).append(
             {
-                "file": path.name,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                **entry,
                 "settings": {key: s[key] for key in KEPT},
                 "lipschitz": record.lipschitz,
                 "test": {

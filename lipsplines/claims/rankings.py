@@ -1,8 +1,7 @@
 """Ranks of all activations in one experiment, over blocks that are independent of each other.
 
-A block is what was drawn anew: a training, or a test image where one network of each kind was
-trained. Errors of one block under several targets, constraints or noise levels are averaged first,
-as a geometric mean.
+A block is a training, or a model, which was drawn anew. Errors of one block under several targets,
+constraints, noise levels or masks are averaged first, as a geometric mean.
 """
 
 from __future__ import annotations
@@ -21,12 +20,10 @@ from lipsplines.experiments.denoising.protocol import cells as trainings
 from lipsplines.experiments.denoising.protocol import study_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
 from lipsplines.experiments.flow.comparisons import OURS as FLOW
-from lipsplines.experiments.reconstruction.comparisons import by_image, squared_errors
-from lipsplines.experiments.reconstruction.protocol import DENOISERS
+from lipsplines.experiments.reconstruction_trainings.comparisons import by_training
 from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
 from lipsplines.experiments.wgan.comparisons import of_convolution
-from lipsplines.export.denoisers import NAMES, SECOND
 
 __all__ = ["BLOCKS", "ranking"]
 
@@ -101,17 +98,7 @@ def _denoising(records: Sequence[Record]) -> Cells:
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    errors = squared_errors(records)
-    most = max(map(len, errors.values()), default=0)
-    found: dict[str, list[Numbers]] = {}
-    for name in (*DENOISERS, SECOND):
-        if len(errors.get(name, ())) == most:
-            found.setdefault(NAMES[name][0], []).append(by_image(errors[name]))
-    # Of two trainings the geometric mean.
-    return {
-        name: {("all",): np.exp(np.mean(np.log(np.array(own)), axis=0))}
-        for name, own in found.items()
-    }
+    return {name: {("all",): own} for name, own in by_training(records).items()}
 
 
 def _classification(records: Sequence[Record]) -> Cells:
@@ -134,7 +121,7 @@ CELLS: dict[str, Callable[[Sequence[Record]], Cells]] = {
     "wasserstein": _wasserstein,
     "wgan": _wgan,
     "denoising": _denoising,
-    "reconstruction": _reconstruction,
+    "reconstruction_trainings": _reconstruction,
     "classification": _classification,
     "flow": _flow,
 }

@@ -194,6 +194,23 @@ class Store:
         folder = source.path(record.settings).parent
         return self._write(record, self._tensor_bytes(folder, record.tensors))
 
+    def strip(self, record: Record, **origin: Any) -> Record:
+        """Write a record anew without its tensors, and delete their file.
+
+        Parameters
+        ----------
+        record
+            Of this store.
+        origin
+            Joins its provenance: where the tensors are now, for example.
+        """
+        path, provenance = self.path(record.settings), {**record.provenance, **origin}
+        bare = dataclasses.replace(record, provenance=provenance, tensors=None)
+        self._write(bare, None)
+        if record.tensors is not None:
+            (path.parent / Path(record.tensors["file"]).name).unlink(missing_ok=True)
+        return bare
+
     def _write(self, record: Record, tensors: bytes | None) -> Path:
         path = self.path(record.settings)
         path.parent.mkdir(parents=True, exist_ok=True)

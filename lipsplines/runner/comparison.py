@@ -27,9 +27,12 @@ def results(record: Record) -> dict[str, Any]:
 
 
 def same_results(ours: Record, theirs: Record) -> bool:
-    """Whether two records hold the same results and the same tensors, bit for bit."""
-    sums = [record.tensors and record.tensors["sha256"] for record in (ours, theirs)]
-    return results(ours) == results(theirs) and sums[0] == sums[1]
+    """Whether two records hold the same results and, if both have tensors, the same, bit for bit.
+
+    Weights of models that come with the package lie there, and not beside their records.
+    """
+    sums = {record.tensors["sha256"] for record in (ours, theirs) if record.tensors is not None}
+    return results(ours) == results(theirs) and len(sums) < 2
 
 
 def largest_difference(ours: Any, theirs: Any) -> float:

@@ -12,8 +12,6 @@ from scipy.stats import rankdata
 from lipsplines.claims.rankings import BLOCKS, CELLS, ranking
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments import EXPERIMENTS
-from lipsplines.experiments.reconstruction.protocol import DENOISERS
-from lipsplines.export.denoisers import NAMES, SECOND
 from lipsplines.pages.figures import ACTIVATION_STYLES
 from lipsplines.runner.references import reference_records
 from tests.handmade import ORIGIN
@@ -25,9 +23,7 @@ STORE = Store(Path(__file__).parents[2] / "results")
 def test_committed_records_give_errors_of_known_activations(name: str) -> None:
     cells = CELLS[name](reference_records(EXPERIMENTS[name], STORE))
     assert set(cells) <= set(ACTIVATION_STYLES)
-    # Of reconstructions only denoisers that have all are ranked.
-    others = set() if name == "reconstruction" else {"absolute", "householder"}
-    assert {"relu", *others} <= set(cells)
+    assert {"relu", "absolute", "householder"} <= set(cells)
     for own in cells.values():
         for errors in own.values():
             assert (np.asarray(errors) > 0).all()
@@ -39,46 +35,34 @@ def reconstructions() -> list[Record]:
     return [
         Record(
             cell,
-            {
-                "images": {
-                    str(name): {"psnr": draw.normal(30.0, 1.0)}
-                    for name in ([cell["image"]] if cell["image"] else range(cell["images_tested"]))
-                }
-            },
+            {"problems": {name: {"psnr": draw.normal(30.0, 1.0)} for name in "abcd"}},
             {},
             ORIGIN,
         )
-        for cell in EXPERIMENTS["reconstruction"].cells("reduced", 0)
+        for cell in EXPERIMENTS["reconstruction_trainings"].cells("reduced", 0)
     ]
 
 
 def test_ranks_of_reconstruction_recomputed() -> None:
-    """From the PSNR of each picture and problem."""
+    """From the mean PSNR of each training."""
     records = reconstructions()
-    psnr: dict[str, dict[str, list[float]]] = {}
+    means: dict[str, list[float]] = {}
     for record in records:
-        for image, result in record.metrics["images"].items():
-            own = psnr.setdefault(record.settings["method"], {})
-            own.setdefault(image, []).append(result["psnr"])
-    images = {m: [-np.mean(v) for _, v in sorted(own.items())] for m, own in psnr.items()}
-    images["spline"] = np.mean([images["spline"], images[SECOND]], axis=0)  # two trainings
-    means = np.array([images[m] for m in DENOISERS])
-    expected = rankdata(means, axis=0).mean(1)
-    found = ranking("reconstruction", records)
-    for method, mean in zip(DENOISERS, expected, strict=True):
-        assert found.means[NAMES[method][0]] == pytest.approx(mean)
-    assert found.blocks == means.shape[1] == 10
+        psnr = [own["psnr"] for own in record.metrics["problems"].values()]
+        means.setdefault(record.settings["activation"], []).append(-float(np.mean(psnr)))
+    expected = rankdata(np.array(list(means.values())), axis=0).mean(1)
+    found = ranking("reconstruction_trainings", records)
+    for name, mean in zip(means, expected, strict=True):
+        assert found.means[name] == pytest.approx(mean)
+    assert found.blocks == 8
 
 
-def test_denoisers_without_all_their_reconstructions_are_not_ranked() -> None:
+def test_denoisers_without_all_their_trainings_are_not_ranked() -> None:
     records = reconstructions()
-    few = [
-        r for r in records if r.settings["method"] != "absolute" or r.settings["deviation"] != 2.0
-    ]
+    few = [r for r in records if r.settings["activation"] != "absolute" or r.settings["run"] != 2]
     assert len(few) == len(records) - 1
-    assert set(ranking("reconstruction", records).means) - set(
-        ranking("reconstruction", few).means
-    ) == {"absolute"}
+    name = "reconstruction_trainings"
+    assert set(ranking(name, records).means) - set(ranking(name, few).means) == {"absolute"}
 
 
 def test_a_new_study_ranks_nobody_before_every_method_has_it() -> None:

@@ -212,6 +212,9 @@ def made(claim: Claim, ours: float, spread: float = 0.01, images: int = 8) -> li
             "classification": {"certified": [[1.0, 1.0, 1 - error / 4] for error in errors]},
             "regularizers": {"denoised": {"psnr": psnr}},
             "flow": {"test_nll": np.log(errors).tolist()},
+            "reconstruction_trainings": {
+                "problems": {f"{k}": {"psnr": v, "converged": True} for k, v in enumerate(psnr)}
+            },
             "reconstruction": {
                 "images": {f"{k}": {"psnr": v, "converged": True} for k, v in enumerate(psnr)}
             },

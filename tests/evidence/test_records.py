@@ -40,6 +40,18 @@ def test_round_trip_with_tensors(tmp_path: Path) -> None:
     assert store.tensors(make()) == {}
 
 
+def test_a_record_without_its_tensors_says_where_they_are(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.put(make(), {"w": torch.ones(3)})
+    assert path.with_suffix(".safetensors").exists()
+    bare = store.strip(store.get(SETTINGS), shipped={"file": "w"})
+    assert not path.with_suffix(".safetensors").exists()
+    assert store.get(SETTINGS) == bare
+    assert bare.provenance == {"seconds": 1, "shipped": {"file": "w"}}
+    assert store.tensors(bare) == {}
+    assert store.strip(bare) == bare  # again
+
+
 def damage_cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 

@@ -94,7 +94,17 @@ def test_times_are_no_results() -> None:
     ],
 )
 def test_metrics_bounds_and_tensors_are_results(other: Record) -> None:
-    assert not same_results(record({"error": 1.5}, {"lower": 0.5, "upper": 1.0}), other)
+    tensors = {"file": "x", "sha256": "1"}
+    one = record({"error": 1.5}, {"lower": 0.5, "upper": 1.0}, tensors)
+    assert not same_results(one, other)
+    assert not same_results(other, one)
+
+
+def test_tensors_that_lie_elsewhere_are_not_compared() -> None:
+    """Such as weights that come with the package."""
+    kept, moved = (record({"error": 1.5}, None, t) for t in ({"file": "x", "sha256": "0"}, None))
+    assert same_results(kept, moved)
+    assert same_results(moved, kept)
 
 
 def test_the_times_in_the_stored_records_are_known_by_name() -> None:

@@ -445,17 +445,6 @@ def test_make_refuses_an_unknown_profile(profile: str) -> None:
     assert f'PROFILE is "{profile}", but must be smoke, quick or paper' in done.stderr
 
 
-def test_the_weights_of_the_package_are_those_of_the_records(tmp_path: Path) -> None:
-    from lipsplines.evidence.records import Store
-    from lipsplines.export.shipped import WEIGHTS
-    from tools.weights import export, export_regularizers
-
-    export(Store(ROOT / "results"), tmp_path)
-    export_regularizers(Store(ROOT / "results"), tmp_path)
-    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert made == {path.name: path.read_bytes() for path in Path(str(WEIGHTS)).iterdir()}
-
-
 def test_the_archive_holds_the_book_and_is_the_same_each_time(tmp_path: Path) -> None:
     html = tmp_path / "html"
     (html / "book").mkdir(parents=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from torch import Tensor
+
 from lipsplines.certify.bounds import lipschitz_bounds
 from lipsplines.experiments.digits.classifier.run import load_classifier
 from lipsplines.experiments.digits.digit_images import load_digits
@@ -18,7 +20,7 @@ from lipsplines.experiments.digits.gans import (
 )
 from lipsplines.measures.laws import held_out_estimate
 from lipsplines.models.mlp import spline_tensors
-from lipsplines.runner.base import Outcome, Settings
+from lipsplines.runner.base import LONG_PROFILES, Outcome, Settings
 from lipsplines.training.critics import values_of
 from lipsplines.training.streams import random_stream
 
@@ -43,7 +45,9 @@ def compute(group: list[Settings], state: Path | None = None) -> list[Outcome]:
         "real": {"images": len(held_out), **scores(held_out, rivals, classifier)},
         "curves": training.curves,
     }
-    splines = {f"spline.{name}": tensor for name, tensor in spline_tensors(critic).items()}
-    tensors = {"images": grid, **splines}
+    tensors: dict[str, Tensor] = {}
+    if settings["profile"] not in LONG_PROFILES or settings["run"] == 0:  # others only count
+        splines = {f"spline.{name}": tensor for name, tensor in spline_tensors(critic).items()}
+        tensors = {"images": grid, **splines}
     lipschitz = {"lower": bounds.lower, "upper": bounds.upper}
     return [Outcome(metrics, lipschitz, tensors, data_of(digits, origin))]

@@ -1,0 +1,141 @@
+"""The grid, runs of the smoke profile, and what the records say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lipsplines.evidence.records import Record, Store, identity
+from lipsplines.experiments import EXPERIMENTS
+from lipsplines.experiments.denoising.protocol import ACTIVATIONS, LONG_RATES
+from lipsplines.experiments.denoising.run import is_kept
+from lipsplines.experiments.reconstruction.protocol import AVERAGING
+from lipsplines.experiments.reconstruction_trainings import comparisons, protocol, run, tables
+from lipsplines.runner.references import reference
+from tests.handmade import ORIGIN
+
+pytest.importorskip("skimage")
+EXPERIMENT = EXPERIMENTS["reconstruction_trainings"]
+
+
+@pytest.mark.parametrize("profile", EXPERIMENT.minutes)
+def test_grid(profile: str) -> None:
+    cells = EXPERIMENT.cells(profile, 0)
+    sizes = protocol.PROFILE_SIZES[profile]
+    assert len({identity(cell) for cell in cells}) == len(cells)
+    assert len({EXPERIMENT.group(cell) for cell in cells}) == len(cells)
+    assert len(cells) == sizes.runs * len(sizes.activations)
+    assert all(EXPERIMENT.cost([cell]) > 0 for cell in cells)
+
+
+def test_the_runs_that_decide_have_eight_trainings_of_every_activation_at_its_best_rate() -> None:
+    cells = EXPERIMENT.cells("reduced", 0)
+    assert {(c["activation"], c["run"]) for c in cells} == {
+        (name, k) for name in ACTIVATIONS for k in range(8)
+    }
+    sizes = {"channels", "depth", "steps", "batch_size", "side", "precision", "schedule"}
+    trainings = [protocol.denoiser_settings(c["activation"], c["run"]) for c in cells]
+    assert len({tuple(s[key] for key in sorted(sizes)) for s in trainings}) == 1
+    for cell, settings in zip(cells, trainings, strict=True):
+        assert settings["lr"] == LONG_RATES[cell["activation"]]
+        assert settings["sigma"] == cell["sigma"] == 5
+        assert identity(settings) == cell["denoiser"]
+        assert is_kept(settings)
+
+
+def test_a_training_that_is_not_planned_is_refused() -> None:
+    with pytest.raises(ValueError, match="no training 8 of 'relu' at its best rate"):
+        protocol.denoiser_settings("relu", 8)
+
+
+def test_each_image_is_tested_under_each_mask() -> None:
+    names = protocol.conditions(EXPERIMENT.cells("reduced", 0)[0])
+    assert list(names) == ["random, Brain", "random, Bust", "radial, Brain", "radial, Bust"]
+    assert list(protocol.conditions(EXPERIMENT.cells("smoke", 0)[0])) == ["random"]
+
+
+def test_records_are_complete(records: list[Record]) -> None:
+    assert len(records) == len(EXPERIMENT.cells("smoke", 0))
+    for record in records:
+        training, _ = reference(protocol.denoiser_settings(record.settings["activation"], 0))
+        assert record.lipschitz == training.lipschitz
+        assert record.lipschitz["upper"] <= 1 + 1e-4
+        assert record.provenance["data"]["denoiser"] == training.tensors["sha256"]
+        assert record.metrics["denoised"] == np.mean(training.metrics["direct"]["psnr"])
+        for own in record.metrics["problems"].values():
+            assert {"psnr", "ssim", "snr", "iterations", "converged"} <= own.keys()
+            assert own["averaging"] in AVERAGING
+            assert own["averaging"] == max(own["trials"], key=lambda trial: trial[-1])[0]
+    assert "Records: 2 of 2 trainings" in tables.result_text(records)
+    assert EXPERIMENT.table(records).count("\n") == 1 + len(records)
+
+
+def test_a_training_without_weights_says_how_to_get_them(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, _ = reference(protocol.denoiser_settings("relu", 1))
+    Store(tmp_path).put(dataclasses.replace(record, tensors=None))
+    monkeypatch.setenv("LIPSPLINES_RESULTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='--only "study=seeds,activation=relu,sigma=5"'):
+        run.trained("relu", 1)
+
+
+def made(errors: dict[str, list[float]], denoised: dict[str, list[float]]) -> list[Record]:
+    """Records with these squared errors, twice as large under a second mask."""
+    cells = {(c["activation"], c["run"]): c for c in EXPERIMENT.cells("reduced", 0)}
+    return [
+        Record(
+            cells[name, k],
+            {
+                "problems": {
+                    mask: {
+                        "psnr": -10 * np.log10(factor * error),
+                        "converged": factor == 1,
+                        "averaging": 0.5 if factor == 1 else AVERAGING[0],
+                    }
+                    for mask, factor in (("a", 1), ("b", 4))
+                },
+                "denoised": denoised[name][k],
+            },
+            {},
+            ORIGIN,
+        )
+        for name, own in errors.items()
+        for k, error in enumerate(own)
+    ]
+
+
+def test_trainings_are_paired_and_masks_averaged() -> None:
+    ours = [1e-3 * 1.1**k for k in range(8)]
+    errors = {"spline-identity": ours, "relu": [2 * x for x in ours], "absolute": ours[::-1]}
+    records = made(errors, {name: [30.0] * 8 for name in errors})
+    assert comparisons.by_training(records)["relu"] == pytest.approx([4 * x for x in ours])
+    relu, absolute = comparisons.comparisons(records)
+    assert relu.ratio == pytest.approx(0.5)
+    assert relu.p_holds == 2**-8
+    assert absolute.p_holds > 0.3
+    assert comparisons.converged(records, ["relu"]) == (8, 16)
+    with pytest.raises(ValueError, match="of every rival"):
+        comparisons.comparisons(records, ["householder"])
+    with pytest.raises(ValueError, match="8 trainings and the rival 7"):
+        comparisons.comparisons([r for r in records if r is not records[8]], ["relu"])
+
+
+def test_what_is_told_recomputed() -> None:
+    errors = {"relu": [1e-3, 2e-3], "absolute": [3e-3, 5e-3]}
+    denoised = {"relu": [36.0, 35.0], "absolute": [34.0, 33.5]}
+    records = made(errors, denoised)
+    psnr = {n: -10 * np.log10(2 * np.array(own)) for n, own in errors.items()}
+    x, y = (np.concatenate([np.array(d[n]) for n in errors]) for d in (denoised, psnr))
+    inner = [np.concatenate([d[n] - np.mean(d[n]) for n in errors]) for d in (denoised, psnr)]
+    gap = np.mean(psnr["relu"]) - np.mean(psnr["absolute"])
+    text = tables.result_text(records)
+    assert "Records: 4 of 64 trainings; 4 of 8 reconstructions ended by their tolerance" in text
+    assert "and 4 of 8 tunings at an end of the grid" in text
+    assert f"is {np.corrcoef(x, y)[0, 1]:.2f}; within" in text
+    assert f"chance alone, {np.corrcoef(*inner)[0, 1]:.2f}." in text
+    assert f"within {gap:.2f} dB: best is ReLU, worst absolute value." in text
+    assert "| 35.50 ± 0.71 |" in tables.quality_table(records)
+    assert "No record" in tables.result_text([])
