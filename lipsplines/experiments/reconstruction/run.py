@@ -60,7 +60,9 @@ def compute(group: list[Settings]) -> list[Outcome]:
             found, course = _followed(settings, problem, data, picture, tuned)
         results[name] = {**quality(found, picture), **course}
         if not tensors and _is_kept(settings):
-            tensors = {"image": _bytes(found), "reference": _bytes(picture)}
+            tensors = {"image": _bytes(found)}
+            if settings["method"] == "linear":  # once is enough
+                tensors["reference"] = _bytes(picture)
     metrics |= {"tuned": tuned, "trials": trials, "images": results}
     # With the provenance, for it is no result to be compared, and earlier records lack it.
     origin = {"tuning": dict(zip(("converged", "iterations"), ended, strict=True))}
