@@ -29,6 +29,7 @@ from lipsplines.runner.base import (
 from lipsplines.runner.labels import labels
 from lipsplines.runner.local import compute_named, end_with_parent
 from lipsplines.runner.naming import dotted_name
+from lipsplines.runner.running import free_first
 from lipsplines.runner.tasks import compute_and_store
 
 __all__ = ["compute_groups", "processes", "run"]
@@ -52,7 +53,8 @@ def run(
 
     A group of which a run is missing is computed whole, so that results depend on settings alone,
     and what the store lacks of it is stored as soon as it is done. When this process is killed,
-    what was finished stays, and the next call does the rest.
+    what was finished stays, and the next call does the rest. Several calls at a time, in processes
+    of their own, share the groups of one store: each is computed once.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ def _locally(
     threads = max(1, torch.get_num_threads() // jobs) if is_long else 1
     root = str(store.root)
     if jobs == 1:
-        for index, group in enumerate(groups):
+        for index, group in free_first(store, groups):
             yield index, compute_and_store(experiment, group, root, threads)
         return
     import joblib
@@ -180,7 +182,7 @@ def _locally(
     name = dotted_name(experiment)
     tasks = (
         joblib.delayed(compute_named)(index, name, group, root, threads)
-        for index, group in enumerate(groups)
+        for index, group in free_first(store, groups)
     )
     options = {"batch_size": 1, "return_as": "generator_unordered"}
     options |= {"initializer": end_with_parent, "initargs": (os.getpid(),)}

@@ -54,10 +54,10 @@ def compute_and_store(
     store = Store(root)
     try:
         with ALONE:
-            missing = [cell for cell in group if current_record(experiment, store, cell) is None]
-            if missing:
+            if _missing(experiment, store, group):
                 with _threads(threads), announced(store, group):
-                    _compute(experiment, store, group, missing)
+                    if missing := _missing(experiment, store, group):  # others may have been here
+                        _compute(experiment, store, group, missing)
     except (TrainingError, ImportError, DataError, FileNotFoundError) as error:
         return str(error)
     except OSError as error:
@@ -69,6 +69,10 @@ def compute_and_store(
     except Exception as error:
         return _defect(error)
     return None
+
+
+def _missing(experiment: Experiment, store: Store, group: list[Settings]) -> list[Settings]:
+    return [cell for cell in group if current_record(experiment, store, cell) is None]
 
 
 def _compute(

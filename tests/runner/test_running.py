@@ -7,14 +7,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lipsplines.evidence.records import Store, identity
 from lipsplines.runner import running
-from lipsplines.runner.running import STALE, announced, running_identities
+from lipsplines.runner.running import STALE, announced, free_first, running_identities
 
 GROUP = [{"experiment": "toy", "profile": "smoke", "run": run} for run in range(2)]
 RUNS = {identity(settings) for settings in GROUP}
@@ -60,6 +62,73 @@ def test_a_process_of_this_machine_that_is_gone_does_not_run(tmp_path: Path) -> 
         assert running_identities(store, "toy", "smoke") == set()
         path.write_text(json.dumps({**content, "pid": process.pid, "host": "elsewhere"}))
         assert running_identities(store, "toy", "smoke") == RUNS
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen]:
+    """Another process that lives."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def mark(store: Store, group: list[dict], process: subprocess.Popen) -> Path:
+    """The mark of a group that another process computes."""
+    path = store.path(group[0]).with_suffix(".running")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = [identity(settings) for settings in group]
+    content = {"runs": runs, "host": socket.gethostname(), "pid": process.pid}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_group_of_another_process_is_waited_for(
+    tmp_path: Path, other: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LOOK", 0.01)
+    store, entered = Store(tmp_path), threading.Event()
+    path = mark(store, GROUP, other)
+
+    def take() -> None:
+        with announced(store, GROUP):
+            entered.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert not entered.wait(0.2)
+    assert json.loads(path.read_text())["pid"] == other.pid
+    other.kill()  # a process that is gone computes nothing
+    other.wait()
+    assert entered.wait(20)
+    thread.join()
+    assert not path.exists()
+
+
+def test_groups_of_others_come_last(tmp_path: Path, other: subprocess.Popen) -> None:
+    store = Store(tmp_path)
+    groups = [[{"experiment": "toy", "profile": "smoke", "run": run}] for run in range(4)]
+    assert [index for index, _ in free_first(store, groups)] == [0, 1, 2, 3]
+    path = mark(store, groups[0], other)
+    asked = free_first(store, groups)
+    assert next(asked) == (1, groups[1])
+    mark(store, groups[2], other)
+    assert next(asked) == (3, groups[3])
+    path.unlink()
+    assert [index for index, _ in asked] == [0, 2]
+    assert list(free_first(store, [])) == []
+
+
+def test_a_store_without_links_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = Store(tmp_path)
+    with announced(store, GROUP):
+        assert running_identities(store, "toy", "smoke") == RUNS
+    assert list((tmp_path / "toy" / "smoke").iterdir()) == []
 
 
 def test_a_mark_that_another_machine_took_over_stays(tmp_path: Path) -> None:

@@ -199,6 +199,31 @@ def test_a_run_that_is_killed_while_its_workers_start_leaves_none(
     assert not left
 
 
+def test_two_processes_share_the_runs_of_a_store(tmp_path: Path) -> None:
+    """Each group is computed once, whichever has it."""
+    log, root = tmp_path / "log", tmp_path / "results"
+    log.mkdir()
+    (log / "hold").touch()
+    words = ["run", "stub", "--profile", "smoke", "--jobs", "1", "--results", str(root)]
+    environment = {**os.environ, "STUB_LOG": str(log)}
+    command = [sys.executable, str(TESTS / "stub_experiment.py"), *words]
+    both = [
+        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    deadline = time.monotonic() + 60
+    while len(list(log.glob("begun-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (log / "hold").unlink()
+    for process in both:
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 0, told
+    begun = [path.name.split("-")[1:] for path in log.glob("begun-*")]
+    assert sorted(part for part, _ in begun) == [str(part) for part in range(GROUPS)]
+    assert len({pid for _, pid in begun}) == 2
+    assert len(Store(root).files()) == GROUPS * TOGETHER
+
+
 def test_processes_of_a_run(monkeypatch) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     assert grid.processes("smoke", 20) == 1
