@@ -1,18 +1,22 @@
-"""Files written whole or not at all, and what is refused in a file of JSON."""
+"""Files written whole or not at all, and files of JSON: how they look, what is refused."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "TEMPORARY",
     "cache_folder",
+    "in_lines",
     "in_short",
     "refuse_constant",
     "remove_abandoned",
@@ -86,6 +90,27 @@ def remove_abandoned(paths: Iterable[Path], age: float = ABANDONED) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > age:
                 path.unlink()
+
+
+def in_lines(content: dict[str, Any]) -> str:
+    """JSON text with a line for each entry, but one for a whole list of numbers.
+
+    Parameters
+    ----------
+    content
+        What JSON can hold, with finite numbers.
+
+    Examples
+    --------
+    >>> from lipsplines.files import in_lines
+    >>> print(in_lines({"errors": [1.5, 2]}))
+    {
+     "errors": [1.5, 2]
+    }
+    """
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    # No text of JSON holds a line break, so what this matches is no part of one.
+    return re.sub(r'\[\n([^\[\]{}"]*)\]', lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def in_short(text: object, most: int = 300) -> str:

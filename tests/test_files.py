@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,9 +12,15 @@ from hypothesis import strategies as st
 
 from lipsplines import files
 from lipsplines.evidence.records import Record, Store
-from lipsplines.files import in_short, remove_abandoned, write_atomically
+from lipsplines.files import in_lines, in_short, remove_abandoned, write_atomically
 from lipsplines.runner.grid import run
 from tests.stub_experiment import EXPERIMENT
+
+VALUES = st.recursive(
+    st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.none() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes(tmp_path: Path) -> None:
@@ -72,3 +79,12 @@ def test_words_of_others_are_one_printable_line(text: str, most: int) -> None:
     assert len(short) <= most + 1
     plain = "".join(c for c in text if c.isprintable() and c != " ")
     assert short.removesuffix("…").replace(" ", "") in plain
+
+
+@given(VALUES)
+def test_what_is_written_is_what_is_read(value: object) -> None:
+    """Whatever JSON can hold, brackets and line breaks in texts too; numbers of a list together."""
+    content = {"a": value, "b": [1.5, 2, None, True], "c": "[\n1,\n2\n]"}
+    text = in_lines(content)
+    assert json.loads(text) == content
+    assert '"b": [1.5, 2, null, true]' in text

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from lipsplines.evidence.results import default_results
-from lipsplines.files import in_short, refuse_constant, write_atomically
+from lipsplines.files import in_lines, in_short, refuse_constant, write_atomically
 
 __all__ = [
     "CorruptRecordWarning",
@@ -223,7 +223,7 @@ class Store:
                 "sha256": hashlib.sha256(tensors).hexdigest(),
             }
         content["digest"] = identity(content)
-        write_atomically(path, (_in_lines(content) + "\n").encode())
+        write_atomically(path, (in_lines(content) + "\n").encode())
         return path
 
     def tensors(self, record: Record) -> dict[str, torch.Tensor]:
@@ -303,13 +303,6 @@ class Store:
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise ValueError(f"{name} does not match the SHA-256 in the record")
         return data
-
-
-def _in_lines(content: dict[str, Any]) -> str:
-    """JSON text with a line for each entry, but one for a whole list of numbers."""
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    # No text of JSON holds a line break, so what this matches is no part of one.
-    return re.sub(r'\[\n([^\[\]{}"]*)\]', lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _numbers(content: Any) -> Iterator[float]:
