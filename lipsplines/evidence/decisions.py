@@ -14,6 +14,7 @@ __all__ = [
     "RUNS",
     "holm",
     "runs_needed",
+    "sides",
     "smallest_p",
     "verdict",
 ]
@@ -97,6 +98,33 @@ def verdict(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
     if any(p < level for p in holm([c.p_fails for c in comparisons])):
         return "not confirmed"
     return "undecided"
+
+
+def sides(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
+    """Of whom ours is ahead, and behind whom it is, after Holm's correction on each side.
+
+    Parameters
+    ----------
+    comparisons
+        With as many rivals; a p-value of one side is corrected for all of them.
+    level
+        In (0, 1).
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.decisions import sides
+    >>> from lipsplines.evidence.statistics import compare
+    >>> sides([compare("a rival", [1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 2.4])])
+    'ahead of a rival, behind none'
+    """
+    ahead, behind = (
+        ", ".join(c.label for c, p in zip(comparisons, p_values, strict=True) if p < level)
+        for p_values in (
+            holm([c.p_holds for c in comparisons]),
+            holm([c.p_fails for c in comparisons]),
+        )
+    )
+    return f"ahead of {ahead or 'none'}, behind {behind or 'none'}"
 
 
 def runs_needed(

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lipsplines.evidence.decisions import holm
+from lipsplines.evidence.decisions import holm, sides
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import LEVEL
 from lipsplines.experiments.denoising.comparisons import (
     OURS,
     OURS_KIND,
@@ -128,11 +127,7 @@ def tuned_text(records: Sequence[Record]) -> str:
         for c, *p in zip(new, ahead, behind, strict=True):
             values = (f"{value:.2g}" for value in p)
             rows.append([f"{ours} / {c.label}", before[c.label], f"{c.ratio:.3f}", *values])
-        first, last = (
-            ", ".join(c.label for c, p in zip(new, p_values, strict=True) if p < LEVEL) or "none"
-            for p_values in (ahead, behind)
-        )
-        told.append(f"{ours} is ahead of {first}, behind {last}")
+        told.append(f"{ours} is {sides(new)}")
     spread = [spreads(trainings(records, study))[OURS] for study in ("seeds", "tuned")]
     header = ["error ratio", "rates of the claims", "best rates", "p (ahead)", "p (behind)"]
     return (

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lipsplines.evidence.decisions import sides
 from lipsplines.evidence.records import Record
 from lipsplines.experiments.denoising.protocol import ACTIVATIONS
 from lipsplines.experiments.reconstruction.protocol import AVERAGING
 from lipsplines.experiments.reconstruction_trainings.comparisons import (
+    OURS,
     by_training,
     comparisons,
     converged,
@@ -18,7 +20,7 @@ from lipsplines.experiments.reconstruction_trainings.protocol import cells
 from lipsplines.pages.figures import activation_label
 from lipsplines.pages.tables import markdown_table
 
-__all__ = ["comparisons", "points", "quality_table", "result_text"]
+__all__ = ["points", "quality_table", "result_text", "starts_text"]
 
 
 def points(records: Sequence[Record]) -> dict[str, np.ndarray]:
@@ -83,6 +85,25 @@ def result_text(records: Sequence[Record]) -> str:
             f"{activation_label(best)}, worst {activation_label(worst)}."
         )
     return " ".join(told)
+
+
+def starts_text(records: Sequence[Record]) -> str:
+    """What the tests of the claims say of every start of the splines; empty while runs lack."""
+    told = []
+    for start in (name for name in ACTIVATIONS if name.startswith("spline-")):
+        try:
+            found = comparisons(records, ours=start)
+        except ValueError:
+            return ""
+        ratios = [c.ratio for c in found]
+        told.append(
+            f"{activation_label(start)} is {sides(found)} (error ratios {min(ratios):.2f} to "
+            f"{max(ratios):.2f})"
+        )
+    return (
+        f"By the tests of the claims, for every start of the splines: {'; '.join(told)}. Of these "
+        f"the claims speak of {activation_label(OURS)} alone."
+    )
 
 
 def _correlation(pairs: np.ndarray) -> float:

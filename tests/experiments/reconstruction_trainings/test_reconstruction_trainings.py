@@ -123,6 +123,17 @@ def test_trainings_are_paired_and_masks_averaged() -> None:
         comparisons.comparisons([r for r in records if r is not records[8]], ["relu"])
 
 
+def test_every_start_of_the_splines_is_judged() -> None:
+    errors = {"spline-identity": 4e-3, "spline-absolute": 1e-3, "relu": 2e-3, "absolute": 3e-3}
+    runs = {name: [error * 1.01**k for k in range(8)] for name, error in errors.items()}
+    records = made(runs, {name: [30.0] * 8 for name in errors})
+    text = tables.starts_text(records)
+    assert "identity start is ahead of none, behind ReLU, absolute value (error ratios" in text
+    assert "absolute start is ahead of ReLU, absolute value, behind none (error ratios 0.33" in text
+    assert tables.starts_text(records[:-1]) == ""
+    assert tables.starts_text([]) == ""
+
+
 def test_what_is_told_recomputed() -> None:
     errors = {"relu": [1e-3, 2e-3], "absolute": [3e-3, 5e-3]}
     denoised = {"relu": [36.0, 35.0], "absolute": [34.0, 33.5]}
