@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -162,17 +163,18 @@ def effort_table(experiments: Mapping[str, Experiment], store: Store, names: Ite
     for name in names:
         experiment = experiments[name]
         records = reference_records(experiment, store)
-        profile = records[0].settings["profile"] if records else LONG_PROFILES[-1]
+        known = [name for name in LONG_PROFILES if name in experiment.minutes]
+        profile = records[0].settings["profile"] if records else known[-1]
         planned = len(experiment.cells(profile, 0))
         hours = sum(record.provenance["seconds"] for record in records) / 3600
-        paper = experiment.minutes["paper"] / 60
+        paper = experiment.minutes.get("paper", math.nan) / 60  # some have no such profile
         rows.append(
             [
                 name,
                 profile if records else "none",
                 f"{len(records)} of {planned}",
                 f"{hours:.1f}",
-                f"{paper:,.0f}" if paper >= 1 else f"{paper:.1g}",
+                "" if math.isnan(paper) else f"{paper:,.0f}" if paper >= 1 else f"{paper:.1g}",
             ]
         )
     header = ["experiment", "profile", "records", "hours spent", "hours at *paper*, two cores"]
