@@ -38,14 +38,15 @@ def points(records: Sequence[Record]) -> dict[str, np.ndarray]:
 
 
 def quality_table(records: Sequence[Record]) -> str:
-    """PSNR in dB of each activation: mean and standard deviation over trainings."""
+    """PSNR in dB of each activation: mean over trainings, with the standard deviation of some."""
     problems = list(records[0].metrics["problems"]) if records else []
     rows = []
     for name, own in points(records).items():
         runs = [r.metrics["problems"] for r in records if r.settings["activation"] == name]
         values = np.array([[run[problem]["psnr"] for run in runs] for problem in problems])
-        columns = np.stack([own[:, 0], *values, own[:, 1]])
-        rows.append([activation_label(name), len(runs), *map(_spread, columns)])
+        means = [f"{np.mean(column):.2f}" for column in values]
+        denoised, together = _spread(own[:, 0]), _spread(own[:, 1])
+        rows.append([activation_label(name), len(runs), denoised, *means, together])
     header = ["PSNR (dB)", "trainings", "denoised", *problems, "mean of these"]
     return markdown_table(header, rows)
 
