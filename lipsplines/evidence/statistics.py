@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ __all__ = [
     "compare",
     "median_interval",
     "pair_up",
+    "pair_with_each",
     "signed_rank",
 ]
 
@@ -176,6 +177,46 @@ def pair_up(
         for side in (ours, theirs)
     )
     return compare(label, own, rival, margin)
+
+
+def pair_with_each(
+    errors: Mapping[str, Mapping[Any, Mapping[Any, float]]],
+    ours: str,
+    rivals: Sequence[str],
+    label: Callable[[str], str] = str,
+    margin: float = 1.0,
+    who: str = "the splines",
+) -> list[Comparison]:
+    """`pair_up` of one method with each of some others.
+
+    Parameters
+    ----------
+    errors
+        Method -> training -> condition -> error.
+    ours, rivals
+        Methods.
+    label
+        From a rival to what the comparison is called.
+    margin
+        As for `compare`.
+    who
+        What ours is called where something lacks.
+
+    Raises
+    ------
+    ValueError
+        If there is no rival, ours or a rival has no errors, or one has other trainings.
+
+    Examples
+    --------
+    >>> from lipsplines.evidence.statistics import pair_with_each
+    >>> errors = {name: {0: {"easy": error}} for name, error in (("a", 1.0), ("b", 2.0))}
+    >>> [comparison.ratio for comparison in pair_with_each(errors, "a", ["b"])]
+    [0.5]
+    """
+    if not rivals or not {ours, *rivals} <= errors.keys():
+        raise ValueError(f"The verdict needs records of {who} and of every rival.")
+    return [pair_up(label(name), errors[ours], errors[name], margin) for name in rivals]
 
 
 def median_interval(

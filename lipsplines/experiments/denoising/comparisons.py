@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import Comparison, pair_up
+from lipsplines.evidence.statistics import Comparison, pair_with_each
 from lipsplines.experiments.denoising.protocol import cells, study_of
 from lipsplines.runner.base import Settings
 
@@ -161,11 +161,7 @@ def comparisons(
                 runs[sigma] = 10 ** (-np.mean(record.metrics[mode]["psnr"]) / 10)
     others = [name for name in errors if not name.startswith("spline-")]
     names = others if rivals is None else rivals
-    if ours not in errors or not names or any(name not in errors for name in names):
-        raise ValueError("The verdict needs records of the splines and of every rival.")
-    return [
-        pair_up(label((name, "orthogonal")), errors[ours], errors[name], margin) for name in names
-    ]
+    return pair_with_each(errors, ours, names, lambda name: label((name, "orthogonal")), margin)
 
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import Comparison, pair_up
+from lipsplines.evidence.statistics import Comparison, pair_with_each
 from lipsplines.pages.figures import activation_label
 from lipsplines.runner.base import Settings
 
@@ -55,9 +55,7 @@ def comparisons(
     errors = squared_errors(records)
     others = [name for name in errors if not name.startswith("spline-")]
     names = others if rivals is None else rivals
-    if ours not in errors or not names or any(name not in errors for name in names):
-        raise ValueError("The verdict needs records of the splines and of every rival.")
-    return [pair_up(activation_label(name), errors[ours], errors[name], margin) for name in names]
+    return pair_with_each(errors, ours, names, activation_label, margin)
 
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:

@@ -1,11 +1,11 @@
 """Plug-and-play reconstruction in which trainings of the denoiser, not images, are compared.
 
-Of the denoisers that come with the library there is one training of each kind, of the splines two,
-and these two lie on both sides of all others. Here the eight trainings of each activation at its
-best rate reconstruct, all at one noise level: the one that tuning chose most often in the
-experiment ``reconstruction`` for these masks. The averaging is tuned for every training anew, on
-the other image. Sizes and the claims were written down before the runs, when the records of
-``reconstruction`` were known.
+Of the denoisers that come with the library there is one training of each kind, of the splines two.
+When this was planned, these two lay on both sides of all others. Here the eight trainings of each
+activation at its best rate reconstruct, all at one noise level: the one that tuning had chosen most
+often in the experiment ``reconstruction`` for these masks. The averaging is tuned for every
+training anew, on the other image. Sizes and the claims were written down before the runs, when the
+records of ``reconstruction`` were known.
 """
 
 from __future__ import annotations

@@ -66,9 +66,11 @@ def result_text(records: Sequence[Record]) -> str:
     ended, total = converged(records, names)
     chosen = [own["averaging"] for r in records for own in r.metrics["problems"].values()]
     edge = sum(value in (AVERAGING[0], AVERAGING[-1]) for value in chosen)
+    sigma = records[0].settings["sigma"]
     told = [
-        f"Records: {len(records)} of {planned} trainings; {ended} of {total} reconstructions ended "
-        f"by their tolerance, and {edge} of {len(chosen)} tunings at an end of the grid."
+        f"Records: {len(records)} of {planned} trainings (σ = {sigma}); {ended} of {total} "
+        f"reconstructions ended by their tolerance, and {edge} of {len(chosen)} tunings at an end "
+        "of the grid."
     ]
     own = points(records)
     if min(map(len, own.values())) > 1 and len(own) > 1:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from lipsplines.evidence.records import Record
-from lipsplines.evidence.statistics import Comparison, pair_up
+from lipsplines.evidence.statistics import Comparison, pair_with_each
 from lipsplines.experiments.regularizers.protocol import LONG, study_of
 from lipsplines.runner.base import Settings
 
@@ -82,9 +82,8 @@ def comparisons(
         runs = errors.setdefault(s["method"], {}).setdefault(s["run"], {})
         runs[s["sigma"]] = 10 ** (-mean_quality(record) / 10)
     names = [name for name in errors if name != ours] if rivals is None else rivals
-    if ours not in errors or not names or any(name not in errors for name in names):
-        raise ValueError("The verdict needs records of the learned potentials and of every rival.")
-    return [pair_up(METHODS[name], errors[ours], errors[name], margin) for name in names]
+    who = "the learned potentials"
+    return pair_with_each(errors, ours, names, METHODS.__getitem__, margin, who)
 
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:

@@ -68,7 +68,7 @@ def test_records_are_complete(records: list[Record]) -> None:
             assert {"psnr", "ssim", "snr", "iterations", "converged"} <= own.keys()
             assert own["averaging"] in AVERAGING
             assert own["averaging"] == max(own["trials"], key=lambda trial: trial[-1])[0]
-    assert "Records: 2 of 2 trainings" in tables.result_text(records)
+    assert "Records: 2 of 2 trainings (σ = 5)" in tables.result_text(records)
     assert EXPERIMENT.table(records).count("\n") == 1 + len(records)
 
 
@@ -143,7 +143,7 @@ def test_what_is_told_recomputed() -> None:
     inner = [np.concatenate([d[n] - np.mean(d[n]) for n in errors]) for d in (denoised, psnr)]
     gap = np.mean(psnr["relu"]) - np.mean(psnr["absolute"])
     text = tables.result_text(records)
-    assert "Records: 4 of 64 trainings; 4 of 8 reconstructions ended by their tolerance" in text
+    assert "Records: 4 of 64 trainings (σ = 5); 4 of 8 reconstructions ended by their" in text
     assert "and 4 of 8 tunings at an end of the grid" in text
     assert f"is {np.corrcoef(x, y)[0, 1]:.2f}; within" in text
     assert f"chance alone, {np.corrcoef(*inner)[0, 1]:.2f}." in text
