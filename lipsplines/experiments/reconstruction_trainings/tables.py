@@ -47,7 +47,7 @@ def quality_table(records: Sequence[Record]) -> str:
         means = [f"{np.mean(column):.2f}" for column in values]
         denoised, together = _spread(own[:, 0]), _spread(own[:, 1])
         rows.append([activation_label(name), len(runs), denoised, *means, together])
-    header = ["PSNR (dB)", "trainings", "denoised", *problems, "mean of these"]
+    header = ["PSNR (dB)", "runs", "denoised", *problems, "mean"]
     return markdown_table(header, rows)
 
 
