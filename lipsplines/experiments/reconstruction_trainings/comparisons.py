@@ -8,22 +8,47 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, pair_with_each
+from lipsplines.experiments.reconstruction_trainings.protocol import is_clamped
 from lipsplines.pages.figures import activation_label
 from lipsplines.runner.base import Settings
 
-__all__ = ["OURS", "by_training", "comparisons", "converged", "needed", "squared_errors"]
+__all__ = [
+    "OURS",
+    "by_training",
+    "comparisons",
+    "converged",
+    "needed",
+    "of_range",
+    "squared_errors",
+]
 
 OURS = "spline-identity"
 
 
+def of_range(records: Iterable[Record], clamped: bool) -> list[Record]:
+    """The records that impose the range of images, or those that do not."""
+    return [record for record in records if is_clamped(record.settings) == clamped]
+
+
 def squared_errors(records: Iterable[Record]) -> dict[str, dict[int, dict[str, float]]]:
-    """Activation -> training -> mask and image -> mean squared error of the reconstruction."""
+    """Activation -> training -> mask and image -> mean squared error of the reconstruction.
+
+    Raises
+    ------
+    ValueError
+        If a training is there twice: with and without the range imposed.
+    """
     found: dict[str, dict[int, dict[str, float]]] = {}
     for record in records:
         s = record.settings
-        found.setdefault(s["activation"], {})[s["run"]] = {
-            name: 10 ** (-own["psnr"] / 10) for name, own in record.metrics["problems"].items()
-        }
+        own = found.setdefault(s["activation"], {})
+        if s["run"] in own:
+            raise ValueError(
+                f"Training {s['run']} of {s['activation']!r} is there twice; tell records that "
+                "impose the range of images from those that do not with `of_range`."
+            )
+        problems = record.metrics["problems"].items()
+        own[s["run"]] = {name: 10 ** (-result["psnr"] / 10) for name, result in problems}
     return found
 
 
@@ -59,8 +84,11 @@ def comparisons(
 
 
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
-    """Of the planned runs those that a comparison of these activations needs."""
-    return [settings for settings in planned if settings["activation"] in methods]
+    """Of the planned runs those that a comparison of these activations needs.
+
+    The claims are on runs without the range imposed.
+    """
+    return [own for own in planned if own["activation"] in methods and not is_clamped(own)]
 
 
 def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:

@@ -6,6 +6,13 @@ activation at its best rate reconstruct, all at one noise level: the one that tu
 often in the experiment ``reconstruction`` for these masks. The averaging is tuned for every
 training anew, on the other image. Sizes and the claims were written down before the runs, when the
 records of ``reconstruction`` were known.
+
+These runs found splines that start as the identity behind every rival, and a look at the networks
+found why: they remove less of the noise where an image is black. There the others stay within the
+range of images, which photographs, hardly ever black, had not taught these splines. So every run is
+repeated with the range imposed: a denoiser is followed by the projection onto images in [0, 1],
+which total variation has had from the beginning. This was planned when the cause was known, and
+before any image had been reconstructed so. It stands beside the verdicts and changes none.
 """
 
 from __future__ import annotations
@@ -20,6 +27,8 @@ from lipsplines.experiments.reconstruction.problems import NOISE
 from lipsplines.runner.base import Settings
 
 __all__ = [
+    "BLACK",
+    "LEVELS",
     "MINUTES",
     "PROFILE_SIZES",
     "REVISION",
@@ -29,11 +38,15 @@ __all__ = [
     "cost",
     "denoiser_settings",
     "group",
+    "is_clamped",
 ]
 
 REVISION = 1
+# Pixels below this count as black; grey values at which the damping of noise is measured.
+BLACK = 0.05
+LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 1.0)
 # Expected wall time of each profile in minutes, on two processor cores.
-MINUTES = {"smoke": 0.1, "quick": 0.2, "reduced": 40.0}
+MINUTES = {"smoke": 0.2, "quick": 0.4, "reduced": 80.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +86,10 @@ def denoiser_settings(activation: str, run: int) -> Settings:
 
 
 def cells(profile: str, seed: int = 0) -> list[Settings]:
-    """Settings of all runs: one for each training, which reconstructs every image and mask."""
+    """Settings of all runs: one for each training, which reconstructs every image and mask.
+
+    Then once more with the range of images imposed.
+    """
     sizes = dataclasses.asdict(PROFILE_SIZES[profile])
     activations, runs = (sizes.pop(key) for key in ("activations", "runs"))
     return [
@@ -89,10 +105,17 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
             "seed": seed,
             **sizes,
             "patterns": list(sizes["patterns"]),
+            **more,
         }
+        for more in ({}, {"clamped": True})
         for run in range(runs)
         for activation in activations
     ]
+
+
+def is_clamped(settings: Settings) -> bool:
+    """Whether a run imposes the range of images."""
+    return bool(settings.get("clamped"))
 
 
 def conditions(settings: Settings) -> dict[str, Settings]:
@@ -112,7 +135,7 @@ def conditions(settings: Settings) -> dict[str, Settings]:
 
 def group(settings: Settings) -> Hashable:
     """Every training is used alone."""
-    return settings["activation"], settings["run"]
+    return settings["activation"], settings["run"], is_clamped(settings)
 
 
 def cost(group: list[Settings]) -> float:

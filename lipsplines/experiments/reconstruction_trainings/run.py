@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lipsplines.evidence.records import Record
 from lipsplines.experiments.denoising.run import build
+from lipsplines.experiments.pictures.patches import IMAGES, load_images
 from lipsplines.experiments.reconstruction.problems import Problem, load_problem
 from lipsplines.experiments.reconstruction.protocol import AVERAGING, START
 from lipsplines.experiments.reconstruction.run import climb, quality
-from lipsplines.experiments.reconstruction_trainings.protocol import conditions, denoiser_settings
+from lipsplines.experiments.reconstruction_trainings.protocol import (
+    BLACK,
+    LEVELS,
+    conditions,
+    denoiser_settings,
+    is_clamped,
+)
 from lipsplines.export.fold import fold
 from lipsplines.inverse import Reconstruction, plug_and_play
 from lipsplines.measures.image_quality import psnr
 from lipsplines.runner.base import Outcome, Settings, device_of
 from lipsplines.runner.references import reference
 
-__all__ = ["compute", "trained"]
+__all__ = ["compute", "damping", "trained"]
+
+# Of flat images, and on what the damping is measured.
+SIDE, MARGIN, DAMPING = 96, 16, 15  # pixels; the last is what the random numbers are for
 
 
 def trained(activation: str, run: int) -> tuple[nn.Module, Record]:
@@ -48,13 +60,16 @@ def compute(group: list[Settings]) -> list[Outcome]:
     """One training on all masks and images; see `protocol`."""
     (settings,) = group
     denoiser, origin = trained(settings["activation"], settings["run"])
-    denoiser = denoiser.to(device_of(settings))
+    plain = denoiser.to(device_of(settings))
+    denoiser = nn.Sequential(plain, nn.Hardtanh(0, 1)) if is_clamped(settings) else plain
     assert origin.tensors is not None
     checksums = {"denoiser": origin.tensors["sha256"]}
     problems: dict[str, dict[str, Any]] = {}
+    tested: dict[str, Tensor] = {}
     ended: list[bool] = []
     for name, own in conditions(settings).items():
         problem = load_problem(own)
+        tested |= {key: picture for key, (picture, _) in problem.test.items()}
         digests = dict(problem.checksums)
         checksums |= {f"mask, {own['pattern']}": digests.pop("mask"), **digests}
         problems[name] = _one_problem(settings, problem, denoiser, ended)
@@ -63,7 +78,60 @@ def compute(group: list[Settings]) -> list[Outcome]:
         "tuning": {"converged": sum(ended), "iterations": len(ended)},
         "denoised": float(np.mean(origin.metrics["direct"]["psnr"])),
     }
+    if is_clamped(settings):
+        photographs = load_images(IMAGES[settings["profile"]])
+        checksums |= photographs.checksums
+        metrics |= _about_range(settings, {"plain": plain, "clamped": denoiser})
+        black = {name: _black([picture]) for name, picture in tested.items()}
+        metrics["black"] = {"photographs": _black(photographs.train.values()), **black}
     return [Outcome(metrics, dict(origin.lipschitz), {}, checksums)]
+
+
+def _about_range(settings: Settings, denoisers: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """What denoisers do to noise on flat images, from black to white."""
+    deviation, seed = settings["sigma"] / 255, settings["seed"]
+    return {
+        "levels": list(LEVELS),
+        "damping": {
+            name: [damping(denoiser, level, deviation, seed) for level in LEVELS]
+            for name, denoiser in denoisers.items()
+        },
+    }
+
+
+def _black(pictures: Iterable[Tensor]) -> float:
+    """Share of the pixels that are black, or nearly."""
+    values = torch.cat([picture.flatten() for picture in pictures])
+    return float((values < BLACK).float().mean())
+
+
+@torch.no_grad()
+def damping(denoiser: nn.Module, level: float, deviation: float, seed: int = 0) -> float:
+    """Share of the noise that a denoiser removes from an image of one grey value.
+
+    With the image ``x`` and noise ``e`` it is ``1 - <D(x + e) - D(x), e> / |e|^2``: 0 for the
+    identity, 1 where nothing of the noise is left, and between 0 and 2 for every 1-Lipschitz ``D``
+    on the whole image. What it is in the middle is told, away from the padding at the borders.
+
+    Parameters
+    ----------
+    denoiser
+        From images to images, ``(1, 1, h, w)``.
+    level
+        The grey value; images lie in [0, 1].
+    deviation
+        Standard deviation of the noise, in the same units.
+    seed
+        Seed of the noise.
+    """
+    place = next((p.device for p in denoiser.parameters()), None)
+    generator = torch.Generator().manual_seed(100 * seed + DAMPING)
+    noise = deviation * torch.randn(1, 1, SIDE, SIDE, generator=generator).to(place)
+    flat = torch.full_like(noise, level)
+    middle = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
+    left = (denoiser(flat + noise) - denoiser(flat))[middle]
+    noise = noise[middle]
+    return float(1 - (left * noise).sum() / (noise * noise).sum())
 
 
 def _one_problem(

@@ -15,38 +15,56 @@ from lipsplines.experiments.reconstruction_trainings.comparisons import (
     by_training,
     comparisons,
     converged,
+    of_range,
 )
-from lipsplines.experiments.reconstruction_trainings.protocol import cells
+from lipsplines.experiments.reconstruction_trainings.protocol import BLACK, cells, is_clamped
 from lipsplines.pages.figures import activation_label
 from lipsplines.pages.tables import markdown_table
 
-__all__ = ["points", "quality_table", "result_text", "starts_text"]
+__all__ = [
+    "damping_curves",
+    "points",
+    "quality_table",
+    "range_text",
+    "result_text",
+    "starts_text",
+]
 
 
 def points(records: Sequence[Record]) -> dict[str, np.ndarray]:
     """Activation -> PSNR in dB of denoised and of reconstructed images, a row for each training.
 
     The first is the mean over the test images of the experiment ``denoising``, the second that over
-    masks and images.
+    masks and images. The records either all impose the range of images, or none does.
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for record in records:
-        reconstructed = [own["psnr"] for own in record.metrics["problems"].values()]
         own = found.setdefault(record.settings["activation"], [])
-        own.append((record.metrics["denoised"], float(np.mean(reconstructed))))
+        own.append((record.metrics["denoised"], _mean_psnr(record)))
     return {name: np.array(found[name]) for name in ACTIVATIONS if name in found}
+
+
+def _mean_psnr(record: Record) -> float:
+    return float(np.mean([own["psnr"] for own in record.metrics["problems"].values()]))
+
+
+def _training(record: Record) -> tuple[str, int]:
+    return record.settings["activation"], record.settings["run"]
 
 
 def quality_table(records: Sequence[Record]) -> str:
     """PSNR in dB of each activation: mean over trainings, with the standard deviation of some."""
     problems = list(records[0].metrics["problems"]) if records else []
     rows = []
-    for name, own in points(records).items():
-        runs = [r.metrics["problems"] for r in records if r.settings["activation"] == name]
-        values = np.array([[run[problem]["psnr"] for run in runs] for problem in problems])
-        means = [f"{np.mean(column):.2f}" for column in values]
-        denoised, together = _spread(own[:, 0]), _spread(own[:, 1])
-        rows.append([activation_label(name), len(runs), denoised, *means, together])
+    for clamped in (False, True):
+        of_kind = of_range(records, clamped)
+        for name, own in points(of_kind).items():
+            runs = [r.metrics["problems"] for r in of_kind if r.settings["activation"] == name]
+            values = np.array([[run[problem]["psnr"] for run in runs] for problem in problems])
+            means = [f"{np.mean(column):.2f}" for column in values]
+            denoised, together = _spread(own[:, 0]), _spread(own[:, 1])
+            label = activation_label(name) + (", in [0, 1]" if clamped else "")
+            rows.append([label, len(runs), denoised, *means, together])
     header = ["PSNR (dB)", "runs", "denoised", *problems, "mean"]
     return markdown_table(header, rows)
 
@@ -61,12 +79,13 @@ def result_text(records: Sequence[Record]) -> str:
     """How many records there are, what they say together, and how the tuning ended."""
     if not records:
         return "No record of a reference run has been committed yet."
-    planned = len(cells(records[0].settings["profile"]))
+    first = records[0].settings
+    planned = sum(is_clamped(c) == is_clamped(first) for c in cells(first["profile"]))
     names = {record.settings["activation"] for record in records}
     ended, total = converged(records, names)
     chosen = [own["averaging"] for r in records for own in r.metrics["problems"].values()]
     edge = sum(value in (AVERAGING[0], AVERAGING[-1]) for value in chosen)
-    sigma = records[0].settings["sigma"]
+    sigma = first["sigma"]
     told = [
         f"Records: {len(records)} of {planned} trainings (σ = {sigma}); {ended} of {total} "
         f"reconstructions ended by their tolerance, and {edge} of {len(chosen)} tunings at an end "
@@ -92,6 +111,11 @@ def result_text(records: Sequence[Record]) -> str:
 
 def starts_text(records: Sequence[Record]) -> str:
     """What the tests of the claims say of every start of the splines; empty while runs lack."""
+    told = _starts(records)
+    return told and f"{told} Of these the claims speak of {activation_label(OURS)} alone."
+
+
+def _starts(records: Sequence[Record]) -> str:
     told = []
     for start in (name for name in ACTIVATIONS if name.startswith("spline-")):
         try:
@@ -103,10 +127,58 @@ def starts_text(records: Sequence[Record]) -> str:
             f"{activation_label(start)} is {sides(found)} (error ratios {min(ratios):.2f} to "
             f"{max(ratios):.2f})"
         )
-    return (
-        f"By the tests of the claims, for every start of the splines: {'; '.join(told)}. Of these "
-        f"the claims speak of {activation_label(OURS)} alone."
+    return f"By the tests of the claims, for every start of the splines: {'; '.join(told)}."
+
+
+def range_text(records: Sequence[Record]) -> str:
+    """What imposing the range of images changes, and where images are black; empty without runs.
+
+    Parameters
+    ----------
+    records
+        Those that impose the range and those that do not.
+    """
+    plain, clamped = (of_range(records, own) for own in (False, True))
+    if not clamped:
+        return ""
+    black = dict(clamped[0].metrics["black"])
+    photographs = black.pop("photographs")
+    before = {_training(record): _mean_psnr(record) for record in plain}
+    gains: dict[str, list[float]] = {}
+    for record in clamped:
+        if _training(record) in before:
+            gain = _mean_psnr(record) - before[_training(record)]
+            gains.setdefault(record.settings["activation"], []).append(gain)
+    changes = ", ".join(
+        f"{activation_label(name)} {np.mean(gains[name]):+.2f}"
+        for name in ACTIVATIONS
+        if name in gains
     )
+    told = [
+        f"Of the photographs from which the denoisers learned {photographs:.1%} of the pixels are "
+        f"black, or nearly (below {BLACK}), of the images here "
+        f"{' and '.join(f'{share:.0%} ({name})' for name, share in black.items())}.",
+        result_text(clamped),
+        f"Change of the mean PSNR by the range, in dB: {changes}.",
+        _starts(clamped),
+    ]
+    return " ".join(filter(None, told))
+
+
+def damping_curves(records: Sequence[Record]) -> dict[str, dict[str, np.ndarray]]:
+    """``"plain"`` or ``"clamped"`` -> activation -> grey levels, and mean damping of the noise.
+
+    The mean is that over trainings; arrays have the shape ``(2, levels)``.
+    """
+    clamped = of_range(records, True)
+    found: dict[str, dict[str, np.ndarray]] = {"plain": {}, "clamped": {}}
+    for kind, curves in found.items():
+        for name in ACTIVATIONS:
+            own = [r.metrics for r in clamped if r.settings["activation"] == name]
+            if own:
+                mean = np.mean([metrics["damping"][kind] for metrics in own], axis=0)
+                curves[name] = np.stack([np.array(own[0]["levels"]), mean])
+    return found
 
 
 def _correlation(pairs: np.ndarray) -> float:

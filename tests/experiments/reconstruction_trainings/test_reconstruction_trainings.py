@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from torch import nn
 
 from lipsplines.evidence.records import Record, Store, identity
 from lipsplines.experiments import EXPERIMENTS
@@ -26,7 +27,9 @@ def test_grid(profile: str) -> None:
     sizes = protocol.PROFILE_SIZES[profile]
     assert len({identity(cell) for cell in cells}) == len(cells)
     assert len({EXPERIMENT.group(cell) for cell in cells}) == len(cells)
-    assert len(cells) == sizes.runs * len(sizes.activations)
+    assert len(cells) == 2 * sizes.runs * len(sizes.activations)
+    half = len(cells) // 2
+    assert [{**own, "clamped": True} for own in cells[:half]] == cells[half:]
     assert all(EXPERIMENT.cost([cell]) > 0 for cell in cells)
 
 
@@ -64,12 +67,27 @@ def test_records_are_complete(records: list[Record]) -> None:
         assert record.lipschitz["upper"] <= 1 + 1e-4
         assert record.provenance["data"]["denoiser"] == training.tensors["sha256"]
         assert record.metrics["denoised"] == np.mean(training.metrics["direct"]["psnr"])
+        assert ("damping" in record.metrics) == protocol.is_clamped(record.settings)
         for own in record.metrics["problems"].values():
             assert {"psnr", "ssim", "snr", "iterations", "converged"} <= own.keys()
             assert own["averaging"] in AVERAGING
             assert own["averaging"] == max(own["trials"], key=lambda trial: trial[-1])[0]
-    assert "Records: 2 of 2 trainings (σ = 5)" in tables.result_text(records)
+    plain, clamped = (comparisons.of_range(records, own) for own in (False, True))
+    assert "Records: 2 of 2 trainings (σ = 5)" in tables.result_text(plain)
+    assert "Records: 2 of 2 trainings (σ = 5)" in tables.range_text(records)
     assert EXPERIMENT.table(records).count("\n") == 1 + len(records)
+    assert EXPERIMENT.table(records).count("ReLU, in [0, 1]") == 1
+    curves = tables.damping_curves(clamped)
+    for kind in ("plain", "clamped"):
+        for name, (levels, shares) in curves[kind].items():
+            assert levels.tolist() == list(protocol.LEVELS)
+            (own,) = [r for r in clamped if r.settings["activation"] == name]
+            assert shares.tolist() == own.metrics["damping"][kind]
+            assert (shares >= 0).all()
+            assert (shares <= 2).all()
+    for name in curves["plain"]:
+        assert curves["clamped"][name][1, 0] >= curves["plain"][name][1, 0]
+    assert {"photographs", "camera"} == clamped[0].metrics["black"].keys()
 
 
 def test_a_training_without_weights_says_how_to_get_them(
@@ -82,9 +100,34 @@ def test_a_training_without_weights_says_how_to_get_them(
         run.trained("relu", 1)
 
 
-def made(errors: dict[str, list[float]], denoised: dict[str, list[float]]) -> list[Record]:
-    """Records with these squared errors, twice as large under a second mask."""
-    cells = {(c["activation"], c["run"]): c for c in EXPERIMENT.cells("reduced", 0)}
+def test_damping_of_known_maps() -> None:
+    """None by the identity, a half by x/2, and of a clamp what lies beyond the range."""
+    clamp = nn.Hardtanh(0, 1)
+    assert run.damping(nn.Identity(), 0.3, 0.02) == pytest.approx(0, abs=1e-6)
+    assert run.damping(multiplied(0.5), 0.3, 0.02) == pytest.approx(0.5, abs=1e-6)
+    assert run.damping(clamp, 0.5, 0.02) == pytest.approx(0, abs=1e-6)
+    for level in (0.0, 1.0):
+        assert run.damping(clamp, level, 0.02) == pytest.approx(0.5, abs=0.05)
+    assert run.damping(clamp, -0.5, 0.02) == pytest.approx(1)
+    assert run.damping(clamp, 0, 0.02, seed=1) != run.damping(clamp, 0, 0.02, seed=0)
+
+
+def multiplied(factor: float) -> nn.Module:
+    scaled = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(scaled.weight, factor)
+    return scaled
+
+
+def made(
+    errors: dict[str, list[float]], denoised: dict[str, list[float]], clamped: bool = False
+) -> list[Record]:
+    """Records with these squared errors, four times as large under a second mask."""
+    cells = {
+        (c["activation"], c["run"]): c
+        for c in EXPERIMENT.cells("reduced", 0)
+        if protocol.is_clamped(c) == clamped
+    }
+    more = {"black": {"photographs": 0.0123, "Brain": 0.5, "Bust": 0.25}} if clamped else {}
     return [
         Record(
             cells[name, k],
@@ -98,6 +141,7 @@ def made(errors: dict[str, list[float]], denoised: dict[str, list[float]]) -> li
                     for mask, factor in (("a", 1), ("b", 4))
                 },
                 "denoised": denoised[name][k],
+                **more,
             },
             {},
             ORIGIN,
@@ -132,6 +176,27 @@ def test_every_start_of_the_splines_is_judged() -> None:
     assert "absolute start is ahead of ReLU, absolute value, behind none (error ratios 0.33" in text
     assert tables.starts_text(records[:-1]) == ""
     assert tables.starts_text([]) == ""
+
+
+def test_the_range_is_compared_training_by_training() -> None:
+    runs = [1.1**k for k in range(8)]
+    means = {"spline-identity": 4e-3, "spline-absolute": 3e-3, "relu": 2e-3}
+    before = {name: [mean * x for x in runs] for name, mean in means.items()}
+    after = {**before, "spline-identity": [1e-3 * x for x in runs]}
+    denoised = {name: [30.0 + k for k in range(8)] for name in before}
+    plain, complete = made(before, denoised), made(after, denoised, clamped=True)
+    clamped = complete[:-1]
+    text = tables.range_text(plain + clamped)
+    assert "1.2% of the pixels are black, or nearly (below 0.05)" in text
+    assert "of the images here 50% (Brain) and 25% (Bust)." in text
+    assert "Records: 23 of 64 trainings" in text
+    gain = 10 * np.log10(4)
+    assert f"dB: spline, identity start {gain:+.2f}, ReLU +0.00, spline, absolute" in text
+    assert "tests of the claims" not in text  # while a run lacks
+    assert "identity start is ahead of ReLU" in tables.range_text(plain + complete)
+    assert tables.range_text(plain) == ""
+    with pytest.raises(ValueError, match="Training 0 of 'spline-identity' is there twice"):
+        comparisons.by_training(plain + clamped)
 
 
 def test_what_is_told_recomputed() -> None:
