@@ -20,7 +20,7 @@ from lipsplines.experiments.denoising.protocol import cells as trainings
 from lipsplines.experiments.denoising.protocol import study_of
 from lipsplines.experiments.fitting1d.comparisons import OURS, main_records
 from lipsplines.experiments.flow.comparisons import OURS as FLOW
-from lipsplines.experiments.reconstruction_trainings.comparisons import by_training, of_range
+from lipsplines.experiments.reconstruction_trainings.comparisons import by_training, of_kind
 from lipsplines.experiments.wasserstein.comparisons import FLOOR, critics, values
 from lipsplines.experiments.wasserstein.protocol import ACTIVATIONS
 from lipsplines.experiments.wgan.comparisons import of_convolution
@@ -98,7 +98,8 @@ def _denoising(records: Sequence[Record]) -> Cells:
 
 
 def _reconstruction(records: Sequence[Record]) -> Cells:
-    return {name: {("all",): own} for name, own in by_training(of_range(records, False)).items()}
+    plain = of_kind(records, "plain")
+    return {name: {("all",): own} for name, own in by_training(plain).items()}
 
 
 def _classification(records: Sequence[Record]) -> Cells:

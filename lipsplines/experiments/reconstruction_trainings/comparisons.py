@@ -8,7 +8,7 @@ import numpy as np
 
 from lipsplines.evidence.records import Record
 from lipsplines.evidence.statistics import Comparison, pair_with_each
-from lipsplines.experiments.reconstruction_trainings.protocol import is_clamped
+from lipsplines.experiments.reconstruction_trainings.protocol import kind
 from lipsplines.pages.figures import activation_label
 from lipsplines.runner.base import Settings
 
@@ -18,16 +18,16 @@ __all__ = [
     "comparisons",
     "converged",
     "needed",
-    "of_range",
+    "of_kind",
     "squared_errors",
 ]
 
 OURS = "spline-identity"
 
 
-def of_range(records: Iterable[Record], clamped: bool) -> list[Record]:
-    """The records that impose the range of images, or those that do not."""
-    return [record for record in records if is_clamped(record.settings) == clamped]
+def of_kind(records: Iterable[Record], name: str) -> list[Record]:
+    """The records of one of `protocol.KINDS`."""
+    return [record for record in records if kind(record.settings) == name]
 
 
 def squared_errors(records: Iterable[Record]) -> dict[str, dict[int, dict[str, float]]]:
@@ -36,7 +36,7 @@ def squared_errors(records: Iterable[Record]) -> dict[str, dict[int, dict[str, f
     Raises
     ------
     ValueError
-        If a training is there twice: with and without the range imposed.
+        If a training is there twice, in runs of several kinds.
     """
     found: dict[str, dict[int, dict[str, float]]] = {}
     for record in records:
@@ -44,8 +44,8 @@ def squared_errors(records: Iterable[Record]) -> dict[str, dict[int, dict[str, f
         own = found.setdefault(s["activation"], {})
         if s["run"] in own:
             raise ValueError(
-                f"Training {s['run']} of {s['activation']!r} is there twice; tell records that "
-                "impose the range of images from those that do not with `of_range`."
+                f"Training {s['run']} of {s['activation']!r} is there twice; take the records of "
+                "one kind, with `of_kind`."
             )
         problems = record.metrics["problems"].items()
         own[s["run"]] = {name: 10 ** (-result["psnr"] / 10) for name, result in problems}
@@ -86,9 +86,9 @@ def comparisons(
 def needed(planned: Sequence[Settings], methods: Collection[str]) -> list[Settings]:
     """Of the planned runs those that a comparison of these activations needs.
 
-    The claims are on runs without the range imposed.
+    The claims are on the runs of the kind ``"plain"``.
     """
-    return [own for own in planned if own["activation"] in methods and not is_clamped(own)]
+    return [own for own in planned if own["activation"] in methods and kind(own) == "plain"]
 
 
 def converged(records: Iterable[Record], methods: Collection[str]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from lipsplines.experiments.reconstruction_trainings.protocol import (
     LEVELS,
     conditions,
     denoiser_settings,
-    is_clamped,
+    kind,
 )
 from lipsplines.export.fold import fold
 from lipsplines.inverse import Reconstruction, plug_and_play
@@ -28,7 +28,7 @@ from lipsplines.measures.image_quality import psnr
 from lipsplines.runner.base import Outcome, Settings, device_of
 from lipsplines.runner.references import reference
 
-__all__ = ["compute", "damping", "trained"]
+__all__ = ["Lifted", "compute", "damping", "trained"]
 
 # Of flat images, and on what the damping is measured.
 SIDE, MARGIN, DAMPING = 96, 16, 15  # pixels; the last is what the random numbers are for
@@ -61,7 +61,7 @@ def compute(group: list[Settings]) -> list[Outcome]:
     (settings,) = group
     denoiser, origin = trained(settings["activation"], settings["run"])
     plain = denoiser.to(device_of(settings))
-    denoiser = nn.Sequential(plain, nn.Hardtanh(0, 1)) if is_clamped(settings) else plain
+    denoiser = _in_use(settings, plain)
     assert origin.tensors is not None
     checksums = {"denoiser": origin.tensors["sha256"]}
     problems: dict[str, dict[str, Any]] = {}
@@ -78,13 +78,41 @@ def compute(group: list[Settings]) -> list[Outcome]:
         "tuning": {"converged": sum(ended), "iterations": len(ended)},
         "denoised": float(np.mean(origin.metrics["direct"]["psnr"])),
     }
-    if is_clamped(settings):
+    if kind(settings) == "clamped":
         photographs = load_images(IMAGES[settings["profile"]])
         checksums |= photographs.checksums
         metrics |= _about_range(settings, {"plain": plain, "clamped": denoiser})
         black = {name: _black([picture]) for name, picture in tested.items()}
         metrics["black"] = {"photographs": _black(photographs.train.values()), **black}
     return [Outcome(metrics, dict(origin.lipschitz), {}, checksums)]
+
+
+class Lifted(nn.Module):
+    """A denoiser that sees brighter images: ``D(x + c) - c``, with the Lipschitz constant of ``D``.
+
+    Parameters
+    ----------
+    denoiser
+        From images to images.
+    lift
+        ``c``.
+    """
+
+    def __init__(self, denoiser: nn.Module, lift: float) -> None:
+        super().__init__()
+        self.denoiser, self.lift = denoiser, lift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the shape of `x`."""
+        found: Tensor = self.denoiser(x + self.lift) - self.lift
+        return found
+
+
+def _in_use(settings: Settings, denoiser: nn.Module) -> nn.Module:
+    """The denoiser as a kind of run uses it."""
+    if kind(settings) == "clamped":
+        return nn.Sequential(denoiser, nn.Hardtanh(0, 1))
+    return Lifted(denoiser, settings["lifted"]) if kind(settings) == "lifted" else denoiser
 
 
 def _about_range(settings: Settings, denoisers: Mapping[str, nn.Module]) -> dict[str, Any]:

@@ -15,27 +15,33 @@ from lipsplines.experiments.reconstruction_trainings.comparisons import (
     by_training,
     comparisons,
     converged,
-    of_range,
+    of_kind,
 )
-from lipsplines.experiments.reconstruction_trainings.protocol import BLACK, cells, is_clamped
+from lipsplines.experiments.reconstruction_trainings.protocol import BLACK, KINDS, cells, kind
 from lipsplines.pages.figures import activation_label
 from lipsplines.pages.tables import markdown_table
 
 __all__ = [
+    "black_text",
     "damping_curves",
+    "kinds_table",
+    "kinds_text",
+    "means_by_kind",
     "points",
     "quality_table",
-    "range_text",
     "result_text",
     "starts_text",
 ]
+
+LABELS = {"plain": "as they are", "clamped": "range imposed", "lifted": "seen brighter"}
+SUFFIXES = {name: "" if name == "plain" else f", {label}" for name, label in LABELS.items()}
 
 
 def points(records: Sequence[Record]) -> dict[str, np.ndarray]:
     """Activation -> PSNR in dB of denoised and of reconstructed images, a row for each training.
 
     The first is the mean over the test images of the experiment ``denoising``, the second that over
-    masks and images. The records either all impose the range of images, or none does.
+    masks and images. The records are of one kind.
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for record in records:
@@ -56,15 +62,14 @@ def quality_table(records: Sequence[Record]) -> str:
     """PSNR in dB of each activation: mean over trainings, with the standard deviation of some."""
     problems = list(records[0].metrics["problems"]) if records else []
     rows = []
-    for clamped in (False, True):
-        of_kind = of_range(records, clamped)
-        for name, own in points(of_kind).items():
-            runs = [r.metrics["problems"] for r in of_kind if r.settings["activation"] == name]
+    for kind_, suffix in SUFFIXES.items():
+        found = of_kind(records, kind_)
+        for name, own in points(found).items():
+            runs = [r.metrics["problems"] for r in found if r.settings["activation"] == name]
             values = np.array([[run[problem]["psnr"] for run in runs] for problem in problems])
             means = [f"{np.mean(column):.2f}" for column in values]
             denoised, together = _spread(own[:, 0]), _spread(own[:, 1])
-            label = activation_label(name) + (", in [0, 1]" if clamped else "")
-            rows.append([label, len(runs), denoised, *means, together])
+            rows.append([activation_label(name) + suffix, len(runs), denoised, *means, together])
     header = ["PSNR (dB)", "runs", "denoised", *problems, "mean"]
     return markdown_table(header, rows)
 
@@ -80,7 +85,7 @@ def result_text(records: Sequence[Record]) -> str:
     if not records:
         return "No record of a reference run has been committed yet."
     first = records[0].settings
-    planned = sum(is_clamped(c) == is_clamped(first) for c in cells(first["profile"]))
+    planned = sum(kind(c) == kind(first) for c in cells(first["profile"]))
     names = {record.settings["activation"] for record in records}
     ended, total = converged(records, names)
     chosen = [own["averaging"] for r in records for own in r.metrics["problems"].values()]
@@ -130,54 +135,78 @@ def _starts(records: Sequence[Record]) -> str:
     return f"By the tests of the claims, for every start of the splines: {'; '.join(told)}."
 
 
-def range_text(records: Sequence[Record]) -> str:
-    """What imposing the range of images changes, and where images are black; empty without runs.
-
-    Parameters
-    ----------
-    records
-        Those that impose the range and those that do not.
-    """
-    plain, clamped = (of_range(records, own) for own in (False, True))
-    if not clamped:
+def black_text(records: Sequence[Record]) -> str:
+    """How much of the images is black, and what the denoisers do there; empty without runs."""
+    measured = {_training(r): r.metrics for r in of_kind(records, "clamped")}
+    if not measured:
         return ""
-    black = dict(clamped[0].metrics["black"])
-    photographs = black.pop("photographs")
-    before = {_training(record): _mean_psnr(record) for record in plain}
-    gains: dict[str, list[float]] = {}
-    for record in clamped:
-        if _training(record) in before:
-            gain = _mean_psnr(record) - before[_training(record)]
-            gains.setdefault(record.settings["activation"], []).append(gain)
-    changes = ", ".join(
-        f"{activation_label(name)} {np.mean(gains[name]):+.2f}"
-        for name in ACTIVATIONS
-        if name in gains
-    )
+    shares = dict(next(iter(measured.values()))["black"])
+    photographs = shares.pop("photographs")
+    black = " and ".join(f"{share:.0%} ({name})" for name, share in shares.items())
     told = [
         f"Of the photographs from which the denoisers learned {photographs:.1%} of the pixels are "
-        f"black, or nearly (below {BLACK}), of the images here "
-        f"{' and '.join(f'{share:.0%} ({name})' for name, share in black.items())}.",
-        result_text(clamped),
-        f"Change of the mean PSNR by the range, in dB: {changes}.",
-        _starts(clamped),
+        f"black, or nearly (below {BLACK}); of the images that are reconstructed, {black}."
     ]
-    return " ".join(filter(None, told))
+    pairs = {
+        training: (measured[training]["damping"]["plain"][0], _mean_psnr(record))
+        for record in of_kind(records, "plain")
+        if (training := _training(record)) in measured
+    }
+    own = [pair for (name, _), pair in pairs.items() if name == OURS]
+    if len(own) > 2 and len(own) < len(pairs):
+        told.append(
+            "The share of the noise that is removed on black and the PSNR of the reconstructions "
+            f"correlate by {_correlation(np.array([*pairs.values()])):.2f} over all trainings, and "
+            f"by {_correlation(np.array(own)):.2f} over those with {activation_label(OURS)}."
+        )
+    return " ".join(told)
 
 
-def damping_curves(records: Sequence[Record]) -> dict[str, dict[str, np.ndarray]]:
-    """``"plain"`` or ``"clamped"`` -> activation -> grey levels, and mean damping of the noise.
+def means_by_kind(records: Sequence[Record]) -> dict[str, dict[str, np.ndarray]]:
+    """Activation -> kind -> PSNR in dB of each training, mean over masks and images."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name in KINDS:
+        for activation, own in points(of_kind(records, name)).items():
+            found.setdefault(activation, {})[name] = own[:, 1]
+    return found
 
-    The mean is that over trainings; arrays have the shape ``(2, levels)``.
+
+def kinds_table(records: Sequence[Record]) -> str:
+    """PSNR in dB by activation and kind: mean and standard deviation over trainings."""
+    rows = [
+        [activation_label(name), *(_spread(own[key]) if key in own else "" for key in LABELS)]
+        for name, own in means_by_kind(records).items()
+    ]
+    return markdown_table(["PSNR (dB)", *LABELS.values()], rows)
+
+
+def kinds_text(records: Sequence[Record]) -> str:
+    """What the two other kinds of runs say, by the tests of the claims; empty without them."""
+    told = []
+    for name in ("clamped", "lifted"):
+        own = of_kind(records, name)
+        if own:
+            methods = {record.settings["activation"] for record in own}
+            ended, total = converged(own, methods)
+            planned = sum(kind(c) == name for c in cells(own[0].settings["profile"]))
+            told.append(
+                f"*{LABELS[name].capitalize()}* ({len(own)} of {planned} runs, {ended} of {total} "
+                f"reconstructions ended by their tolerance). {_starts(own)}".strip()
+            )
+    return "\n\n".join(told)
+
+
+def damping_curves(records: Sequence[Record]) -> dict[str, np.ndarray]:
+    """Activation -> grey levels, and the share of the noise that is removed there, ``(2, levels)``.
+
+    The share is the mean over trainings; see `run.damping`.
     """
-    clamped = of_range(records, True)
-    found: dict[str, dict[str, np.ndarray]] = {"plain": {}, "clamped": {}}
-    for kind, curves in found.items():
-        for name in ACTIVATIONS:
-            own = [r.metrics for r in clamped if r.settings["activation"] == name]
-            if own:
-                mean = np.mean([metrics["damping"][kind] for metrics in own], axis=0)
-                curves[name] = np.stack([np.array(own[0]["levels"]), mean])
+    found = {}
+    for name in ACTIVATIONS:
+        own = [r.metrics for r in of_kind(records, "clamped") if r.settings["activation"] == name]
+        if own:
+            mean = np.mean([metrics["damping"]["plain"] for metrics in own], axis=0)
+            found[name] = np.stack([np.array(own[0]["levels"]), mean])
     return found
 
 

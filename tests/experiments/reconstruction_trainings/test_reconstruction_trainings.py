@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from lipsplines.evidence.records import Record, Store, identity
@@ -27,9 +28,12 @@ def test_grid(profile: str) -> None:
     sizes = protocol.PROFILE_SIZES[profile]
     assert len({identity(cell) for cell in cells}) == len(cells)
     assert len({EXPERIMENT.group(cell) for cell in cells}) == len(cells)
-    assert len(cells) == 2 * sizes.runs * len(sizes.activations)
-    half = len(cells) // 2
-    assert [{**own, "clamped": True} for own in cells[:half]] == cells[half:]
+    one = sizes.runs * len(sizes.activations)
+    assert len(cells) == 3 * one
+    assert [{**own, "clamped": True} for own in cells[:one]] == cells[one : 2 * one]
+    assert [{**own, "lifted": 0.1} for own in cells[:one]] == cells[2 * one :]
+    kinds = [protocol.kind(own) for own in cells]
+    assert kinds == ["plain"] * one + ["clamped"] * one + ["lifted"] * one
     assert all(EXPERIMENT.cost([cell]) > 0 for cell in cells)
 
 
@@ -67,27 +71,25 @@ def test_records_are_complete(records: list[Record]) -> None:
         assert record.lipschitz["upper"] <= 1 + 1e-4
         assert record.provenance["data"]["denoiser"] == training.tensors["sha256"]
         assert record.metrics["denoised"] == np.mean(training.metrics["direct"]["psnr"])
-        assert ("damping" in record.metrics) == protocol.is_clamped(record.settings)
+        assert ("damping" in record.metrics) == (protocol.kind(record.settings) == "clamped")
         for own in record.metrics["problems"].values():
             assert {"psnr", "ssim", "snr", "iterations", "converged"} <= own.keys()
             assert own["averaging"] in AVERAGING
             assert own["averaging"] == max(own["trials"], key=lambda trial: trial[-1])[0]
-    plain, clamped = (comparisons.of_range(records, own) for own in (False, True))
+    plain, clamped, lifted = (comparisons.of_kind(records, own) for own in protocol.KINDS)
     assert "Records: 2 of 2 trainings (σ = 5)" in tables.result_text(plain)
-    assert "Records: 2 of 2 trainings (σ = 5)" in tables.range_text(records)
     assert EXPERIMENT.table(records).count("\n") == 1 + len(records)
-    assert EXPERIMENT.table(records).count("ReLU, in [0, 1]") == 1
-    curves = tables.damping_curves(clamped)
-    for kind in ("plain", "clamped"):
-        for name, (levels, shares) in curves[kind].items():
-            assert levels.tolist() == list(protocol.LEVELS)
-            (own,) = [r for r in clamped if r.settings["activation"] == name]
-            assert shares.tolist() == own.metrics["damping"][kind]
-            assert (shares >= 0).all()
-            assert (shares <= 2).all()
-    for name in curves["plain"]:
-        assert curves["clamped"][name][1, 0] >= curves["plain"][name][1, 0]
+    assert EXPERIMENT.table(records).count("ReLU, range imposed") == 1
+    assert EXPERIMENT.table(records).count("ReLU, seen brighter") == 1
+    for name, (levels, shares) in tables.damping_curves(records).items():
+        (own,) = [r.metrics["damping"] for r in clamped if r.settings["activation"] == name]
+        assert levels.tolist() == list(protocol.LEVELS)
+        assert shares.tolist() == own["plain"]
+        assert own["clamped"][0] >= own["plain"][0]
+        assert all(0 <= share <= 2 for values in own.values() for share in values)
     assert {"photographs", "camera"} == clamped[0].metrics["black"].keys()
+    for first, second in zip(plain, lifted, strict=True):
+        assert first.metrics["problems"] != second.metrics["problems"]
 
 
 def test_a_training_without_weights_says_how_to_get_them(
@@ -112,6 +114,12 @@ def test_damping_of_known_maps() -> None:
     assert run.damping(clamp, 0, 0.02, seed=1) != run.damping(clamp, 0, 0.02, seed=0)
 
 
+def test_a_lifted_denoiser_sees_brighter_images() -> None:
+    x = torch.rand(2, 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(run.Lifted(nn.ReLU(), 0.1)(x - 1), (x - 0.9).relu() - 0.1)
+    torch.testing.assert_close(run.Lifted(nn.Identity(), 0.1)(x), x)
+
+
 def multiplied(factor: float) -> nn.Module:
     scaled = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(scaled.weight, factor)
@@ -119,15 +127,15 @@ def multiplied(factor: float) -> nn.Module:
 
 
 def made(
-    errors: dict[str, list[float]], denoised: dict[str, list[float]], clamped: bool = False
+    errors: dict[str, list[float]], denoised: dict[str, list[float]], kind: str = "plain"
 ) -> list[Record]:
     """Records with these squared errors, four times as large under a second mask."""
     cells = {
         (c["activation"], c["run"]): c
         for c in EXPERIMENT.cells("reduced", 0)
-        if protocol.is_clamped(c) == clamped
+        if protocol.kind(c) == kind
     }
-    more = {"black": {"photographs": 0.0123, "Brain": 0.5, "Bust": 0.25}} if clamped else {}
+    black = {"photographs": 0.0123, "Brain": 0.5, "Bust": 0.25}
     return [
         Record(
             cells[name, k],
@@ -141,7 +149,9 @@ def made(
                     for mask, factor in (("a", 1), ("b", 4))
                 },
                 "denoised": denoised[name][k],
-                **more,
+                "black": black,
+                "levels": [0, 1],
+                "damping": {"plain": [1 - 100 * error, 0.5]},
             },
             {},
             ORIGIN,
@@ -178,25 +188,49 @@ def test_every_start_of_the_splines_is_judged() -> None:
     assert tables.starts_text([]) == ""
 
 
-def test_the_range_is_compared_training_by_training() -> None:
+def test_kinds_are_told_apart() -> None:
     runs = [1.1**k for k in range(8)]
     means = {"spline-identity": 4e-3, "spline-absolute": 3e-3, "relu": 2e-3}
     before = {name: [mean * x for x in runs] for name, mean in means.items()}
     after = {**before, "spline-identity": [1e-3 * x for x in runs]}
     denoised = {name: [30.0 + k for k in range(8)] for name in before}
-    plain, complete = made(before, denoised), made(after, denoised, clamped=True)
-    clamped = complete[:-1]
-    text = tables.range_text(plain + clamped)
-    assert "1.2% of the pixels are black, or nearly (below 0.05)" in text
-    assert "of the images here 50% (Brain) and 25% (Bust)." in text
-    assert "Records: 23 of 64 trainings" in text
-    gain = 10 * np.log10(4)
-    assert f"dB: spline, identity start {gain:+.2f}, ReLU +0.00, spline, absolute" in text
-    assert "tests of the claims" not in text  # while a run lacks
-    assert "identity start is ahead of ReLU" in tables.range_text(plain + complete)
-    assert tables.range_text(plain) == ""
+    plain = made(before, denoised)
+    clamped, lifted = made(before, denoised, "clamped"), made(after, denoised, "lifted")
+    text = tables.kinds_text(plain + clamped + lifted[:-1])
+    assert "*Range imposed* (24 of 64 runs, 24 of 48 reconstructions ended" in text
+    assert "*Seen brighter* (23 of 64 runs, 23 of 46 reconstructions ended" in text
+    assert text.count("identity start is ahead of none, behind ReLU (error ratios 2.00 to") == 1
+    assert text.count("By the tests") == 1  # while a run lacks, of the other kind alone
+    assert "identity start is ahead of ReLU, behind none" in tables.kinds_text(lifted)
+    assert tables.kinds_text(plain) == ""
+    assert tables.means_by_kind(plain + lifted)["relu"].keys() == {"plain", "lifted"}
+    psnr = -10 * np.log10(2 * np.array(before["relu"]))  # geometric mean over masks: factor 2
+    row = f"{np.mean(psnr):.2f} ± {np.std(psnr, ddof=1):.2f}"
+    assert tables.kinds_table(plain + clamped + lifted).count(row) == 3
     with pytest.raises(ValueError, match="Training 0 of 'spline-identity' is there twice"):
         comparisons.by_training(plain + clamped)
+
+
+def test_what_denoisers_do_on_black_is_told() -> None:
+    draw = np.random.default_rng(0)
+    errors = {name: draw.uniform(1e-3, 4e-3, 8).tolist() for name in ("spline-identity", "relu")}
+    denoised = {name: [30.0 + k for k in range(8)] for name in errors}
+    records = made(errors, denoised) + made(errors, denoised, "clamped")
+    text = tables.black_text(records)
+    assert "1.2% of the pixels are black, or nearly (below 0.05)" in text
+    assert "of the images that are reconstructed, 50% (Brain) and 25% (Bust)." in text
+    damped, psnr = (
+        {n: f(np.array(own)) for n, own in errors.items()}
+        for f in (lambda e: 1 - 100 * e, lambda e: -10 * np.log10(2 * e))
+    )
+    every = np.corrcoef(*(np.concatenate([*d.values()]) for d in (damped, psnr)))[0, 1]
+    ours = np.corrcoef(damped["spline-identity"], psnr["spline-identity"])[0, 1]
+    assert f"correlate by {every:.2f} over all trainings, and by {ours:.2f} over those" in text
+    assert tables.damping_curves(records)["relu"].tolist() == [
+        [0, 1],
+        [pytest.approx(np.mean(damped["relu"])), 0.5],
+    ]
+    assert tables.black_text(made(errors, denoised)) == ""
 
 
 def test_what_is_told_recomputed() -> None:
