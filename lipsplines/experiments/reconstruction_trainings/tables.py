@@ -86,15 +86,8 @@ def result_text(records: Sequence[Record]) -> str:
         return "No record of a reference run has been committed yet."
     first = records[0].settings
     planned = sum(kind(c) == kind(first) for c in cells(first["profile"]))
-    names = {record.settings["activation"] for record in records}
-    ended, total = converged(records, names)
-    chosen = [own["averaging"] for r in records for own in r.metrics["problems"].values()]
-    edge = sum(value in (AVERAGING[0], AVERAGING[-1]) for value in chosen)
-    sigma = first["sigma"]
     told = [
-        f"Records: {len(records)} of {planned} trainings (σ = {sigma}); {ended} of {total} "
-        f"reconstructions ended by their tolerance, and {edge} of {len(chosen)} tunings at an end "
-        "of the grid."
+        f"Records: {len(records)} of {planned} trainings (σ = {first['sigma']}); {_ends(records)}."
     ]
     own = points(records)
     if min(map(len, own.values())) > 1 and len(own) > 1:
@@ -112,6 +105,17 @@ def result_text(records: Sequence[Record]) -> str:
             f"{activation_label(best)}, worst {activation_label(worst)}."
         )
     return " ".join(told)
+
+
+def _ends(records: Sequence[Record]) -> str:
+    """How reconstructions and tunings ended."""
+    ended, total = converged(records, {record.settings["activation"] for record in records})
+    chosen = [own["averaging"] for r in records for own in r.metrics["problems"].values()]
+    edge = sum(value in (AVERAGING[0], AVERAGING[-1]) for value in chosen)
+    return (
+        f"{ended} of {total} reconstructions ended by their tolerance, and {edge} of "
+        f"{len(chosen)} tunings at an end of the grid"
+    )
 
 
 def starts_text(records: Sequence[Record]) -> str:
@@ -186,12 +190,11 @@ def kinds_text(records: Sequence[Record]) -> str:
     for name in ("clamped", "lifted"):
         own = of_kind(records, name)
         if own:
-            methods = {record.settings["activation"] for record in own}
-            ended, total = converged(own, methods)
             planned = sum(kind(c) == name for c in cells(own[0].settings["profile"]))
+            by = f" by c = {own[0].settings['lifted']:g}" if name == "lifted" else ""
             told.append(
-                f"*{LABELS[name].capitalize()}* ({len(own)} of {planned} runs, {ended} of {total} "
-                f"reconstructions ended by their tolerance). {_starts(own)}".strip()
+                f"*{LABELS[name].capitalize()}*{by} ({len(own)} of {planned} runs; {_ends(own)}). "
+                f"{_starts(own)}".strip()
             )
     return "\n\n".join(told)
 

@@ -197,8 +197,9 @@ def test_kinds_are_told_apart() -> None:
     plain = made(before, denoised)
     clamped, lifted = made(before, denoised, "clamped"), made(after, denoised, "lifted")
     text = tables.kinds_text(plain + clamped + lifted[:-1])
-    assert "*Range imposed* (24 of 64 runs, 24 of 48 reconstructions ended" in text
-    assert "*Seen brighter* (23 of 64 runs, 23 of 46 reconstructions ended" in text
+    assert "*Range imposed* (24 of 64 runs; 24 of 48 reconstructions ended" in text
+    assert "*Seen brighter* by c = 0.1 (23 of 64 runs; 23 of 46 reconstructions ended" in text
+    assert "and 23 of 46 tunings at an end of the grid)." in text
     assert text.count("identity start is ahead of none, behind ReLU (error ratios 2.00 to") == 1
     assert text.count("By the tests") == 1  # while a run lacks, of the other kind alone
     assert "identity start is ahead of ReLU, behind none" in tables.kinds_text(lifted)
