@@ -127,7 +127,7 @@ def cells(profile: str, seed: int = 0) -> list[Settings]:
 
 def kind(settings: Settings) -> str:
     """Which of `KINDS` a run is of."""
-    return next((name for name in ("clamped", "lifted") if settings.get(name)), "plain")
+    return next((name for name in KINDS if settings.get(name)), "plain")
 
 
 def conditions(settings: Settings) -> dict[str, Settings]:
