@@ -4,6 +4,9 @@
 ``regularizers`` in ``results`` and writes ``lipsplines/weights``: a file for each kind of model and
 noise level, and an index of each experiment. The weights of a denoiser then leave ``results``, for
 the repository shall hold them once; its record names the file of the package and the SHA-256.
+
+The weights of the trainings in ``reconstruction_trainings`` leave ``results`` when all their
+reconstructions are recorded, but for those that its short profiles use.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from lipsplines.experiments.denoising import EXPERIMENT
 from lipsplines.experiments.denoising import protocol as denoising
 from lipsplines.experiments.denoising.comparisons import shown
 from lipsplines.experiments.denoising.run import build
+from lipsplines.experiments.reconstruction_trainings import protocol as trainings
 from lipsplines.experiments.regularizers import EXPERIMENT as REGULARIZERS
 from lipsplines.experiments.regularizers.comparisons import OURS, shipped
 from lipsplines.experiments.regularizers.protocol import WEAK
@@ -30,6 +34,7 @@ from lipsplines.runner.references import reference_records
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "shipped"  # key in the provenance of a record whose weights come with the package
+LEFT_OUT = "left_out"  # of a record whose weights a run computes again
 KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batch_size", "profile")
 
 
@@ -115,6 +120,29 @@ def export_regularizers(store: Store, folder: Path) -> dict[str, list[dict]]:
     return index
 
 
+def leave_out(store: Store) -> int:
+    """Delete the weights of trainings that have done all their reconstructions; return how many.
+
+    Those that the profile ``quick`` of ``reconstruction_trainings`` uses stay. A record keeps name
+    and SHA-256 of its file.
+    """
+    users: dict[str, int] = {}
+    for record in store.select("reconstruction_trainings", "reduced"):
+        used = record.provenance["data"]["denoiser"]
+        users[used] = users.get(used, 0) + 1
+    left_out = 0
+    quick = trainings.PROFILE_SIZES["quick"].runs
+    planned = {(own["activation"], own["run"]) for own in trainings.cells("reduced")}
+    for activation, run in sorted(planned):
+        record = store.get(trainings.denoiser_settings(activation, run))
+        if run < quick or record is None or record.tensors is None:
+            continue
+        if users.get(record.tensors["sha256"], 0) == len(trainings.KINDS):
+            store.strip(record, **{LEFT_OUT: record.tensors})
+            left_out += 1
+    return left_out
+
+
 if __name__ == "__main__":
     own_store, own_folder = Store(ROOT / "results"), ROOT / "lipsplines" / "weights"
     for kind, found in (
@@ -122,3 +150,4 @@ if __name__ == "__main__":
         ("regularizers", export_regularizers(own_store, own_folder)),
     ):
         print(f"{sum(map(len, found.values()))} {kind} in lipsplines/weights")
+    print(f"weights of {leave_out(own_store)} trainings left out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from lipsplines import lipschitz_bounds, load_denoiser
 from lipsplines.evidence.records import Record, Store
 from lipsplines.experiments.denoising import EXPERIMENT
 from lipsplines.experiments.denoising.run import regions
+from lipsplines.experiments.reconstruction_trainings import protocol as trainings
 from lipsplines.export.denoisers import NAMES, denoiser_facts
 from lipsplines.export.shipped import WEIGHTS
 from lipsplines.runner.references import reference_records
-from tools.weights import SHIPPED, export, export_regularizers
+from tools.weights import LEFT_OUT, SHIPPED, export, export_regularizers, leave_out
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -82,3 +84,39 @@ def test_weights_of_another_training_are_refused(folder: Path, store: Store) -> 
     shutil.copy(folder / "relu-10.safetensors", folder / "relu-5.safetensors")
     with pytest.raises(ValueError, match=r"relu-5.safetensors is not the file that .*json names"):
         export(store, folder)
+
+
+def with_weights(store: Store, runs: range) -> set[tuple[str, int]]:
+    """Trainings that reconstruct whose weights lie beside their records."""
+    return {
+        (own["activation"], run)
+        for own in trainings.cells("reduced")
+        for run in runs
+        if store.path(trainings.denoiser_settings(own["activation"], run))
+        .with_suffix(".safetensors")
+        .exists()
+    }
+
+
+def test_weights_that_have_done_their_work_are_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the short profiles, and none that has a reconstruction to do."""
+    assert leave_out(store) == 0  # the committed records are as the tool leaves them
+    assert len(with_weights(store, range(2))) == 16
+    assert not with_weights(store, range(2, 8))
+    own = "reconstruction_trainings"
+    shutil.copytree(RESULTS / own / "reduced", store.root / own / "reduced")
+    small = dataclasses.replace(trainings.PROFILE_SIZES["quick"], runs=1)
+    monkeypatch.setitem(trainings.PROFILE_SIZES, "quick", small)
+    *_, lifted = store.select(own, "reduced", activation="relu", run=1)
+    store.path(lifted.settings).unlink()
+    before = {
+        name: store.get(trainings.denoiser_settings(name, 1)) for name in ("relu", "absolute")
+    }
+    assert leave_out(store) == 7
+    assert with_weights(store, range(1, 8)) == {("relu", 1)}
+    bare = store.get(trainings.denoiser_settings("absolute", 1))
+    assert store.get(trainings.denoiser_settings("relu", 1)) == before["relu"]
+    assert bare.provenance[LEFT_OUT] == before["absolute"].tensors
+    assert bare.metrics == before["absolute"].metrics

@@ -45,11 +45,14 @@ def trained(activation: str, run: int) -> tuple[nn.Module, Record]:
     settings = denoiser_settings(activation, run)
     record, tensors = reference(settings)
     if not tensors:
-        own = f"study={settings['study']},activation={activation},sigma={settings['sigma']}"
+        own = ",".join(
+            f"{key}={settings[key]}" for key in ("study", "activation", "sigma", "run", "lr")
+        )
         raise FileNotFoundError(
-            f"The record of training {run} of {activation} holds no weights: it was made before "
-            "they were kept. Delete it, and compute it again: python -m lipsplines run denoising "
-            f'--profile reduced --only "{own}"'
+            f"The record of training {run} of {activation} has no weights; the repository holds "
+            "those of the first trainings alone. Compute it again in a folder of its own, and set "
+            "LIPSPLINES_RESULTS to this folder: python -m lipsplines run denoising --profile "
+            f'reduced --results FOLDER --only "{own}"'
         )
     model = build(record.settings)
     model.load_state_dict(tensors)

@@ -98,8 +98,13 @@ def test_a_training_without_weights_says_how_to_get_them(
     record, _ = reference(protocol.denoiser_settings("relu", 1))
     Store(tmp_path).put(dataclasses.replace(record, tensors=None))
     monkeypatch.setenv("LIPSPLINES_RESULTS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match='--only "study=seeds,activation=relu,sigma=5"'):
+    with pytest.raises(FileNotFoundError, match="LIPSPLINES_RESULTS to this folder") as caught:
         run.trained("relu", 1)
+    _, only = str(caught.value).split("--only ")
+    told = dict(pair.split("=") for pair in only.strip('"').split(","))
+    planned = EXPERIMENTS["denoising"].cells("reduced", 0)
+    found = [s for s in planned if all(str(s.get(key)) == value for key, value in told.items())]
+    assert found == [record.settings]
 
 
 def test_damping_of_known_maps() -> None:
