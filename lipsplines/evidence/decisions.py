@@ -118,13 +118,18 @@ def sides(comparisons: Sequence[Comparison], level: float = LEVEL) -> str:
     'ahead of a rival, behind none'
     """
     ahead, behind = (
-        ", ".join(c.label for c, p in zip(comparisons, p_values, strict=True) if p < level)
+        _in_a_list([c.label for c, p in zip(comparisons, p_values, strict=True) if p < level])
         for p_values in (
             holm([c.p_holds for c in comparisons]),
             holm([c.p_fails for c in comparisons]),
         )
     )
     return f"ahead of {ahead or 'none'}, behind {behind or 'none'}"
+
+
+def _in_a_list(labels: Sequence[str]) -> str:
+    """Joined by commas, where a label that has one itself still reads as one."""
+    return ", ".join(label.replace(", ", " with ") for label in labels)
 
 
 def runs_needed(

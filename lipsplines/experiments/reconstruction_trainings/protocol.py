@@ -16,9 +16,11 @@ the body, photographs seldom anywhere. Two repetitions of every run ask what tha
     from the beginning. Have the others learned no more than to stay in the range? Planned when the
     difference was known, and before any image had been reconstructed so.
 ``lifted``
-    Denoisers see images that are brighter by `LIFT`, where they all remove about as much of the
-    noise: ``D(x + c) - c``, again 1-Lipschitz. Is it black that makes the difference? Planned when
-    four of the trainings had reconstructed so under one mask.
+    Denoisers see images that are brighter by `LIFT`, ``D(x + c) - c``, again 1-Lipschitz. Is it
+    black that makes the difference? Planned when 28 of the runs before had ended, with little
+    change, and four trainings that saw brighter images had reconstructed under one mask, in another
+    order. They are among the runs. `LIFT` was chosen by the damping of noise, which differs between
+    the denoisers less at this grey value than on black.
 
 Both stand beside the verdicts and change none.
 """

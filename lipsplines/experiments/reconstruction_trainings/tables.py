@@ -23,6 +23,7 @@ from lipsplines.pages.tables import markdown_table
 
 __all__ = [
     "black_text",
+    "correlations_table",
     "damping_curves",
     "kinds_table",
     "kinds_text",
@@ -133,37 +134,78 @@ def _starts(records: Sequence[Record]) -> str:
             return ""
         ratios = [c.ratio for c in found]
         told.append(
-            f"{activation_label(start)} is {sides(found)} (error ratios {min(ratios):.2f} to "
-            f"{max(ratios):.2f})"
+            f"{activation_label(start)} is {sides(found)} (ratios of squared errors, medians over "
+            f"trainings: {min(ratios):.2f} to {max(ratios):.2f})"
         )
     return f"By the tests of the claims, for every start of the splines: {'; '.join(told)}."
 
 
 def black_text(records: Sequence[Record]) -> str:
     """How much of the images is black, and what the denoisers do there; empty without runs."""
-    measured = {_training(r): r.metrics for r in of_kind(records, "clamped")}
+    measured = of_kind(records, "clamped")
     if not measured:
         return ""
-    shares = dict(next(iter(measured.values()))["black"])
+    shares = dict(measured[0].metrics["black"])
     photographs = shares.pop("photographs")
     black = " and ".join(f"{share:.0%} ({name})" for name, share in shares.items())
     told = [
         f"Of the photographs from which the denoisers learned {photographs:.1%} of the pixels are "
         f"black, or nearly (below {BLACK}); of the images that are reconstructed, {black}."
     ]
-    pairs = {
-        training: (measured[training]["damping"]["plain"][0], _mean_psnr(record))
-        for record in of_kind(records, "plain")
-        if (training := _training(record)) in measured
-    }
-    own = [pair for (name, _), pair in pairs.items() if name == OURS]
-    if len(own) > 2 and len(own) < len(pairs):
+    curves = damping_curves(records)
+    if OURS in curves and len(curves) > 1:
+        levels, ours = curves[OURS]
+        others = np.array([shares for name, (_, shares) in curves.items() if name != OURS])
+        there = [
+            f"{ours[k]:.2f} against {others[:, k].min():.2f} to {others[:, k].max():.2f} {where}"
+            for k, where in _places(levels).items()
+        ]
         told.append(
-            "The share of the noise that is removed on black and the PSNR of the reconstructions "
-            f"correlate by {_correlation(np.array([*pairs.values()])):.2f} over all trainings, and "
-            f"by {_correlation(np.array(own)):.2f} over those with {activation_label(OURS)}."
+            f"{activation_label(OURS)} and the other activations remove, in the mean over "
+            f"trainings, these shares of the noise: {'; '.join(there)}."
         )
     return " ".join(told)
+
+
+def _places(levels: Sequence[float]) -> dict[int, str]:
+    """Number of a grey level that is told -> where it is."""
+    middle = len(levels) // 2
+    return {0: "on black", middle: f"at {levels[middle]:g}", len(levels) - 1: "on white"}
+
+
+def correlations_table(records: Sequence[Record]) -> str:
+    """What goes with the PSNR of the reconstructions; empty while there are too few trainings.
+
+    Correlations over all trainings; within activations, that is, of what differs from the mean of
+    the activation; and over those with and without ours.
+    """
+    measured = {_training(r): r.metrics for r in of_kind(records, "clamped")}
+    plain = [r for r in of_kind(records, "plain") if _training(r) in measured]
+    names = [r.settings["activation"] for r in plain]
+    if min(names.count(OURS), len(names) - names.count(OURS)) < 3:
+        return ""
+    ours = np.array(names) == OURS
+    labels = [
+        f"{where}, {count}"
+        for where, count in (
+            ("all trainings", len(ours)),
+            ("within activations", len(ours)),
+            (f"without {activation_label(OURS)}", sum(~ours)),
+            (activation_label(OURS), sum(ours)),
+        )
+    ]
+    damped = np.array([measured[_training(r)]["damping"]["plain"] for r in plain])
+    places = _places(measured[_training(plain[0])]["levels"])
+    quantities = {f"noise removed {where}": damped[:, k] for k, where in places.items()}
+    quantities["PSNR of denoised photographs"] = np.array([r.metrics["denoised"] for r in plain])
+    reached = np.array([_mean_psnr(r) for r in plain])
+    rows = []
+    for label, values in quantities.items():
+        pairs = np.stack((values, reached), axis=1)
+        within = pairs - [pairs[np.array(names) == name].mean(0) for name in names]
+        found = [_correlation(own) for own in (pairs, within, pairs[~ours], pairs[ours])]
+        rows.append([label, *(f"{value:.2f}" for value in found)])
+    return markdown_table(["correlation", *labels], rows)
 
 
 def means_by_kind(records: Sequence[Record]) -> dict[str, dict[str, np.ndarray]]:
@@ -194,9 +236,27 @@ def kinds_text(records: Sequence[Record]) -> str:
             by = f" by c = {own[0].settings['lifted']:g}" if name == "lifted" else ""
             told.append(
                 f"*{LABELS[name].capitalize()}*{by} ({len(own)} of {planned} runs; {_ends(own)}). "
-                f"{_starts(own)}".strip()
+                f"{_gap(records, name)}{_starts(own)}".strip()
             )
     return "\n\n".join(told)
+
+
+def _gap(records: Sequence[Record], name: str) -> str:
+    """What the rivals are above ours in the mean, as the denoisers are and in a kind of run."""
+    gaps = []
+    for kind_ in ("plain", name):
+        own = {
+            activation: values[:, 1].mean()
+            for activation, values in points(of_kind(records, kind_)).items()
+        }
+        rivals = [mean for activation, mean in own.items() if not activation.startswith("spline-")]
+        if OURS not in own or not rivals:
+            return ""
+        gaps.append(np.mean(rivals) - own[OURS])
+    return (
+        f"The rivals' mean less that of {activation_label(OURS)} is {gaps[1]:.2f} dB, and "
+        f"{gaps[0]:.2f} dB with the denoisers as they are. "
+    )
 
 
 def damping_curves(records: Sequence[Record]) -> dict[str, np.ndarray]:

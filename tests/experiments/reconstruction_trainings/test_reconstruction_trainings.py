@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -155,8 +156,8 @@ def made(
                 },
                 "denoised": denoised[name][k],
                 "black": black,
-                "levels": [0, 1],
-                "damping": {"plain": [1 - 100 * error, 0.5]},
+                "levels": [0, 0.5, 1],
+                "damping": {"plain": [1 - 100 * error, 0.5 + k / 100, 0.25 + k / 50]},
             },
             {},
             ORIGIN,
@@ -187,8 +188,9 @@ def test_every_start_of_the_splines_is_judged() -> None:
     runs = {name: [error * 1.01**k for k in range(8)] for name, error in errors.items()}
     records = made(runs, {name: [30.0] * 8 for name in errors})
     text = tables.starts_text(records)
-    assert "identity start is ahead of none, behind ReLU, absolute value (error ratios" in text
-    assert "absolute start is ahead of ReLU, absolute value, behind none (error ratios 0.33" in text
+    assert "identity start is ahead of none, behind ReLU, absolute value (ratios" in text
+    assert "absolute start is ahead of ReLU, absolute value, behind none (ratios" in text
+    assert text.count("medians over trainings: 0.33 to 0.50)") == 1
     assert tables.starts_text(records[:-1]) == ""
     assert tables.starts_text([]) == ""
 
@@ -202,10 +204,12 @@ def test_kinds_are_told_apart() -> None:
     plain = made(before, denoised)
     clamped, lifted = made(before, denoised, "clamped"), made(after, denoised, "lifted")
     text = tables.kinds_text(plain + clamped + lifted[:-1])
+    assert "mean less that of spline, identity start is 3.01 dB, and 3.01 dB with" in text
+    assert "identity start is -3.01 dB, and 3.01 dB with" in tables.kinds_text(plain + lifted)
     assert "*Range imposed* (24 of 64 runs; 24 of 48 reconstructions ended" in text
     assert "*Seen brighter* by c = 0.1 (23 of 64 runs; 23 of 46 reconstructions ended" in text
     assert "and 23 of 46 tunings at an end of the grid)." in text
-    assert text.count("identity start is ahead of none, behind ReLU (error ratios 2.00 to") == 1
+    assert text.count("identity start is ahead of none, behind ReLU (ratios of squared") == 1
     assert text.count("By the tests") == 1  # while a run lacks, of the other kind alone
     assert "identity start is ahead of ReLU, behind none" in tables.kinds_text(lifted)
     assert tables.kinds_text(plain) == ""
@@ -229,14 +233,38 @@ def test_what_denoisers_do_on_black_is_told() -> None:
         {n: f(np.array(own)) for n, own in errors.items()}
         for f in (lambda e: 1 - 100 * e, lambda e: -10 * np.log10(2 * e))
     )
-    every = np.corrcoef(*(np.concatenate([*d.values()]) for d in (damped, psnr)))[0, 1]
-    ours = np.corrcoef(damped["spline-identity"], psnr["spline-identity"])[0, 1]
-    assert f"correlate by {every:.2f} over all trainings, and by {ours:.2f} over those" in text
+    means = [np.mean(own) for own in damped.values()]
+    assert f"shares of the noise: {means[0]:.2f} against {means[1]:.2f} to {means[1]:.2f}" in text
+    assert "on black; 0.54 against 0.54 to 0.54 at 0.5; 0.32 against 0.32 to 0.32 on" in text
     assert tables.damping_curves(records)["relu"].tolist() == [
-        [0, 1],
-        [pytest.approx(np.mean(damped["relu"])), 0.5],
+        [0, 0.5, 1],
+        pytest.approx([means[1], 0.535, 0.32]),
     ]
+    every = [np.concatenate([*d.values()]) for d in (damped, psnr)]
+    within = [np.concatenate([own - own.mean() for own in d.values()]) for d in (damped, psnr)]
+    single = [[d[name] for d in (damped, psnr)] for name in ("relu", "spline-identity")]
+    found = " *[|] *".join(f"{np.corrcoef(*pair)[0, 1]:.2f}" for pair in (every, within, *single))
+    table = tables.correlations_table(records)
+    assert re.search(rf"noise removed on black *[|] *{found}", table)
+    assert "all trainings, 16 " in table
+    assert "spline, identity start, 8 |" in table
     assert tables.black_text(made(errors, denoised)) == ""
+    assert tables.correlations_table(made(errors, denoised)) == ""
+
+
+def test_a_gap_that_groups_make_is_not_one_within_them() -> None:
+    """Two activations far apart, in each of which what is removed goes with worse images."""
+    draw = np.linspace(0, 1e-4, 8)
+    errors = {"spline-identity": list(2e-3 + draw), "relu": list(1e-3 + draw)}
+    records = made(errors, {name: [30.0] * 8 for name in errors}, "clamped")
+    for record in records:
+        own = record.metrics["damping"]["plain"]
+        own[0] = (record.settings["activation"] == "relu") + 0.01 * record.settings["run"]
+    plain = made(errors, {name: [30.0 + k for k in range(8)] for name in errors})
+    row = tables.correlations_table(plain + records).split("\n")[2]
+    every, within, without, ours = (float(x) for x in row.strip("| ").split("|")[1:])
+    assert every > 0.9
+    assert max(within, without, ours) < -0.9
 
 
 def test_what_is_told_recomputed() -> None:
