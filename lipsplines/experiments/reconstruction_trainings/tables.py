@@ -161,7 +161,7 @@ def black_text(records: Sequence[Record]) -> str:
             for k, where in _places(levels).items()
         ]
         told.append(
-            f"{activation_label(OURS)} and the other activations remove, in the mean over "
+            f"Denoisers with {activation_label(OURS)} and the others remove, in the mean over "
             f"trainings, these shares of the noise: {'; '.join(there)}."
         )
     return " ".join(told)
