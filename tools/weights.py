@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from lipsplines.runner.references import reference_records
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "shipped"  # key in the provenance of a record whose weights come with the package
-LEFT_OUT = "left_out"  # of a record whose weights a run computes again
+LEFT_OUT = "left_out"  # key in that of a record whose weights a run computes again
 KEPT = ("activation", "constraint", "sigma", "channels", "depth", "steps", "batch_size", "profile")
 
 
@@ -126,10 +127,8 @@ def leave_out(store: Store) -> int:
     Those that the profile ``quick`` of ``reconstruction_trainings`` uses stay. A record keeps name
     and SHA-256 of its file.
     """
-    users: dict[str, int] = {}
-    for record in store.select("reconstruction_trainings", "reduced"):
-        used = record.provenance["data"]["denoiser"]
-        users[used] = users.get(used, 0) + 1
+    reconstructions = store.select("reconstruction_trainings", "reduced")
+    uses = Counter(record.provenance["data"]["denoiser"] for record in reconstructions)
     left_out = 0
     quick = trainings.PROFILE_SIZES["quick"].runs
     planned = {(own["activation"], own["run"]) for own in trainings.cells("reduced")}
@@ -137,7 +136,7 @@ def leave_out(store: Store) -> int:
         record = store.get(trainings.denoiser_settings(activation, run))
         if run < quick or record is None or record.tensors is None:
             continue
-        if users.get(record.tensors["sha256"], 0) == len(trainings.KINDS):
+        if uses[record.tensors["sha256"]] == len(trainings.KINDS):
             store.strip(record, **{LEFT_OUT: record.tensors})
             left_out += 1
     return left_out

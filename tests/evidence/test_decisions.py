@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from lipsplines.evidence.decisions import RUNS, holm, runs_needed, verdict
+from lipsplines.evidence.decisions import RUNS, holm, runs_needed, sides, verdict
 from lipsplines.evidence.statistics import (
     LEVEL,
     Comparison,
+    compare,
     signed_rank,
 )
 
@@ -61,3 +62,9 @@ def test_verdicts() -> None:
     assert verdict([result(0.001, 0.999)] * 2 + [result(0.5, 0.5)]) == "undecided"
     with pytest.raises(ValueError, match="at least one"):
         verdict([])
+
+
+def test_a_label_with_a_comma_reads_as_one_rival() -> None:
+    ours = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+    found = [compare(name, ours, [2 * x for x in ours]) for name in ("PReLU, MaxMin start", "ReLU")]
+    assert sides(found) == "ahead of PReLU with MaxMin start, ReLU, behind none"

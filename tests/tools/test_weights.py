@@ -102,11 +102,11 @@ def test_weights_that_have_done_their_work_are_left_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not those of the short profiles, and none that has a reconstruction to do."""
+    own = "reconstruction_trainings"
+    shutil.copytree(RESULTS / own / "reduced", store.root / own / "reduced")
     assert leave_out(store) == 0  # the committed records are as the tool leaves them
     assert len(with_weights(store, range(2))) == 16
     assert not with_weights(store, range(2, 8))
-    own = "reconstruction_trainings"
-    shutil.copytree(RESULTS / own / "reduced", store.root / own / "reduced")
     small = dataclasses.replace(trainings.PROFILE_SIZES["quick"], runs=1)
     monkeypatch.setitem(trainings.PROFILE_SIZES, "quick", small)
     *_, lifted = store.select(own, "reduced", activation="relu", run=1)
